@@ -1,0 +1,24 @@
+"""Errors that are addressed to the user: one sentence saying what is wrong, where, and what to do."""
+
+
+class HafError(Exception):
+    """A mistake in the input or the surroundings; the command line prints it and exits with 2."""
+
+
+class Unavailable(HafError):
+    """Something optional is not to be had: weights that are not on this machine, a package not installed.
+
+    A scorer that raises it is recorded as `unscored` with the message, and the run goes on.
+    """
+
+
+class BadImage(HafError):
+    """A file that cannot be read as an image; recorded as `failed`, and the run goes on."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The tail of an "unknown name" sentence: close matches if there are any, else every known name."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."

@@ -1,0 +1,115 @@
+"""Prompts and suites: read and validate the JSON Lines files in prompts/."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from hafbench.errors import HafError, nearest
+
+Category = Literal[
+    "basic_anatomy", "semantic_gestures", "self_interaction", "object_interaction", "full_body", "uncategorized"
+]
+CATEGORIES: tuple[str, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Expect(BaseModel):
+    """What the prompt makes knowable about a correct image; a field left out is not knowable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    people: Annotated[int, Field(ge=0, le=50)] | None = None
+    hands: Annotated[int, Field(ge=0, le=100)] | None = None
+    digits: Annotated[int, Field(ge=0, le=100)] | None = None
+
+
+class Prompt(BaseModel):
+    """One line of a suite. `id` names files, so it is held to letters, digits, dot, dash and underscore."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    category: Category = "uncategorized"
+    tags: tuple[str, ...] = ()
+    expect: Expect = Expect()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of prompts with the SHA-256 of the file it was read from."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    sha256: str
+
+
+def suites_folder() -> Path:
+    """Where the suites that come with the package lie."""
+    here = Path(__file__).parent
+    packaged = here / "prompts"
+    return packaged if packaged.is_dir() else here.parent / "prompts"
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(path.stem for path in suites_folder().glob("*.jsonl"))
+
+
+def load_suite(name: str) -> Suite:
+    """Read a packaged suite by its name, or a suite file by its path."""
+    path = Path(name)
+    if path.suffix != ".jsonl":
+        path = suites_folder() / f"{name}.jsonl"
+        if name not in suite_names():
+            raise HafError(f"There is no suite '{name}': {nearest(name, suite_names())}")
+    return Suite(path.stem, read_prompts(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read a JSON Lines file of prompts; raises HafError with file, line number and reason for a bad line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HafError(f"{path}: the suite cannot be read ({error}).") from error
+    prompts = tuple(_parse(line, f"{path}, line {number}") for number, line in _numbered(lines))
+    if not prompts:
+        raise HafError(f"{path}: there is no prompt in this file; write one JSON object a line.")
+    seen: dict[str, int] = {}
+    for (number, _), prompt in zip(_numbered(lines), prompts, strict=True):
+        if prompt.id in seen:
+            raise HafError(
+                f"{path}, line {number}: the id '{prompt.id}' was used on line {seen[prompt.id]}; ids are unique."
+            )
+        seen[prompt.id] = number
+    return prompts
+
+
+def _numbered(lines: list[str]) -> Iterable[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _parse(line: str, where: str) -> Prompt:
+    try:
+        return Prompt.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"]
+        if first["type"] == "string_pattern_mismatch":
+            message = "use letters, digits, '.', '-' and '_' only, starting with a letter or digit"
+        raise HafError(f"{where}: {field + ': ' if field else ''}{message}.") from error
+
+
+def word_ngrams(text: str, n: int = 3) -> frozenset[tuple[str, ...]]:
+    """The set of word n-grams of a text, lower-cased, punctuation dropped: how near-duplicates are measured."""
+    words = re.findall(r"[a-z0-9']+", text.lower())
+    return frozenset(tuple(words[i : i + n]) for i in range(len(words) - n + 1))

@@ -1,0 +1,96 @@
+"""The values that pass between the rooms, and the protocols of those who make them.
+
+    suite -> generator -> images -> detector -> scorers -> records -> report
+
+Images in memory are RGB arrays of shape (height, width, 3), uint8. Boxes are (x1, y1, x2, y2) and keypoints
+(x, y, confidence), in pixels of that image, x to the right, y down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from hafbench.suites import Prompt
+
+    Pixels = NDArray[np.uint8]
+
+Region = Literal["torso", "limbs", "feet", "hands", "face"]
+Kind = Literal["missing", "extra", "configuration", "orientation", "proportion"]
+
+Status = Literal["scored", "unknown", "unscored", "failed"]
+"""scored: there is a value. unknown: the scorer ran and says that it cannot judge this image.
+unscored: the scorer is not available in this run. failed: the image or the scorer broke."""
+
+Role = Literal["anatomy", "quality"]
+"""anatomy scorers say `is_error`; quality scorers (CLIP, IQA) only give a value."""
+
+Box = tuple[float, float, float, float]
+Keypoint = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One suspected anatomical error, localized.
+
+    `kind` x `region` is the published taxonomy; `detail` is what the scorer knows beyond it
+    (`detectability`, `extra_digit`, ...). `score` is in [0, 1], higher is more surely an error.
+    """
+
+    region: Region
+    kind: Kind
+    detail: str
+    score: float
+    box: Box | None = None
+    keypoints: tuple[Keypoint, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one scorer says of one image.
+
+    `value` is the probability of an error for anatomy scorers, and in the metric's own units for the others.
+    `reason` says why, whenever `status` is not "scored". `measures` are named numbers behind the value.
+    """
+
+    status: Status
+    value: float | None = None
+    is_error: bool | None = None
+    reason: str | None = None
+    findings: tuple[Finding, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Generator(Protocol):
+    """A text-to-image model."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """Everything that shapes the images, as JSON values: written to run.json and compared on resume."""
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image]:
+        """One RGB image for each (prompt, seed) pair; the same pair gives the same image."""
+        ...
+
+
+class Scorer(Protocol):
+    """Judges one image at a time, so that a score cannot depend on the batch, the order or the run."""
+
+    name: str
+    version: str
+    role: Role
+    higher_is_better: bool | None
+    about: str
+    """One plain sentence for the report: what the value means, and what it does not."""
+    settings: Mapping[str, Any]
+    """Thresholds, cards, model names, as JSON values; `weights` maps file names to sha256."""
+
+    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """Score an RGB image of shape (height, width, 3)."""
+        ...
