@@ -14,7 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from hafbench.errors import HafError, nearest
 
 Category = Literal[
-    "basic_anatomy", "semantic_gestures", "self_interaction", "object_interaction", "full_body", "uncategorized"
+    "basic_anatomy",
+    "semantic_gestures",
+    "self_interaction",
+    "object_interaction",
+    "full_body",
+    "uncategorized",
 ]
 CATEGORIES: tuple[str, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
 

@@ -1,0 +1,33 @@
+# make demo, make test and make check each build what they need in .venv, from Python 3.11 and nothing else.
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check format clean
+
+demo: $(INSTALLED)
+	$(BIN)/hafbench weights pull
+	$(BIN)/hafbench score examples/people --prompts examples/people.jsonl --scorers hands,limbs,iqa --out runs/demo
+
+test: $(INSTALLED)
+	$(BIN)/hafbench weights pull
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+# uv reads [tool.uv] of pyproject.toml, by which OpenCV is installed once; it is several times faster than pip, too.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev,mediapipe]'
+	touch $@

@@ -1,0 +1,207 @@
+"""The loop: samples -> images -> scores -> records. Generation goes on while the images before are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hafbench.errors import BadImage, HafError, Unavailable
+from hafbench.images import load_image, sha256_of
+from hafbench.records import FileFacts, Row, Sample, make_row
+from hafbench.scorers import SCORERS, ScorerOptions, load_scorer
+from hafbench.types import Generator, Score, Scorer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from hafbench.runs import Run, RunFolder
+    from hafbench.suites import Prompt
+
+Progress = Callable[[Sequence[Row]], None]
+"""Called with the rows of each image once they are on disk."""
+
+
+def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
+    """Every prompt with every seed, as images/PROMPT_ID/SEED.png."""
+    return [Sample(f"{prompt.id}/{seed}.png", prompt, seed) for prompt in prompts for seed in seeds]
+
+
+def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """At most `limit` prompts, taken from every category in turn, in the suite's order."""
+    if limit is None or limit >= len(prompts):
+        return list(prompts)
+    turns: dict[str, int] = {}
+    rank = {}
+    for prompt in prompts:
+        rank[prompt.id] = turns[prompt.category] = turns.get(prompt.category, 0) + 1
+    chosen = {prompt.id for prompt in sorted(prompts, key=lambda prompt: rank[prompt.id])[:limit]}
+    return [prompt for prompt in prompts if prompt.id in chosen]
+
+
+def load_scorers(
+    names: Sequence[str], options: ScorerOptions, required: Sequence[str] = ()
+) -> dict[str, Scorer | Unavailable]:
+    """The scorers by name, or why one is not to be had; a required one that is not raises."""
+    loaded: dict[str, Scorer | Unavailable] = {}
+    for name in names:
+        try:
+            loaded[name] = load_scorer(name, options)
+        except Unavailable as error:
+            if name in required:
+                raise HafError(f"The scorer '{name}' is required, but: {error}") from error
+            loaded[name] = error
+    return loaded
+
+
+def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, dict[str, Any]]:
+    """The `scorers` entry of run.json."""
+    described: dict[str, dict[str, Any]] = {}
+    for name, scorer in scorers.items():
+        if isinstance(scorer, Unavailable):
+            entry = SCORERS[name]
+            described[name] = {"role": entry.role, "about": entry.summary, "unavailable": str(scorer)}
+            continue
+        settings = dict(scorer.settings)
+        described[name] = {
+            "version": scorer.version,
+            "role": scorer.role,
+            "higher_is_better": scorer.higher_is_better,
+            "about": scorer.about,
+            "weights": settings.pop("weights", {}),
+            "settings": settings,
+            "unavailable": None,
+        }
+    return described
+
+
+def evaluate(
+    run: RunFolder,
+    samples: Sequence[Sample],
+    scorers: Mapping[str, Scorer | Unavailable],
+    *,
+    image_root: Path,
+    generator: Generator | None = None,
+    batch_size: int = 1,
+    progress: Progress = lambda rows: None,
+) -> Run:
+    """Make (unless `generator` is None) and score every sample that the run does not hold yet, then finish the run.
+
+    An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on.
+    Rows reach the disk one image at a time, in the order of `samples`.
+    """
+
+    def score(sample: Sample, problem: str | None) -> list[Row]:
+        return score_sample(sample, image_root / sample.image, scorers, problem)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer") as pool:
+        waiting: list[Future[list[Row]]] = []
+        try:
+            finished = run.finished_images
+            todo = [sample for sample in samples if sample.image not in finished]
+            for batch in (todo[i : i + batch_size] for i in range(0, len(todo), batch_size)):
+                problems = make_images(run, generator, batch) if generator else {}
+                # What was handed over before this batch was made has been scored meanwhile.
+                _record(run, waiting, progress)
+                waiting = [pool.submit(score, sample, problems.get(sample.image)) for sample in batch]
+            _record(run, waiting, progress)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return run.finish([sample.image for sample in samples], list(scorers))
+
+
+def _record(run: RunFolder, waiting: Sequence[Future[list[Row]]], progress: Progress) -> None:
+    for future in waiting:
+        rows = future.result()
+        run.append(rows)
+        progress(rows)
+
+
+def score_sample(
+    sample: Sample, path: Path, scorers: Mapping[str, Scorer | Unavailable], problem: str | None = None
+) -> list[Row]:
+    """The rows of one image; `problem` says why there is no image to score."""
+    import numpy as np
+
+    facts, pixels = FileFacts(), None
+    if problem is None:
+        try:
+            image = load_image(path)
+            facts = FileFacts(sha256_of(path), image.width, image.height)
+            pixels = np.asarray(image)
+        except BadImage as error:
+            problem = str(error)
+    rows = []
+    for name, scorer in scorers.items():
+        version = None if isinstance(scorer, Unavailable) else scorer.version
+        if problem is not None:
+            score = Score("failed", reason=problem)
+        elif isinstance(scorer, Unavailable):
+            score = Score("unscored", reason=str(scorer))
+        else:
+            assert pixels is not None  # noqa: S101 (no problem means that the image was read)
+            score = _score_safely(scorer, pixels, sample.prompt)
+        try:
+            rows.append(make_row(sample, facts, name, version, score))
+        except ValueError as error:
+            rows.append(make_row(sample, facts, name, version, Score("failed", reason=f"{name}: {error}")))
+    return rows
+
+
+def _score_safely(scorer: Scorer, pixels: Any, prompt: Prompt | None) -> Score:
+    # Whatever breaks in a scorer, be it ours or a library's, costs this one score and not the run.
+    try:
+        return scorer.score(pixels, prompt)
+    except Exception as error:
+        return Score("failed", reason=f"{scorer.name}: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text[:300] if isinstance(error, HafError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
+    """Generate and save what is not on disk yet; returns, by image, why one could not be made.
+
+    A batch that breaks or does not fit into memory is halved until the images that cannot be made stand alone.
+    """
+    todo = [sample for sample in batch if not (run.folder / "images" / sample.image).exists()]
+    problems: dict[str, str] = {}
+    for sample, made in zip(todo, _generate(generator, todo), strict=True):
+        if isinstance(made, str):
+            problems[sample.image] = made
+        else:
+            run.save_image(sample.image, made)
+    return problems
+
+
+def _generate(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image | str]:
+    if not samples:
+        return
+    prompts = [sample.prompt for sample in samples if sample.prompt is not None]
+    seeds = [sample.seed for sample in samples if sample.seed is not None]
+    try:
+        images = generator.generate(prompts, seeds)
+    except Exception as error:
+        if len(samples) == 1:
+            yield f"generator: {_one_line(error)}"
+            return
+        _free_memory()
+        half = len(samples) // 2
+        yield from _generate(generator, samples[:half])
+        yield from _generate(generator, samples[half:])
+    else:
+        yield from images
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,77 @@
+"""With what a run was made: package versions, the machine, the revision of our code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import hafbench
+
+PACKAGES = (
+    *("torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "open-clip-torch"),
+    *("ultralytics-opencv-headless", "ultralytics", "pyiqa", "mediapipe", "ai-edge-litert", "supervision"),
+    *("opencv-python-headless", "numpy", "scipy", "statsmodels", "pandas", "pillow"),
+)
+
+
+def now() -> str:
+    """The present as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of ours, Python's, and of every package that shapes a number, where installed."""
+    found = {"hafbench": hafbench.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Platform, processor, memory in GB, and the GPU if torch sees one."""
+    import psutil
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that the package lies in, with `+changes` if it was edited; None elsewhere."""
+    root = Path(hafbench.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,295 @@
+"""Run folders and the loop that fills them: resume, lock, differences, and what breaks on the way."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from small import Brightness, Painter, Returns, painted
+
+from hafbench.errors import HafError, Unavailable
+from hafbench.evaluate import describe, evaluate, plan, spread
+from hafbench.records import Sample
+from hafbench.runs import Run, differences, open_run, read_run
+from hafbench.suites import CATEGORIES, Prompt, load_suite
+from hafbench.types import Score
+
+PROMPTS = [Prompt(id=f"p{i}", text=f"a hand, number {i}", category="basic_anatomy") for i in range(5)]
+
+
+def bench(
+    folder: Path,
+    painter: Painter,
+    scorers: dict[str, Any] | None = None,
+    *,
+    seeds: int = 2,
+    batch_size: int = 1,
+    stop_after: int | None = None,
+    prompts: Sequence[Prompt] = PROMPTS,
+) -> Run:
+    """A run of the real machinery; `stop_after` ends it like Ctrl-C after so many images."""
+    scorers = scorers or {"hands": Brightness()}
+    described = describe(scorers)
+    request = {"seeds": seeds, "generator": dict(painter.settings), "scorers": described}
+    left = [stop_after]
+
+    def progress(rows: Sequence[dict[str, Any]]) -> None:
+        if left[0] is not None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    with open_run(
+        folder,
+        command="run",
+        name="painter",
+        request=request,
+        details={"scorers": described, "image_root": "images"},
+    ) as run:
+        return evaluate(
+            run,
+            plan(prompts, range(seeds)),
+            scorers,
+            image_root=folder / "images",
+            generator=painter,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+
+def test_records_hold_what_the_scorer_said_in_suite_order_in_all_three_files(tmp_path: Path) -> None:
+    run = bench(tmp_path / "run", Painter())
+    assert run.records["image"].tolist() == [f"p{i}/{s}.png" for i in range(5) for s in (0, 1)]
+    expected = [float(np.asarray(painted(f"p{i}", s)).mean() / 255) for i in range(5) for s in (0, 1)]
+    assert run.records["value"].tolist() == expected
+    assert run.records["is_error"].tolist() == [value < 0.5 for value in expected]
+    assert run.records["findings"][0][0]["box"] == [1, 2, 3, 4]
+    assert run.records["findings"][0][0]["keypoints"] == [[1.0, 2.0, 0.5]]
+    assert run.records["measures"][0] == {"mean": expected[0]}
+
+    lines = [json.loads(line) for line in (run.folder / "records.jsonl").read_text().splitlines()]
+    assert [line["value"] for line in lines] == expected
+    table = pd.read_csv(run.folder / "records.csv")
+    assert np.allclose(table["value"], expected, rtol=1e-12)
+    assert json.loads(table["findings"][3])[0]["region"] == "hands"
+    assert run.manifest["scorers"]["hands"]["weights"] == {"brightness.bin": "0" * 64}
+    assert run.manifest["counts"] == {"images": 10, "scored": 10, "unknown": 0, "unscored": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_stopped_run_goes_on_and_ends_with_the_same_records(tmp_path: Path, stop_after: int, batch_size: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=stop_after, batch_size=batch_size)
+    with pytest.raises(HafError, match="unfinished run"):
+        read_run(tmp_path / "run")
+    resumed = Painter()
+    run = bench(tmp_path / "run", resumed, batch_size=batch_size)
+    pd.testing.assert_frame_equal(run.records, bench(tmp_path / "whole", Painter()).records)
+    assert sum(resumed.batches) <= 10 - stop_after
+
+
+def test_a_finished_run_given_again_makes_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    bench(tmp_path / "run", Painter())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = Painter()
+    bench(tmp_path / "run", again)
+    assert again.batches == []
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("cut", [1, 40, 700, 1200])
+def test_a_torn_last_record_costs_only_its_own_image(tmp_path: Path, cut: int) -> None:
+    scorers = {"hands": Brightness(), "iqa": Returns("iqa", Score("scored", 1.0))}
+    whole = bench(tmp_path / "run", Painter(), scorers)
+    journal = tmp_path / "run" / "records.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    again = Painter()
+    run = bench(tmp_path / "run", again, scorers)
+    pd.testing.assert_frame_equal(run.records, whole.records)
+    assert again.batches == []  # the images were on disk
+    assert len(journal.read_text().splitlines()) == 20
+
+
+def test_a_broken_record_in_the_middle_is_named_by_line(tmp_path: Path) -> None:
+    bench(tmp_path / "run", Painter())
+    journal = tmp_path / "run" / "records.jsonl"
+    lines = journal.read_text().splitlines()
+    lines[2] = lines[2][:30]
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(HafError, match=r"records\.jsonl, line 3"):
+        bench(tmp_path / "run", Painter())
+
+
+def test_other_settings_on_the_same_folder_are_refused_with_the_difference(tmp_path: Path) -> None:
+    bench(tmp_path / "run", Painter())
+    with pytest.raises(HafError, match=r"seeds: 2 -> 3.*--out"):
+        bench(tmp_path / "run", Painter(), seeds=3)
+    with pytest.raises(HafError, match=r"generator\.broken: \[\] -> \[\"p1\"\]"):
+        bench(tmp_path / "run", Painter(broken=["p1"]))
+
+
+def test_differences_name_nested_added_and_removed_keys() -> None:
+    old = {"a": 1, "b": {"c": 2, "d": 3}, "gone": True}
+    new = {"a": 1, "b": {"c": 5, "d": 3}, "new": "x"}
+    assert differences(old, new) == ["b.c: 2 -> 5", "gone: true -> null", 'new: null -> "x"']
+    assert differences(old, old) == []
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(HafError, match=r"thesis\.tex.*--out"):
+        bench(tmp_path, Painter())
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    holder = (
+        "import sys; from pathlib import Path; from hafbench.runs import open_run\n"
+        "with open_run(Path(sys.argv[1]), command='run', name='x', request={'scorers': {}}, details={}):\n"
+        "    print('locked', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(HafError, match="another process is writing this run"):
+            bench(tmp_path / "run", Painter())
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(HafError, match="other settings"):  # the lock went with the process
+        bench(tmp_path / "run", Painter())
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(tmp_path: Path) -> None:
+    painter = Painter(fits=2)
+    run = bench(tmp_path / "run", painter, batch_size=8)
+    assert painter.batches == [8, 4, 2, 2, 4, 2, 2, 2]
+    pd.testing.assert_frame_equal(run.records, bench(tmp_path / "one", Painter()).records)
+
+
+def test_an_image_that_cannot_be_made_is_recorded_and_the_run_goes_on(tmp_path: Path) -> None:
+    run = bench(tmp_path / "run", Painter(broken=["p2"]), batch_size=4)
+    failed = run.records[run.records["status"] == "failed"]
+    assert failed["image"].tolist() == ["p2/0.png", "p2/1.png"]
+    assert set(failed["unscored"]) == {"generator: ValueError: this prompt breaks the painter"}
+    assert run.manifest["counts"]["scored"] == 8
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        (RuntimeError("it\nbroke"), "failed", "iqa: RuntimeError: it broke"),
+        (Score("scored", float("nan")), "failed", "iqa: status is 'scored' but value is nan"),
+        (Score("scored", None), "failed", "iqa: status is 'scored' but value is None"),
+        (Score("unknown", reason="too small"), "unknown", "too small"),
+    ],
+)
+def test_a_scorer_that_breaks_costs_its_own_score_only(
+    tmp_path: Path, answer: Score | Exception, status: str, reason: str
+) -> None:
+    run = bench(tmp_path / "run", Painter(), {"iqa": Returns("iqa", answer), "hands": Brightness()})
+    rows = run.records[run.records["scorer"] == "iqa"]
+    assert set(rows["status"]) == {status}
+    assert set(rows["unscored"]) == {reason}
+    assert run.records[run.records["scorer"] == "hands"]["status"].eq("scored").all()
+
+
+def test_a_scorer_that_is_not_to_be_had_is_unscored_with_its_reason(tmp_path: Path) -> None:
+    run = bench(tmp_path / "run", Painter(), {"hands": Brightness(), "clip": Unavailable("no weights; pull them")})
+    rows = run.records[run.records["scorer"] == "clip"]
+    assert len(rows) == 10
+    assert set(rows["status"]) == {"unscored"}
+    assert set(rows["unscored"]) == {"no weights; pull them"}
+    assert rows["value"].isna().all()
+    assert run.manifest["scorers"]["clip"]["unavailable"] == "no weights; pull them"
+
+
+def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    painted("a", 0).save(tmp_path / "images" / "a.png")
+    (tmp_path / "images" / "b.png").write_bytes(b"nonsense")
+    with open_run(
+        tmp_path / "run",
+        command="score",
+        name="x",
+        request={"scorers": {"hands": 1}},
+        details={"scorers": {}, "image_root": str(tmp_path / "images")},
+    ) as folder:
+        run = evaluate(
+            folder,
+            [Sample("a.png"), Sample("b.png")],
+            {"hands": Brightness()},
+            image_root=tmp_path / "images",
+        )
+    assert run.records["status"].tolist() == ["scored", "failed"]
+    assert "not an image" in run.records["unscored"][1]
+    assert run.records["seed"].isna().all()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_sentence_and_finished_images_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=4)
+    journal = tmp_path / "run" / "records.jsonl"
+    kept = journal.read_bytes()
+    full = _FullDisk(journal)
+    with (
+        pytest.raises(HafError, match="the disk is full; free some space and give the same command again"),
+        full,
+    ):
+        bench(tmp_path / "run", Painter())
+    assert journal.read_bytes() == kept
+    assert bench(tmp_path / "run", Painter()).manifest["counts"]["scored"] == 10
+
+
+class _FullDisk:
+    """While it is open, what is appended to the journal goes to /dev/full, which answers ENOSPC like a full disk."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal, self.saved = journal, journal.with_name(".saved")
+
+    def __enter__(self) -> None:
+        self.original = Path.open
+
+        def open_full(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            return self.original(
+                Path("/dev/full") if path == self.journal and "a" in mode else path, mode, *args, **kwargs
+            )
+
+        Path.open = open_full  # type: ignore[method-assign, assignment]
+
+    def __exit__(self, *_: object) -> None:
+        Path.open = self.original  # type: ignore[method-assign]
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="no /sys on this system")
+def test_an_output_folder_that_cannot_be_written_is_one_sentence() -> None:
+    with pytest.raises(HafError, match=r"/sys/kernel/run cannot be written: .*--out"):
+        bench(Path("/sys/kernel/run"), Painter())
+
+
+def test_an_output_path_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(HafError, match=r"file cannot be written: .*--out"):
+        bench(tmp_path / "file", Painter())
+
+
+def test_limit_takes_from_every_category_in_turn() -> None:
+    prompts = load_suite("haf-500").prompts
+    chosen = spread(prompts, 12)
+    counts = {category: sum(p.category == category for p in chosen) for category in CATEGORIES}
+    assert sorted(counts.values()) == [2, 2, 2, 3, 3]
+    assert spread(prompts, 999) == list(prompts)
+    assert [p for p in prompts if p in chosen] == chosen
