@@ -97,7 +97,7 @@ def read_lines(path: Path) -> list[Row]:
             if number == len(lines):
                 break
             raise HafError(
-                f"{path}, line {number}: this is not a record ({error}); delete the line to have the image scored again."
+                f"{path}, line {number}: this is not a record ({error}); delete the line to score the image again."
             ) from error
     return rows
 

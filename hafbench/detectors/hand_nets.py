@@ -1,0 +1,262 @@
+"""MediaPipe's palm, hand and pose nets, run bare: the Tasks API hides the confidences that carry our information.
+
+The nets come as TensorFlow Lite files (`weights.py`) and run in LiteRT on one thread, so that a score is repeatable.
+Anchors, box decoding and regions follow MediaPipe's published graphs (palm_detection, hand_landmark, pose_detection,
+pose_landmark; Bazarevsky & Zhang 2019; Zhang et al., arXiv 2006.10214; Bazarevsky et al., arXiv 2006.10204).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from hafbench.types import Pixels
+
+Floats = NDArray[np.float64]
+
+PALM_STRIDES = (8, 16, 16, 16)
+POSE_STRIDES = (8, 16, 32, 32, 32)
+
+WRIST, MIDDLE_MCP = 0, 9
+PALM_WRIST, PALM_MIDDLE_MCP = 0, 2
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A rotated square of an image: centre and side in pixels, rotation in radians, clockwise on the screen."""
+
+    x: float
+    y: float
+    side: float
+    rotation: float
+
+    def to_image(self, points: Floats) -> Floats:
+        """Points of the unit square (n, 2) in pixels of the image."""
+        cos, sin = math.cos(self.rotation), math.sin(self.rotation)
+        centred = (points - 0.5) * self.side
+        return np.stack(
+            [self.x + cos * centred[:, 0] - sin * centred[:, 1], self.y + sin * centred[:, 0] + cos * centred[:, 1]], 1
+        )
+
+    def crop(self, image: Pixels, size: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[np.float32]:
+        """The square as (size, size, 3) float32 in [0, 1]; what lies outside the image repeats its border."""
+        corners = self.to_image(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])).astype(np.float32)
+        target = np.array([[0, 0], [size, 0], [0, size]], dtype=np.float32)
+        shrink = self.side / size
+        if shrink > 2:  # a bilinear warp that shrinks more than twice would skip pixels
+            image = cv2.resize(image, None, fx=2 / shrink, fy=2 / shrink, interpolation=cv2.INTER_AREA)
+            corners *= 2 / shrink
+        warp = cv2.getAffineTransform(corners - 0.5, target - 0.5)
+        crop = cv2.warpAffine(image, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
+        return np.asarray(crop, dtype=np.float32) / np.float32(255)
+
+    def turned(self, degrees: float = 0.0, scale: float = 1.0) -> Roi:
+        """The same centre, turned and scaled."""
+        return Roi(self.x, self.y, self.side * scale, self.rotation + math.radians(degrees))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detection of a palm or a person: score in [0, 1], box (x1, y1, x2, y2) and points (n, 2) in image pixels."""
+
+    score: float
+    box: Floats
+    points: Floats
+
+
+@dataclass(frozen=True)
+class HandPoints:
+    """What a hand landmark net says of one crop.
+
+    `points` (21, 2) in the unit square of the crop, `world` (21, 3) in metres about the hand's centre, `presence` and
+    `handedness` in [0, 1] (handedness near 1: a right hand in an image that is not mirrored, by the net's own label).
+    """
+
+    points: Floats
+    world: Floats
+    presence: float
+    handedness: float
+
+
+@dataclass(frozen=True)
+class BodyPoints:
+    """What the pose landmark net says of one person: (33, 2) image pixels, visibility (33,), presence in [0, 1]."""
+
+    points: Floats
+    visibility: Floats
+    presence: float
+
+
+class Net:
+    """A TensorFlow Lite file, run on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        outputs = self._interpreter.get_output_details()
+        self._outputs = [item["index"] for item in sorted(outputs, key=lambda item: item["name"])]
+
+    def __call__(self, crop: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """The outputs (first of the batch) by their names' order, for a crop (size, size, 3)."""
+        self._interpreter.set_tensor(self._input, crop[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
+
+
+def anchors(size: int, strides: Sequence[int]) -> Floats:
+    """Centres (n, 2) of the unit anchors, two for each cell and stride; equal strides share their cells."""
+    centres: list[Floats] = []
+    for stride in dict.fromkeys(strides):
+        cells = size // stride
+        y, x = np.mgrid[:cells, :cells]
+        cell = (np.stack([x, y], -1).reshape(-1, 2) + 0.5) / cells
+        centres.append(np.repeat(cell, 2 * strides.count(stride), axis=0))
+    return np.concatenate(centres)
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """The logistic function, its argument held to +-100 as in MediaPipe's decoder."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -100, 100))))
+
+
+class Detector:
+    """A single-shot detector of palms or people."""
+
+    def __init__(self, net: Net, size: int, strides: Sequence[int]) -> None:
+        self._net, self._size = net, size
+        self._anchors = anchors(size, strides)
+
+    def detect(self, image: Pixels, roi: Roi, threshold: float) -> list[Candidate]:
+        """Candidates over `threshold` within an upright square of the image, best first, without duplicates."""
+        raw, logits = self._net(roi.crop(image, self._size, cv2.BORDER_CONSTANT))
+        scores = sigmoid(logits[:, 0].astype(np.float64))
+        chosen = np.flatnonzero(scores >= threshold)
+        raw = raw[chosen].astype(np.float64) / self._size
+        raw[:, :2] += self._anchors[chosen]
+        raw[:, 4:] += np.tile(self._anchors[chosen], (raw.shape[1] - 4) // 2)
+        found = []
+        for row, score in zip(raw, scores[chosen], strict=True):
+            centre, half = row[:2], row[2:4] / 2
+            box = roi.to_image(np.stack([centre - half, centre + half])).ravel()
+            found.append(Candidate(float(score), box, roi.to_image(row[4:].reshape(-1, 2))))
+        return suppress(found, 0.3)
+
+
+def suppress(candidates: Sequence[Candidate], overlap: float) -> list[Candidate]:
+    """Non-maximum suppression, where the kept one is the score-weighted mean of those it covers (as in BlazeFace)."""
+    left = sorted(candidates, key=lambda candidate: -candidate.score)
+    kept = []
+    while left:
+        best = left[0]
+        group = [best, *(other for other in left[1:] if iou(best.box, other.box) > overlap)]
+        weight = np.array([other.score for other in group])
+        weight /= weight.sum()
+        box = np.einsum("i,ij->j", weight, np.stack([other.box for other in group]))
+        points = np.einsum("i,ijk->jk", weight, np.stack([other.points for other in group]))
+        kept.append(Candidate(best.score, box, points))
+        chosen = {id(other) for other in group}
+        left = [other for other in left if id(other) not in chosen]
+    return kept
+
+
+def iou(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return float(common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common))
+
+
+def whole(image: Pixels) -> Roi:
+    """The square that holds the whole image, letterboxed."""
+    height, width = image.shape[:2]
+    return Roi(width / 2, height / 2, max(height, width), 0.0)
+
+
+def upright(start: Floats, end: Floats) -> float:
+    """The rotation by which the direction from `start` to `end` points up in the crop."""
+    x, y = end - start
+    turn = math.pi / 2 - math.atan2(-y, x)
+    return turn - 2 * math.pi * math.floor((turn + math.pi) / (2 * math.pi))
+
+
+def _shifted(centre: Floats, side: float, rotation: float, shift: float) -> Roi:
+    """A square whose centre is moved by `shift` along its own downward axis."""
+    x, y = centre
+    return Roi(float(x - shift * math.sin(rotation)), float(y + shift * math.cos(rotation)), side, rotation)
+
+
+def roi_of_palm(palm: Candidate) -> Roi:
+    """The hand's square from a palm: turned wrist-down, 2.6 times the palm's, half a palm towards the fingers."""
+    rotation = upright(palm.points[PALM_WRIST], palm.points[PALM_MIDDLE_MCP])
+    size = palm.box[2:] - palm.box[:2]
+    return _shifted((palm.box[:2] + palm.box[2:]) / 2, 2.6 * float(size.max()), rotation, -0.5 * float(size[1]))
+
+
+def roi_of_hand(points: Floats) -> Roi:
+    """The hand's square from its own 21 points (n, 2): twice their upright bounding box's longer side."""
+    knuckles = (points[5] + 2 * points[9] + points[13]) / 4
+    rotation = upright(points[WRIST], knuckles)
+    cos, sin = math.cos(-rotation), math.sin(-rotation)
+    turned = points @ np.array([[cos, sin], [-sin, cos]])
+    low, high = turned.min(0), turned.max(0)
+    centre = (low + high) / 2 @ np.array([[cos, -sin], [sin, cos]])
+    size = high - low
+    return _shifted(centre, 2.0 * float(size.max()), rotation, -0.1 * float(size[1]))
+
+
+def roi_of_person(person: Candidate) -> Roi:
+    """The person's square from the detector's hip centre and scale point."""
+    hips, top = person.points[0], person.points[1]
+    return Roi(float(hips[0]), float(hips[1]), 2.5 * float(np.hypot(*(top - hips))), upright(hips, top))
+
+
+class HandNet:
+    """A hand landmark net (lite or full)."""
+
+    SIZE = 224
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+
+    def __call__(self, image: Pixels, roi: Roi, flip: bool = False) -> HandPoints:
+        """Points of the hand in `roi`; `flip` mirrors the crop and mirrors the answer back."""
+        crop = roi.crop(image, self.SIZE)
+        points, presence, handedness, world = self._net(np.ascontiguousarray(crop[:, ::-1]) if flip else crop)
+        points = points.reshape(21, 3)[:, :2].astype(np.float64) / self.SIZE
+        world = world.reshape(21, 3).astype(np.float64)
+        right = float(handedness[0])
+        if flip:
+            points[:, 0] = 1 - points[:, 0]
+            world = world * np.array([-1.0, 1.0, 1.0])
+            right = 1 - right
+        return HandPoints(points, world, float(presence[0]), right)
+
+
+class BodyNet:
+    """The pose landmark net."""
+
+    SIZE = 256
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+
+    def __call__(self, image: Pixels, roi: Roi) -> BodyPoints:
+        """33 points of the person in `roi`, in image pixels."""
+        outputs = self._net(roi.crop(image, self.SIZE, cv2.BORDER_CONSTANT))
+        table = outputs[0].reshape(39, 5)[:33].astype(np.float64)
+        visibility = sigmoid(np.minimum(table[:, 3], table[:, 4]))
+        return BodyPoints(roi.to_image(table[:, :2] / self.SIZE), visibility, float(outputs[1][0]))

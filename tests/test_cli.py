@@ -1,0 +1,81 @@
+"""The two commands from outside: help at once, one sentence for every mistake, exit codes."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "numpy", "pandas", "PIL", "pydantic", "rich", "matplotlib", "diffusers", "transformers", "cv2", "jinja2"}
+
+
+def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hafbench.cli", *words], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["hafbench.cli", "asap_train.cli"])
+def test_help_imports_nothing_heavy(module: str) -> None:
+    code = (
+        "import sys, json\n"
+        f"import {module} as cli\n"
+        "sys.argv = ['x', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = json.loads(process.stderr)
+    assert "Usage" in process.stdout
+    assert not HEAVY & {name.split(".")[0] for name in modules}
+    assert len(modules) < 250
+
+
+def test_cv2_comes_once() -> None:
+    assert packages_distributions()["cv2"] == ["opencv-python-headless"]
+
+
+@pytest.mark.parametrize("program", ["hafbench", "asap-train"])
+def test_the_installed_programs_say_their_version(program: str) -> None:
+    path = Path(sys.executable).with_name(program)
+    process = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    assert process.stdout == f"{program} 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run"], "Say which model: --model NAME"),
+        (["run", "--model", "flux-dve"], "flux-dev"),
+        (["run", "--model", "flux-dev", "--suite", "haf-5000"], "There is no suite 'haf-5000': did you mean haf-500"),
+        (["run", "--model", "flux-dev", "--scorers", "hand"], "There is no scorer 'hand': did you mean hands"),
+        (["run", "--model", "flux-dev", "--require", "klip"], "There is no scorer 'klip': did you mean clip"),
+        (["run", "--model", "x", "--images", "y"], "either --model or --images"),
+        (["run", "--model", "x", "--prompts", "y.jsonl"], "--prompts goes with --images"),
+        (["score", "no-such-folder"], "no-such-folder"),
+        (["score", "."], "no image"),
+        (["report", "."], "is not a run folder: it has no run.json"),
+        (["scorers", "check", "."], "no image"),
+        (["weights", "pull", "hand_landmark_ful.tflite"], "hand_landmark_full.tflite"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, words: list[str], sentence: str) -> None:
+    process = command(*words, cwd=tmp_path)
+    assert process.returncode == 2, process.stderr
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert process.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["models"], ["suites"], ["scorers"], ["weights"], ["weights", "list"]])
+def test_the_lists_print_tables_and_json(words: list[str]) -> None:
+    table, data = command(*words), command(*words, "--json")
+    assert (table.returncode, data.returncode) == (0, 0), table.stderr + data.stderr
+    rows = json.loads(data.stdout)
+    assert rows
+    first_column = next(iter(rows[0]))
+    assert all(str(row[first_column]) in table.stdout for row in rows)
