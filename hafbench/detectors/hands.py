@@ -109,7 +109,9 @@ class HandFinder:
         views = [(hand.roi.turned(degrees, scale), flip) for degrees, scale, flip in VIEWS]
         seen = {name: [net(image, roi, flip) for roi, flip in views] for name, net in self._hand.items()}
         points = {
-            name: np.stack([roi.to_image(hand_points.points) for (roi, _), hand_points in zip(views, found, strict=True)])
+            name: np.stack(
+                [roi.to_image(hand_points.points) for (roi, _), hand_points in zip(views, found, strict=True)]
+            )
             for name, found in seen.items()
         }
         middle = np.median(points["full"], axis=0)
@@ -120,7 +122,9 @@ class HandFinder:
         low, high = middle.min(0), middle.max(0)
         return HandEvidence(
             box=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
-            keypoints=tuple((float(x), float(y), float(np.exp(-4 * s))) for (x, y), s in zip(middle, spread, strict=True)),
+            keypoints=tuple(
+                (float(x), float(y), float(np.exp(-4 * s))) for (x, y), s in zip(middle, spread, strict=True)
+            ),
             presence=float(np.median([found.presence for found in seen["full"]])),
             features={
                 "presence_full": _mean_logit([found.presence for found in seen["full"]]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import PRESETS, Preset
@@ -93,7 +94,7 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
     source = find_source(request.model)
     loras = [parse_lora(text) for text in request.loras]
     given = dict(parse_argument(text) for text in request.arguments)
-    device = _device(request.device)
+    device = pick_device(request.device)
     dtype = _dtype(request.dtype, device, source.preset)
     if request.offload != "none" and request.offload not in OFFLOADS:
         raise HafError(f"--offload {request.offload}: {nearest(request.offload, ['none', *OFFLOADS])}")
@@ -129,7 +130,9 @@ def find_source(model: str) -> Source:
         return Source(path.resolve().name, path=path)
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise HafError(f"{path}: only .safetensors files are loaded; other formats can run code when they are read.")
+            raise HafError(
+                f"{path}: only .safetensors files are loaded; other formats can run code when they are read."
+            )
         return Source(path.stem, path=path)
     if HUB_ID.fullmatch(model):
         hub_id, _, revision = model.partition("@")
@@ -150,6 +153,7 @@ def parse_argument(text: str) -> tuple[str, Any]:
 
 def _load(source: Source, dtype: str) -> tuple[Any, dict[str, Any]]:
     """The pipeline, and which files it came from."""
+    hub.offline()
     import diffusers
     import torch
     import transformers
@@ -244,7 +248,8 @@ def _check_arguments(pipeline: Any, arguments: Mapping[str, Any]) -> None:
             raise HafError(f"--set {name}: {type(pipeline).__name__} has no such argument; {nearest(name, known)}")
 
 
-def _device(wanted: str) -> str:
+def pick_device(wanted: str) -> str:
+    """A torch device that is there: `auto` takes CUDA, then MPS, then the CPU."""
     import torch
 
     found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

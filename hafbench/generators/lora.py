@@ -59,7 +59,9 @@ def _load(pipeline: Any, lora: Lora, adapter: str) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise HafError(f"--lora {lora.path}: this is not a LoRA for {name} ({reason}).") from error
-    offered = sum(key.endswith(("lora_A.weight", "lora_B.weight", "lora.up.weight", "lora.down.weight")) for key in given)
+    offered = sum(
+        key.endswith(("lora_A.weight", "lora_B.weight", "lora.up.weight", "lora.down.weight")) for key in given
+    )
     taken = sum(
         "lora_" in key and f".{adapter}." in key
         for part in pipeline.components.values()

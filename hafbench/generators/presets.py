@@ -67,9 +67,7 @@ _TABLE = (
         *("qwen-image", "Qwen/Qwen-Image", "Apache-2.0", False, "QwenImagePipeline", "bf16", 1328, 50),
         arguments={"true_cfg_scale": 4.0, "negative_prompt": " "},
     ),
-    Preset(
-        *("z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", False, "ZImagePipeline", "bf16", 1024, 8, 0.0)
-    ),
+    Preset(*("z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", False, "ZImagePipeline", "bf16", 1024, 8, 0.0)),
     Preset(
         *("sana", "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers", "see the model card", False),
         *("SanaPipeline", "bf16", 1024, 20, 4.5),

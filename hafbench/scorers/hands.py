@@ -30,11 +30,14 @@ FILES = (
 SMALLEST = 56
 """Hands whose box has a longer side below this many pixels of the image could not be judged in our measurement."""
 
-PALM_CANDIDATE, PALM_WITNESS = 0.3, 0.5
-PRESENCE_WITNESS = 0.5
+PALM_CANDIDATE = 0.3
 PERSON, WRIST_VISIBLE = 0.4, 0.6
+# Logits that a body's wrist near the hand adds to the belief in it, and that a body's head there takes away.
+WRIST_BONUS, HEAD_MALUS = 1.5, 2.0
+BELIEVED, WORTH_A_LOOK = 1.5, -2.0
 CLOSE_UP = 0.25
-"""A hand at least this share of the image's longer side needs one witness only: the picture is of the hand."""
+"""Where no hand is believed, the likeliest is, if it is this share of the image's longer side: a picture of a hand."""
+MOST_HANDS = 24
 
 # (degrees, scale): the views of a hand; each is also seen mirrored, so that a mirrored image scores the same.
 VIEWS = ((0.0, 1.0), (12.0, 1.0), (-12.0, 1.0), (0.0, 0.9), (0.0, 1.12))
@@ -44,7 +47,8 @@ PALM_VIEWS = (1.2, 1.6, 2.2)
 
 @dataclass(frozen=True)
 class Hand:
-    """A located hand: its square, and what speaks for a hand being there at all."""
+    """A place that may be a hand: its square, the palm score that led there, the best presence in one view,
+    and whether a body's wrist, or head, is there."""
 
     roi: Roi
     palm: float
@@ -52,13 +56,14 @@ class Hand:
     wrist: bool
     head: bool
 
+    def belief(self, presence_logit: float) -> float:
+        """How surely there is a hand at all, well-formed or not: the logits of the independent locators, added."""
+        return mean_logit([self.palm]) + presence_logit + WRIST_BONUS * self.wrist - HEAD_MALUS * self.head
+
     @property
-    def witnesses(self) -> int:
-        """How many of palm detector, landmark nets and body pose say that there is a hand."""
-        seen = self.presence >= PRESENCE_WITNESS
-        if self.head and not seen:
-            return 0
-        return (self.palm >= PALM_WITNESS) + seen + self.wrist
+    def hope(self) -> float:
+        """What the belief can come to, from one view."""
+        return self.belief(mean_logit([self.presence]))
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class HandNets:
         self._hand = {"full": nets.HandNet(full), "lite": nets.HandNet(lite)}
 
     def find(self, image: Pixels) -> list[Hand]:
-        """What may be hands, most witnesses first: palms in the whole, in tiles and at the wrists of bodies.
+        """What may be hands, likeliest first: palms in the whole, in tiles and at the wrists of bodies.
 
         Where none of these finds anything, the whole image is tried as a hand, four ways up.
         """
@@ -108,7 +113,8 @@ class HandNets:
         if not guesses:
             guesses = [(nets.whole(image).turned(turn, 1.3), 0.0) for turn in (0, 90, 180, 270)]
         hands = [self._hand_at(image, roi, palm, wrists, heads) for roi, palm in guesses]
-        return _distinct([hand for hand in hands if _inside(hand.roi, image)])
+        worth = [hand for hand in hands if _inside(hand.roi, image) and hand.hope > WORTH_A_LOOK]
+        return _distinct(worth)[:MOST_HANDS]
 
     def _bodies(self, image: Pixels) -> list[nets.BodyPoints]:
         people = self._person.detect(image, nets.whole(image), PERSON)
@@ -209,9 +215,9 @@ def _head(body: nets.BodyPoints) -> tuple[float, float, float]:
 
 
 def _distinct(hands: Sequence[Hand]) -> list[Hand]:
-    """One of those that are the same hand: the best seen, with the best palm score and any wrist of the others."""
+    """One of those that are the same hand: the likeliest, with any wrist of the others."""
     kept: list[Hand] = []
-    for hand in sorted(hands, key=lambda hand: (-hand.witnesses, -hand.palm, -hand.presence)):
+    for hand in sorted(hands, key=lambda hand: -hand.hope):
         for index, other in enumerate(kept):
             if np.hypot(hand.roi.x - other.roi.x, hand.roi.y - other.roi.y) < 0.3 * max(hand.roi.side, other.roi.side):
                 kept[index] = replace(other, wrist=other.wrist or hand.wrist)
@@ -221,9 +227,23 @@ def _distinct(hands: Sequence[Hand]) -> list[Hand]:
     return kept
 
 
-def believed(hands: Sequence[Hand], image: Pixels) -> list[Hand]:
-    """The hands that are really there: those with two witnesses, or one if the picture is a close-up of it."""
-    longer = max(image.shape[:2])
-    sure = [hand for hand in hands if hand.witnesses >= 2]
-    close = [hand for hand in hands if hand.witnesses == 1 and hand.roi.side / 2 >= CLOSE_UP * longer]
+@dataclass(frozen=True)
+class Seen:
+    """A hand, its evidence and how surely it is there."""
+
+    hand: Hand
+    evidence: Evidence
+    belief: float
+
+
+def look(found: HandNets, image: Pixels) -> list[Seen]:
+    """Find and measure the hands of an image; only those that are believed to be hands, likeliest first."""
+    seen = []
+    for hand in found.find(image):
+        evidence = found.measure(image, hand)
+        presence = (evidence.features["presence_lite"] + evidence.features["presence_full"]) / 2
+        seen.append(Seen(hand, evidence, hand.belief(presence)))
+    seen.sort(key=lambda one: -one.belief)
+    sure = [one for one in seen if one.belief >= BELIEVED]
+    close = [one for one in seen if one.evidence.pixels >= CLOSE_UP * max(image.shape[:2])]
     return sure or close[:1]

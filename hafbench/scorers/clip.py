@@ -1,0 +1,154 @@
+"""The `clip` scorer: agreement of an image with its prompt, as the cosine of open_clip's embeddings.
+
+CLIPScore (Hessel et al., arXiv 2104.08718) is 2.5 * max(cosine, 0). We give the cosine, in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hafbench import hub
+from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.images import sha256_of
+from hafbench.types import Role, Score
+
+if TYPE_CHECKING:
+    from hafbench.scorers import ScorerOptions
+    from hafbench.suites import Prompt
+    from hafbench.types import Pixels
+
+# The weights of an architecture that is named without a tag; any other takes the last tag that open_clip lists.
+DEFAULT_TAGS = {"ViT-B-32": "laion2b_s34b_b79k", "ViT-L-14": "laion2b_s32b_b82k", "ViT-H-14": "laion2b_s32b_b79k"}
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """What to load: an architecture or an open_clip schema (hf-hub:, local-dir:), with a tag or a weights file."""
+
+    architecture: str
+    tag: str | None = None
+    file: Path | None = None
+
+
+class ClipScorer:
+    """Scores one image at a time, in 32-bit floats."""
+
+    name = "clip"
+    role: Role = "quality"
+    higher_is_better = True
+    about = "How well the image agrees with its prompt: cosine of CLIP embeddings. It says nothing about anatomy."
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, device: str, settings: Mapping[str, Any]) -> None:
+        from importlib.metadata import version
+
+        self.version = f"open_clip {version('open-clip-torch')}, {settings['model']}"
+        self.settings = settings
+        self._model, self._preprocess, self._tokenizer, self._device = model, preprocess, tokenizer, device
+
+    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """The cosine in [-1, 1]; unknown for an image without a prompt. `truncated` is 1 if the prompt was cut."""
+        import torch
+        from PIL import Image
+
+        if prompt is None:
+            return Score("unknown", reason="the image has no prompt")
+        tokens = self._tokenizer([prompt.text])
+        with torch.inference_mode():
+            pixels = self._preprocess(Image.fromarray(image))[None].to(self._device)
+            seen = self._model.encode_image(pixels, normalize=True)
+            read = self._model.encode_text(tokens.to(self._device), normalize=True)
+            value = float((seen.double() @ read.double().T).item())
+        return Score("scored", value, measures={"truncated": float(self._is_cut(prompt.text, tokens.shape[1]))})
+
+    def _is_cut(self, text: str, context: int) -> bool:
+        """Does the text go on behind the model's context? Seen by tokenizing it with a far longer one."""
+        wide = self._tokenizer([text], context_length=16 * context)[0]
+        return bool((wide[context:] != wide[-1]).any())
+
+
+def parse_model(text: str) -> ClipModel:
+    """ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID, or a folder with open_clip_config.json."""
+    import open_clip
+
+    if Path(text).is_dir():
+        if not (Path(text) / "open_clip_config.json").is_file():
+            raise HafError(f"--clip {text}: this folder has no open_clip_config.json.")
+        return ClipModel(f"local-dir:{text}")
+    if text.startswith("hf-hub:"):
+        return ClipModel(text)
+    architecture, _, rest = text.partition(":")
+    if architecture not in open_clip.list_models():
+        raise HafError(f"--clip {text}: there is no architecture '{architecture}'; {_near(architecture)}")
+    if rest and Path(rest).suffix:
+        if not Path(rest).is_file():
+            raise HafError(f"--clip {text}: there is no file {rest}.")
+        return ClipModel(architecture, file=Path(rest))
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if rest and rest not in tags:
+        raise HafError(f"--clip {text}: {architecture} has no weights '{rest}'; {nearest(rest, tags)}")
+    if not rest and not tags:
+        raise HafError(
+            f"--clip {text}: open_clip knows no weights for {architecture}; name a file, {architecture}:FILE."
+        )
+    return ClipModel(architecture, rest or DEFAULT_TAGS.get(architecture, tags[-1]))
+
+
+def _near(architecture: str) -> str:
+    import open_clip
+
+    return nearest(architecture, open_clip.list_models())
+
+
+def load(options: ScorerOptions) -> ClipScorer:
+    """Load the model; raises Unavailable if its weights are not to be had, HafError for a name or file that is wrong."""
+    hub.offline()
+    import logging
+
+    import open_clip
+    import torch
+
+    from hafbench.generators.diffusion import pick_device
+
+    wanted = parse_model(options.clip)
+    device = pick_device(options.device)
+    logging.getLogger().setLevel(logging.CRITICAL)  # open_clip logs every failed attempt on the root logger
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(
+            wanted.architecture,
+            pretrained=str(wanted.file) if wanted.file else wanted.tag,
+            device=device,
+            weights_only=True,
+        )
+        tokenizer = open_clip.get_tokenizer(wanted.architecture)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        if wanted.file or wanted.architecture.startswith("local-dir:"):
+            raise HafError(f"--clip {options.clip}: the weights cannot be loaded ({reason}).") from error
+        raise Unavailable(
+            f"The CLIP weights {options.clip} are neither on this machine nor to be reached; "
+            "connect to the hub once, or name a local file: --clip ARCH:FILE."
+        ) from error
+    finally:
+        logging.getLogger().setLevel(logging.WARNING)
+    model = model.float().eval()
+    settings = {
+        "model": options.clip,
+        "tag": wanted.tag,
+        "weights": {"parameters": _sha256_of_parameters(model, torch)},
+    }
+    if wanted.file:
+        settings["weights"] = {wanted.file.name: sha256_of(wanted.file)}
+    return ClipScorer(model, preprocess, tokenizer, device, settings)
+
+
+def _sha256_of_parameters(model: Any, torch: Any) -> str:
+    """One hash over the names and values of all parameters: the same wherever the weights were found."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,90 @@
+"""The `iqa` scorer: quality of an image without a reference, by any such metric of pyiqa."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hafbench import hub
+from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.types import Role, Score
+
+if TYPE_CHECKING:
+    from hafbench.scorers import ScorerOptions
+    from hafbench.suites import Prompt
+    from hafbench.types import Pixels
+
+SMALLEST_SIDE = 32
+
+
+class IqaScorer:
+    """Scores one image at a time: some metrics of pyiqa give another value to the same image in another batch."""
+
+    name = "iqa"
+    role: Role = "quality"
+
+    def __init__(self, metric: Any, name: str, device: str) -> None:
+        from importlib.metadata import version
+
+        self.version = f"pyiqa {version('pyiqa')}, {name}"
+        self.higher_is_better = not metric.lower_better
+        direction = "higher" if self.higher_is_better else "lower"
+        self.about = (
+            f"Image quality by {name}, without a reference: {direction} is better. It says nothing about anatomy."
+        )
+        self.settings: Mapping[str, Any] = {"metric": name, "weights": {}}
+        self._metric, self._device = metric, device
+
+    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """The metric's value in its own units; unknown for an image too small or too flat for it."""
+        import torch
+
+        if min(image.shape[:2]) < SMALLEST_SIDE:
+            return Score("unknown", reason=f"a side is below {SMALLEST_SIDE} pixels")
+        if int(image.max()) == int(image.min()):
+            return Score("unknown", reason="the image is of one colour")
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device).float() / 255
+        # Some metrics look at random crops: the same ones for every image, whatever was drawn before.
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            value = float(self._metric(pixels).item())
+        if not math.isfinite(value):
+            return Score("unknown", reason=f"the metric gave {value}")
+        return Score("scored", value)
+
+
+def load(options: ScorerOptions) -> IqaScorer:
+    """Load the metric; raises HafError for an unknown name, Unavailable if its weights are not to be had."""
+    hub.offline()
+    # Whatever a metric asks for, its weights must not be able to run code.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    with _silent():
+        import pyiqa
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
+        from hafbench.generators.diffusion import pick_device
+    name = options.iqa
+    if name not in DEFAULT_CONFIGS:
+        raise HafError(f"--iqa {name}: pyiqa has no such metric; {nearest(name, pyiqa.list_models())}")
+    if DEFAULT_CONFIGS[name]["metric_mode"] != "NR":
+        raise HafError(f"--iqa {name}: this metric compares with a reference image; take one without, such as piqe.")
+    device = pick_device(options.device)
+    try:
+        with _silent():
+            metric = pyiqa.create_metric(name, device=device)
+    except Exception as error:
+        raise Unavailable(
+            f"The weights of the metric {name} are neither on this machine nor to be reached "
+            f"({type(error).__name__}); connect to the network once, or take --iqa piqe, which needs none."
+        ) from error
+    return IqaScorer(metric, name, device)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
