@@ -1,6 +1,6 @@
 """Fit the card of the `hands` scorer and measure it; see docs/hands.md.
 
-    python benchmarks/fit_hands_card.py ../shared/data [--sheet sheet.png]
+    python benchmarks/fit_hands_card.py ../shared/data
 
 Good hands: real photos. Bad hands: the same, degraded locally along their keypoints. Both go through the same resize
 and JPEG, so that quality is no cue. The card is a linear discriminant whose separation per feature comes from an
@@ -10,9 +10,9 @@ the hands here. A logistic fit of good against degraded hands is made beside it,
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -28,7 +28,7 @@ from scipy.stats import norm, rankdata
 from hafbench.detectors.hand_nets import Floats
 from hafbench.images import find_images, load_image
 from hafbench.scorers.card import FEATURES, SHIPPED, Z_LIMIT
-from hafbench.scorers.hands import HandNets, Seen, look
+from hafbench.scorers.hands import SMALLEST, HandNets, Seen, look, quality
 
 # AUROC of each feature alone for "bad", on 308 hands of AI-generated pictures labelled by eye: the outside measurement.
 PUBLISHED = {
@@ -46,6 +46,7 @@ FALSE_ALARMS = 0.10
 SEED = 2026
 GOOD_COPIES, BAD_COPIES = 4, 2
 SIZES = (60, 300)
+AS_IT_IS, COPY = "as it is", "copy"
 
 Pixels = Any
 
@@ -149,7 +150,7 @@ DEGRADATIONS: dict[str, Callable[[Pixels, Floats, np.random.Generator], Pixels]]
 
 @dataclass(frozen=True)
 class Row:
-    """A measured hand: the photo it comes from, what was done to it ("" for nothing), and what the nets say."""
+    """A measured hand: the photo it comes from, what was done to it, and what the nets say."""
 
     source: str
     done: str
@@ -159,14 +160,11 @@ class Row:
     sharpness: float
 
 
-def sharpness(image: Pixels, seen: Seen) -> float:
-    crop = seen.hand.roi.turned(scale=0.6).crop(image, 112)
-    return float(np.log(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var() + 1e-6))
-
-
 def row_of(image: Pixels, seen: Seen, source: str, done: str) -> Row:
     evidence = seen.evidence
-    return Row(source, done, dict(evidence.features), evidence.log_bones, evidence.pixels, sharpness(image, seen))
+    return Row(
+        source, done, dict(evidence.features), evidence.log_bones, evidence.pixels, quality(image, seen)["sharpness"]
+    )
 
 
 def cut_out(image: Pixels, seen: Seen, pixels: float) -> tuple[Pixels, Floats]:
@@ -187,30 +185,32 @@ def jpeg(image: Pixels, quality: int) -> Pixels:
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-def measure_file(task: tuple[str, bool]) -> tuple[list[Row], list[tuple[str, Seen]], int, list[Pixels]]:
-    """Every hand of a file as it is, and (for a good photo) its copies, good and degraded; how many got lost."""
+def sure(hands: list[Seen]) -> list[Seen]:
+    return [seen for seen in hands if seen.share >= 0.5]
+
+
+def measure_file(task: tuple[str, bool]) -> tuple[list[Row], list[Seen]]:
+    """Every hand of a file as it is, then (for a good photo) its copies, good and degraded; and the hands."""
     name, copies = task
     image, found = np.asarray(load_image(Path(name))), HandNets()
-    hands = look(found, image)
-    rows, lost, shown = [row_of(image, seen, name, "as it is") for seen in hands], 0, []
+    hands = sure(look(found, image))
+    rows = [row_of(image, seen, name, AS_IT_IS) for seen in hands]
     rng = np.random.default_rng([SEED, int.from_bytes(Path(name).stem.encode()[:8])])
     for seen in hands if copies else []:
-        plan = [("", GOOD_COPIES), *((kind, BAD_COPIES) for kind in DEGRADATIONS)]
+        plan = [(COPY, GOOD_COPIES), *((kind, BAD_COPIES) for kind in DEGRADATIONS)]
         for done in (kind for kind, times in plan for _ in range(times)):
             low, high = SIZES[0], min(SIZES[1], 2 * seen.evidence.pixels)
             part, points = cut_out(image, seen, float(rng.uniform(low, max(low + 1, high))))
-            part = DEGRADATIONS[done](part, points, rng) if done else part
+            part = DEGRADATIONS[done](part, points, rng) if done in DEGRADATIONS else part
             part = jpeg(part, int(rng.integers(70, 96)))
             middle = points.mean(0)
             near = [
                 one
-                for one in look(found, part)
+                for one in sure(look(found, part))
                 if np.hypot(*(middle - (one.hand.roi.x, one.hand.roi.y))) < 0.5 * one.hand.roi.side
             ]
-            rows += [row_of(part, near[0], name, done or "copy")] if near else []
-            lost += not near
-            shown.append(cv2.resize(part, (120, 120)))
-    return rows, [(name, seen) for seen in hands], lost, shown
+            rows += [row_of(part, near[0], name, done)] if near else []
+    return rows, hands
 
 
 SIGNS = np.array(list(FEATURES.values()))
@@ -279,7 +279,10 @@ def with_interval(good: Floats, bad: Floats, good_from: Floats, bad_from: Floats
         g = np.concatenate([good[good_from == p] for p in again])
         b = np.concatenate([bad[bad_from == p] for p in again])
         drawn.append(auroc(g, b))
-    return {"auroc": round(auroc(good, bad), 3), "interval": [round(float(q), 3) for q in np.quantile(drawn, (0.025, 0.975))]}
+    return {
+        "auroc": round(auroc(good, bad), 3),
+        "interval": [round(float(q), 3) for q in np.quantile(drawn, (0.025, 0.975))],
+    }
 
 
 def out_of_fold(fit: Callable[..., Fit], x: Floats, bad: Floats, train: Floats, photo: Floats) -> Floats:
@@ -292,43 +295,83 @@ def out_of_fold(fit: Callable[..., Fit], x: Floats, bad: Floats, train: Floats, 
     return result
 
 
-def by_eye(data: Path, hands: list[tuple[str, Seen]]) -> list[tuple[str, str, int]]:
-    """(file, label, index into hands) of the hands labelled by eye."""
-    with (Path(__file__).parent / "labels_hands.csv").open() as file:
-        labels = list(csv.DictReader(file))
-    result = []
-    for line in labels:
-        for index, (name, seen) in enumerate(hands):
-            away = np.hypot(float(line["x"]) - seen.hand.roi.x, float(line["y"]) - seen.hand.roi.y)
-            if Path(name) == data / line["file"] and away < 0.25 * seen.hand.roi.side:
-                result.append((line["file"], line["label"], index))
-    return result
+def by_eye(hands: list[Seen], file: str) -> list[tuple[str, int]]:
+    """(label, index into `hands`) of those of a file that were labelled by eye."""
+    with (Path(__file__).parent / "labels_hands.csv").open() as lines:
+        labels = [line for line in csv.DictReader(lines) if line["file"].endswith(file)]
+    return [
+        (line["label"], index)
+        for line in labels
+        for index, seen in enumerate(hands)
+        if np.hypot(float(line["x"]) - seen.hand.roi.x, float(line["y"]) - seen.hand.roi.y) < 0.25 * seen.hand.roi.side
+    ]
 
 
-def main() -> None:
+def fitted(rows: list[Row], version: str) -> tuple[dict[str, Any], Fit]:
+    """The card as JSON values, and its model: fitted on copies and degraded copies, measured out of fold."""
+    rows = [row for row in rows if row.pixels >= SMALLEST]
+    names = list(dict.fromkeys(row.source for row in rows))
+    photo, done = np.array([names.index(row.source) for row in rows]), np.array([row.done for row in rows])
+    bad, real, copy = np.isin(done, list(DEGRADATIONS)), done == AS_IT_IS, done == COPY
+    bones = np.mean([row.log_bones for row in rows if row.done == AS_IT_IS], axis=0)
+    x, base = table(rows, bones), np.array([[np.log(row.pixels), row.sharpness] for row in rows])
+    chances = {
+        "card": out_of_fold(discriminant, x, bad, ~real, photo),
+        "logistic fit on degraded hands": out_of_fold(logistic, x, bad, ~real, photo),
+        "size and sharpness": out_of_fold(lambda g, b: logistic(g, b, np.zeros(2)), base, bad, ~real, photo),
+    }
+    p = chances["card"]
+    threshold = float(np.quantile(p[real], 1 - FALSE_ALARMS))
+    against = {name: with_interval(v[copy], v[bad], photo[copy], photo[bad]) for name, v in chances.items()}
+    kinds = {k: with_interval(p[copy], p[done == k], photo[copy], photo[done == k]) for k in DEGRADATIONS}
+    alone = {
+        name: round(auroc(sign * x[copy, j], sign * x[bad, j]), 3) for j, (name, sign) in enumerate(FEATURES.items())
+    }
+    flagged = {
+        name: round(float((p[who] >= threshold).mean()), 3)
+        for name, who in {AS_IT_IS: real, COPY: copy, "degraded": bad, **{k: done == k for k in DEGRADATIONS}}.items()
+    }
+    fit = discriminant(x[copy], x[bad])
+    card = {
+        "version": version,
+        "date": date.today().isoformat(),
+        "features": {
+            name: {"mean": fit.mean[j], "scale": fit.scale[j], "coefficient": fit.weight[j] + 0.0}
+            for j, name in enumerate(FEATURES)
+        },
+        "bones": bones.tolist(),
+        "intercept": fit.intercept,
+        "threshold": threshold,
+        "fitted_on": (
+            "separations: AUROCs on 308 labelled hands of AI-generated pictures (published); means, scales and "
+            "correlations: resized copies of hands in real photos and the same with local degradations; threshold: "
+            f"{FALSE_ALARMS:.0%} of the unchanged real hands, out of fold; probabilities are for even odds"
+        ),
+        "n": {"photos": len(names), "hands": int(real.sum()), "copies": int(copy.sum()), "degraded": int(bad.sum())},
+        "measured": {"degraded_against_copies": against, "by_kind": kinds, "features_alone": alone, "flagged": flagged},
+    }
+    return card, fit
+
+
+def main(data: Path) -> None:
     from ultralytics.utils import ASSETS
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet of copies and degradations here")
-    arguments = parser.parse_args()
-    data = arguments.data
     real = [*find_images(data / "hands_real"), ASSETS / "bus.jpg", ASSETS / "zidane.jpg"]
     made = [*find_images(data / "hands_ai"), *find_images(data / "people_ai")]
     cv2.setNumThreads(1)
     with Pool() as pool:
-        results = pool.map(measure_file, [*((str(p), True) for p in real), *((str(p), False) for p in made)], chunksize=1)
+        results = pool.map(measure_file, [(str(p), p in real) for p in (*real, *made)], chunksize=1)
     rows = [row for result in results[: len(real)] for row in result[0]]
-    card = fitted(rows, sum(result[2] for result in results))
-    ai_rows = [row for result in results[len(real) :] for row in result[0]]
-    ai_hands = [hand for result in results[len(real) :] for hand in result[1]]
-    bones, fit = np.array(card["bones"]), Fit(*card.pop("fit"))
-    for file, label, index in by_eye(data, ai_hands):
-        card["measured"]["by_eye"][file] = [label, round(float(fit(table([ai_rows[index]], bones))[0]), 3)]
+    card, fit = fitted(rows, f"{date.today():%Y.%m.%d}")
+    card["measured"]["by_eye"] = [
+        [path.name, label, round(float(fit(table([rows[index]], np.array(card["bones"])))[0]), 3)]
+        for path, (rows, hands) in zip(made, results[len(real) :], strict=True)
+        for label, index in by_eye(hands, path.name)
+    ]
     SHIPPED.parent.mkdir(exist_ok=True)
     SHIPPED.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(card, indent=2))
-    if arguments.sheet:
-        strips = [np.hstack(result[3]) for result in results if result[3]]
-        width = min(strip.shape[1] for strip in strips)
-        cv2.imwrite(str(arguments.sheet), np.vstack([strip[:, :width] for strip in strips])[..., ::-1])
+    print(json.dumps({key: card[key] for key in ("intercept", "threshold", "features", "n", "measured")}, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Is the model hub to be reached? Asked once, so that without a network a command fails at once and not after retries."""
+"""Is the model hub to be reached? Asked once, so that without a network a command fails at once, without retries."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class RunFolder:
     def append(self, rows: Sequence[Row]) -> None:
         """Add all rows of one image in one write, and have them on disk before returning."""
         text = "".join(records.to_line(row) for row in rows)
-        with self._disk(), (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
+        with disk_errors(self.folder), (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -74,7 +74,7 @@ class RunFolder:
         """Save a PNG below images/, whole or not at all."""
         path = self.folder / "images" / name
         partial = path.with_name(f".{path.name}.partial")
-        with self._disk():
+        with disk_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(partial, format="PNG")
             partial.replace(path)
@@ -94,15 +94,10 @@ class RunFolder:
         for row in self.rows:
             counts[row["status"]] += 1
         self.manifest |= {"ended": provenance.now(), "counts": {"images": len(order), **counts}}
-        with self._disk():
+        with disk_errors(self.folder):
             records.write_tables(self.rows, self.folder)
             _write_manifest(self.folder, self.manifest)
         return read_run(self.folder)
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        with _disk_errors(self.folder):
-            yield
 
 
 @contextmanager
@@ -122,7 +117,7 @@ def open_run(
     """
     from filelock import FileLock, Timeout
 
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", blocking=False)
         try:
@@ -157,7 +152,7 @@ def _start(
             "started": provenance.now(),
             "ended": None,
         }
-        with _disk_errors(folder):
+        with disk_errors(folder):
             _write_manifest(folder, manifest)
         return RunFolder(folder, manifest)
     if not resume:
@@ -227,7 +222,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """Say in one sentence what the operating system refused."""
     try:
         yield

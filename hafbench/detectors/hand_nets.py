@@ -43,7 +43,11 @@ class Roi:
         cos, sin = math.cos(self.rotation), math.sin(self.rotation)
         centred = (points - 0.5) * self.side
         return np.stack(
-            [self.x + cos * centred[:, 0] - sin * centred[:, 1], self.y + sin * centred[:, 0] + cos * centred[:, 1]], 1
+            [
+                self.x + cos * centred[:, 0] - sin * centred[:, 1],
+                self.y + sin * centred[:, 0] + cos * centred[:, 1],
+            ],
+            1,
         )
 
     def crop(self, image: Pixels, size: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[np.float32]:
@@ -76,7 +80,7 @@ class Candidate:
 class HandPoints:
     """What a hand landmark net says of one crop.
 
-    `points` (21, 2) in the unit square of the crop, `world` (21, 3) in metres about the hand's centre, `presence` and
+    `points` (21, 2) in pixels of the image, `world` (21, 3) in metres about the hand's centre, `presence` and
     `handedness` in [0, 1] (handedness near 1: a right hand in an image that is not mirrored, by the net's own label).
     """
 
@@ -243,7 +247,7 @@ class HandNet:
             points[:, 0] = 1 - points[:, 0]
             world = world * np.array([-1.0, 1.0, 1.0])
             right = 1 - right
-        return HandPoints(points, world, float(presence[0]), right)
+        return HandPoints(roi.to_image(points), world, float(presence[0]), right)
 
 
 class BodyNet:

@@ -88,8 +88,8 @@ def _task(kind: str, path: Path, **options: Any) -> Any:
         task = getattr(vision, kind).create_from_options(given)
     except (OSError, RuntimeError, ValueError) as error:
         raise HafError(f"{path}: MediaPipe cannot load this task file ({error}).") from error
-    # Left to its finalizer at the interpreter's end, a task prints a traceback of its own.
-    atexit.register(task.close)
+    # Closing a task needs threads, which are gone when the interpreter ends: its finalizer would print a traceback.
+    atexit.register(setattr, task, "_handle", None)
     return task
 
 

@@ -23,36 +23,54 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".onnx")
 
 
+def import_ultralytics() -> Any:
+    """The package, without what it does to others on import.
+
+    Left alone it looks up servers, writes to the home folder, installs packages that it misses, and replaces
+    Pillow's `Image.open` and OpenCV's `imread` in the whole process.
+    """
+    from hafbench.weights import cache_folder
+
+    settings = cache_folder().parent / "ultralytics"
+    settings.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(settings))
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+
+    import cv2
+    from PIL import Image
+
+    kept = [(Image, "open", Image.open), *((cv2, name, getattr(cv2, name)) for name in ("imread", "imwrite", "imshow"))]
+    import ultralytics
+    from ultralytics.nn import tasks
+
+    for module, name, original in kept:
+        setattr(module, name, original)
+    tasks.SAFE_LOAD = True  # in case it was imported before us
+    return ultralytics
+
+
 def load_yolo(path: Path) -> Any:
     """A model file as ultralytics' YOLO; raises HafError for a file that is missing, unsafe or no model.
 
     The file must exist, since ultralytics would look for a missing one on the web.
     """
-    from hafbench.weights import cache_folder
-
     if path.suffix not in SUFFIXES:
         raise HafError(f"{path}: give an ultralytics model as {' or '.join(SUFFIXES)}.")
     if not path.is_file():
         raise HafError(f"There is no file {path}.")
-    settings = cache_folder().parent / "ultralytics"
-    settings.mkdir(parents=True, exist_ok=True)
-    # Read on import: no look-ups of servers, settings in our cache, no pickles that run code, no chatter.
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(settings))
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
-    from ultralytics import YOLO
-    from ultralytics.nn import tasks
-
-    tasks.SAFE_LOAD = True  # in case ultralytics was imported before
+    ultralytics = import_ultralytics()
     try:
-        model = YOLO(str(path))
-        _ = model.task
+        model = ultralytics.YOLO(str(path), verbose=False)
+        if path.suffix == ".onnx":  # which is only read when it is first used
+            import numpy as np
+
+            model.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise HafError(
-            f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason})."
-        ) from error
+        raise HafError(f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason}).") from error
     return model
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hafbench.detectors.hand_nets import MIDDLE_MCP, WRIST, Floats
+from hafbench.detectors.hand_nets import MIDDLE_MCP, WRIST, Floats, HandPoints
 from hafbench.errors import HafError
+from hafbench.types import Box, Keypoint
 
 SHIPPED = Path(__file__).parent / "cards" / "hands.json"
 
@@ -90,6 +92,67 @@ def load_card(path: Path = SHIPPED) -> Card:
         if feature.coefficient * FEATURES[name] < 0:
             raise HafError(f"{path}: the coefficient of '{name}' has the wrong sign; fit the card again.")
     return card
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the nets say of a hand: box and median keypoints in image pixels, the features, the bones."""
+
+    box: Box
+    keypoints: tuple[Keypoint, ...]
+    features: Mapping[str, float]
+    log_bones: Floats
+
+    @property
+    def pixels(self) -> float:
+        """The longer side of the box."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+    @property
+    def presence(self) -> float:
+        """The mean logit of both nets that there is a hand."""
+        return (self.features["presence_lite"] + self.features["presence_full"]) / 2
+
+    def features_for(self, card: Card) -> dict[str, float]:
+        """All FEATURES: `bones` is the mean distance of the log bone lengths from the card's."""
+        return {**self.features, "bones": float(np.abs(self.log_bones - np.array(card.bones)).mean())}
+
+
+def evidence_of(
+    full: Sequence[HandPoints], lite: Sequence[HandPoints], palms: Sequence[float], side: float
+) -> Evidence:
+    """Sum up the views of a hand through both nets, and its palm scores; `side` of its square in pixels.
+
+    The box is that of the keypoints with a tenth of its longer side around, since they lie inside of the hand. The
+    confidence of a keypoint falls from 1 with its movement between views, to 1/e at 5 % of the square's side.
+    """
+    views = np.stack([one.points for one in full])
+    middle = np.median(views, axis=0)
+    moved = spread(views)
+    apart = np.hypot(*(middle - np.median([one.points for one in lite], axis=0)).T)
+    right = float(np.mean([one.handedness for one in (*full, *lite)]))
+    low, high = middle.min(0), middle.max(0)
+    margin = 0.1 * float((high - low).max())
+    return Evidence(
+        box=(
+            float(low[0]) - margin,
+            float(low[1]) - margin,
+            float(high[0]) + margin,
+            float(high[1]) + margin,
+        ),
+        keypoints=tuple(
+            (float(x), float(y), math.exp(-m / (0.05 * side))) for (x, y), m in zip(middle, moved, strict=True)
+        ),
+        features={
+            "presence_lite": mean_logit([one.presence for one in lite]),
+            "presence_full": mean_logit([one.presence for one in full]),
+            "palm": mean_logit(palms),
+            "handedness": mean_logit([max(right, 1 - right)]),
+            "spread": log_share(moved, middle, side),
+            "disagreement": log_share(apart, middle, side),
+        },
+        log_bones=np.asarray(np.median([log_bones(one.world) for one in full], axis=0)),
+    )
 
 
 def mean_logit(probabilities: Sequence[float]) -> float:

@@ -104,7 +104,7 @@ def _near(architecture: str) -> str:
 
 
 def load(options: ScorerOptions) -> ClipScorer:
-    """Load the model; raises Unavailable if its weights are not to be had, HafError for a name or file that is wrong."""
+    """Load the model; raises Unavailable if its weights are not to be had, HafError for a wrong name or file."""
     hub.offline()
     import logging
 

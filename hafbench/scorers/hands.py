@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hafbench.detectors import hand_nets as nets
-from hafbench.detectors.hand_nets import Floats, Roi
+from hafbench.detectors.hand_nets import Roi
 from hafbench.scorers import ScorerOptions
-from hafbench.scorers.card import SHIPPED, Card, load_card, log_bones, log_share, mean_logit, spread
-from hafbench.types import Box, Finding, Keypoint, Score
+from hafbench.scorers.card import SHIPPED, Card, Evidence, evidence_of, load_card, mean_logit
+from hafbench.types import Finding, Role, Score
 
 if TYPE_CHECKING:
     from hafbench.suites import Prompt
@@ -34,9 +34,11 @@ PALM_CANDIDATE = 0.3
 PERSON, WRIST_VISIBLE = 0.4, 0.6
 # Logits that a body's wrist near the hand adds to the belief in it, and that a body's head there takes away.
 WRIST_BONUS, HEAD_MALUS = 1.5, 2.0
-BELIEVED, WORTH_A_LOOK = 1.5, -2.0
+BELIEVED, CLOSE_UP_BELIEVED, WORTH_A_LOOK = 1.5, -1.5, -2.0
+# Further hands count by a logistic curve of their belief.
+HALF_BELIEVED, HALF_SLOPE = 3.0, 1.5
 CLOSE_UP = 0.25
-"""Where no hand is believed, the likeliest is, if it is this share of the image's longer side: a picture of a hand."""
+"""A hand that is this share of the image's longer side is likely what the picture is of: less belief suffices."""
 MOST_HANDS = 24
 
 # (degrees, scale): the views of a hand; each is also seen mirrored, so that a mirrored image scores the same.
@@ -66,25 +68,6 @@ class Hand:
         return self.belief(mean_logit([self.presence]))
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the nets say of a hand: box and median keypoints in image pixels, the features, the bones of the views."""
-
-    box: Box
-    keypoints: tuple[Keypoint, ...]
-    features: Mapping[str, float]
-    log_bones: Floats
-
-    @property
-    def pixels(self) -> float:
-        """The longer side of the box."""
-        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
-
-    def features_for(self, card: Card) -> dict[str, float]:
-        """The features of a card, `bones` being the mean distance of the log bone lengths from the card's."""
-        return {**self.features, "bones": float(np.abs(self.log_bones - np.array(card.bones)).mean())}
-
-
 class HandNets:
     """The five nets together: find the hands of an image, measure a hand. Not thread-safe: one for each scorer."""
 
@@ -96,7 +79,7 @@ class HandNets:
         self._palm = nets.Detector(palm, 192, nets.PALM_STRIDES)
         self._person = nets.Detector(person, 224, nets.POSE_STRIDES)
         self._body = nets.BodyNet(body)
-        self._hand = {"full": nets.HandNet(full), "lite": nets.HandNet(lite)}
+        self._full, self._lite = nets.HandNet(full), nets.HandNet(lite)
 
     def find(self, image: Pixels) -> list[Hand]:
         """What may be hands, likeliest first: palms in the whole, in tiles and at the wrists of bodies.
@@ -110,11 +93,13 @@ class HandNets:
         palms = [palm for square in squares for palm in self._palm.detect(image, square, PALM_CANDIDATE)]
         guesses = [(nets.roi_of_palm(palm), palm.score) for palm in nets.suppress(palms, 0.3)]
         guesses += [(wrist, 0.0) for wrist in wrists]
-        if not guesses:
-            guesses = [(nets.whole(image).turned(turn, 1.3), 0.0) for turn in (0, 90, 180, 270)]
-        hands = [self._hand_at(image, roi, palm, wrists, heads) for roi, palm in guesses]
-        worth = [hand for hand in hands if _inside(hand.roi, image) and hand.hope > WORTH_A_LOOK]
-        return _distinct(worth)[:MOST_HANDS]
+        whole = [(nets.whole(image).turned(turn, 1.3), 0.0) for turn in (0, 90, 180, 270)]
+        for some in (guesses, whole):
+            hands = [self._hand_at(image, roi, palm, wrists, heads) for roi, palm in some]
+            worth = [hand for hand in hands if _inside(hand.roi, image) and hand.hope > WORTH_A_LOOK]
+            if worth:
+                return _distinct(worth)[:MOST_HANDS]
+        return []
 
     def _bodies(self, image: Pixels) -> list[nets.BodyPoints]:
         people = self._person.detect(image, nets.whole(image), PERSON)
@@ -122,12 +107,17 @@ class HandNets:
         return [body for body in bodies if body.presence > 0.5]
 
     def _hand_at(
-        self, image: Pixels, roi: Roi, palm: float, wrists: Sequence[Roi], heads: Sequence[tuple[float, float, float]]
+        self,
+        image: Pixels,
+        roi: Roi,
+        palm: float,
+        wrists: Sequence[Roi],
+        heads: Sequence[tuple[float, float, float]],
     ) -> Hand:
-        seen = self._hand["full"](image, roi)
+        seen = self._full(image, roi)
         if seen.presence >= 0.1:  # the hand's own points give a better square than the palm or the wrist
-            roi = nets.roi_of_hand(roi.to_image(seen.points))
-        presence = max(net(image, roi).presence for net in self._hand.values())
+            roi = nets.roi_of_hand(seen.points)
+        presence = max(self._full(image, roi).presence, self._lite(image, roi).presence)
         wrist = any(np.hypot(roi.x - w.x, roi.y - w.y) < 0.5 * max(roi.side, w.side) for w in wrists)
         head = any(np.hypot(roi.x - x, roi.y - y) < radius for x, y, radius in heads)
         return Hand(roi, palm, presence, wrist, head)
@@ -135,31 +125,9 @@ class HandNets:
     def measure(self, image: Pixels, hand: Hand) -> Evidence:
         """Ten views of a hand through both landmark nets, three through the palm detector."""
         views = [(hand.roi.turned(degrees, scale), flip) for degrees, scale in VIEWS for flip in (False, True)]
-        seen = {name: [net(image, roi, flip) for roi, flip in views] for name, net in self._hand.items()}
-        points = {
-            name: np.stack([roi.to_image(said.points) for (roi, _), said in zip(views, found, strict=True)])
-            for name, found in seen.items()
-        }
-        middle = np.median(points["full"], axis=0)
-        moved = spread(points["full"])
-        apart = np.hypot(*(middle - np.median(points["lite"], axis=0)).T)
-        right = float(np.mean([said.handedness for found in seen.values() for said in found]))
-        margin = 0.1 * float((middle.max(0) - middle.min(0)).max())
-        x1, y1, x2, y2 = (float(v) for v in (*(middle.min(0) - margin), *(middle.max(0) + margin)))
-        sure = np.exp(-moved / (0.05 * hand.roi.side))
-        return Evidence(
-            box=(max(x1, 0.0), max(y1, 0.0), min(x2, float(image.shape[1])), min(y2, float(image.shape[0]))),
-            keypoints=tuple((float(x), float(y), float(c)) for (x, y), c in zip(middle, sure, strict=True)),
-            features={
-                "presence_lite": mean_logit([said.presence for said in seen["lite"]]),
-                "presence_full": mean_logit([said.presence for said in seen["full"]]),
-                "palm": mean_logit([self._palm_at(image, hand.roi, wider) for wider in PALM_VIEWS]),
-                "handedness": mean_logit([max(right, 1 - right)]),
-                "spread": log_share(moved, middle, hand.roi.side),
-                "disagreement": log_share(apart, middle, hand.roi.side),
-            },
-            log_bones=np.median([log_bones(said.world) for said in seen["full"]], axis=0),
-        )
+        full, lite = ([net(image, roi, flip) for roi, flip in views] for net in (self._full, self._lite))
+        palms = [self._palm_at(image, hand.roi, wider) for wider in PALM_VIEWS]
+        return evidence_of(full, lite, palms, hand.roi.side)
 
     def _palm_at(self, image: Pixels, hand: Roi, wider: float) -> float:
         """The best palm score near the middle of an upright square."""
@@ -190,7 +158,7 @@ def _steps(length: float, side: float) -> list[float]:
 
 def _inside(roi: Roi, image: Pixels) -> bool:
     height, width = image.shape[:2]
-    return 0 <= roi.x < width and 0 <= roi.y < height
+    return bool(0 <= roi.x < width and 0 <= roi.y < height)
 
 
 def _wrist_squares(body: nets.BodyPoints) -> list[Roi]:
@@ -229,21 +197,100 @@ def _distinct(hands: Sequence[Hand]) -> list[Hand]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A hand, its evidence and how surely it is there."""
+    """A hand, its evidence, how surely it is there, and with which share in [0, 1] it counts."""
 
     hand: Hand
     evidence: Evidence
     belief: float
+    share: float = 0.0
 
 
 def look(found: HandNets, image: Pixels) -> list[Seen]:
-    """Find and measure the hands of an image; only those that are believed to be hands, likeliest first."""
+    """Find and measure what may be hands, likeliest first; nothing if not even the likeliest is believed.
+
+    The likeliest counts in full. The others count by their belief, gradually, so that one that comes and goes with
+    a little noise does not decide the image.
+    """
     seen = []
     for hand in found.find(image):
         evidence = found.measure(image, hand)
-        presence = (evidence.features["presence_lite"] + evidence.features["presence_full"]) / 2
-        seen.append(Seen(hand, evidence, hand.belief(presence)))
+        seen.append(Seen(hand, evidence, hand.belief(evidence.presence)))
     seen.sort(key=lambda one: -one.belief)
-    sure = [one for one in seen if one.belief >= BELIEVED]
-    close = [one for one in seen if one.evidence.pixels >= CLOSE_UP * max(image.shape[:2])]
-    return sure or close[:1]
+    large = CLOSE_UP * max(image.shape[:2])
+    first = next(
+        (one for one in seen if one.belief >= (CLOSE_UP_BELIEVED if one.evidence.pixels >= large else BELIEVED)), None
+    )
+    if first is None:
+        return []
+    others = [replace(one, share=_share(one.belief)) for one in seen if one is not first]
+    return [replace(first, share=1.0), *others]
+
+
+def _share(belief: float) -> float:
+    return float(1 / (1 + np.exp(-HALF_SLOPE * (belief - HALF_BELIEVED))))
+
+
+class HandsScorer:
+    """Judges every hand of an image; the image's value is that of its worst hand."""
+
+    name = "hands"
+    role: Role = "anatomy"
+    higher_is_better = False
+    about = (
+        "Probability that a hand is malformed, by how much hand detectors doubt the worst hand they find: a "
+        "detectability anomaly. It does not count fingers: a well-drawn sixth finger goes unseen."
+    )
+
+    def __init__(self, card: Card) -> None:
+        from hafbench.weights import WEIGHTS
+
+        self._nets, self._card = HandNets(), card
+        self.version = f"1-card-{card.version}"
+        self.settings: Mapping[str, Any] = {
+            "card": {"version": card.version, "threshold": card.threshold, "fitted_on": card.fitted_on},
+            "smallest": SMALLEST,
+            "views": 2 * len(VIEWS),
+            "weights": {name: WEIGHTS[name].sha256 for name in FILES},
+        }
+
+    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """Score an RGB image (height, width, 3); unknown where no hand is found, or all are too small."""
+        seen = look(self._nets, image)
+        hands = [one for one in seen if one.share >= 0.5]
+        large = [one for one in seen if one.evidence.pixels >= SMALLEST]
+        judged = [one for one in hands if one.evidence.pixels >= SMALLEST]
+        counts = {"hands": float(len(hands)), "hands_judged": float(len(judged))}
+        if not hands:
+            return Score("unknown", reason="No hand was found.", measures=counts)
+        if not judged:
+            pixels = max(one.evidence.pixels for one in hands)
+            reason = f"The largest hand is {pixels:.0f} pixels long; below {SMALLEST} a hand cannot be judged."
+            return Score("unknown", reason=reason, measures={**counts, "pixels": pixels})
+        chances = [one.share * self._card.probability(one.evidence.features_for(self._card)) for one in large]
+        value = max(chances)
+        worst = large[chances.index(value)]
+        measures = {**counts, **worst.evidence.features_for(self._card), **quality(image, worst)}
+        findings = [_finding(image, one, p) for one, p in zip(large, chances, strict=True) if p >= self._card.threshold]
+        findings.sort(key=lambda finding: -finding.score)
+        return Score("scored", value, value >= self._card.threshold, findings=tuple(findings), measures=measures)
+
+
+def quality(image: Pixels, seen: Seen) -> dict[str, float]:
+    """What the card must not look at: the hand's size, and the log variance of its Laplacian at a fixed size."""
+    import cv2
+
+    grey = cv2.cvtColor(seen.hand.roi.turned(scale=0.6).crop(image, 112), cv2.COLOR_RGB2GRAY)
+    sharpness = float(np.log(cv2.Laplacian(grey, cv2.CV_32F).var() + 1e-6))
+    return {"pixels": seen.evidence.pixels, "sharpness": sharpness, "belief": seen.belief}
+
+
+def _finding(image: Pixels, seen: Seen, chance: float) -> Finding:
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = seen.evidence.box
+    box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    return Finding("hands", "configuration", "detectability", chance, box, seen.evidence.keypoints)
+
+
+def load(options: ScorerOptions) -> HandsScorer:
+    """Build the scorer; raises Unavailable for weights that are not here, HafError for a bad card."""
+    return HandsScorer(load_card(Path(options.hands_card) if options.hands_card else SHIPPED))

@@ -95,8 +95,8 @@ class LimbsScorer:
     role: Role = "anatomy"
     higher_is_better = False
     about = (
-        "Suspicion of a wrong limb, from 2-D skeletons: limbs too long for the body, and limbs that two skeletons on one "
-        "trunk do not share. It cannot see a joint that bends the wrong way, and a scorer of skeletons is only as good "
+        "Suspicion of a wrong limb, from 2-D skeletons: limbs too long for the body, and limbs that two skeletons on "
+        "one trunk do not share. It cannot see a joint that bends the wrong way, and a scorer of skeletons is only as good "
         "as the detector that draws them."
     )
 

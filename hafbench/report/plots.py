@@ -1,0 +1,57 @@
+"""Plots: error rates by category with their intervals. SVG that takes its colour from the page, and PNG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hafbench.report.figures import ScorerFigures
+
+INK = "#123456"  # stands for the page's own text colour, which is put in afterwards
+COLOURS = ("#0b7285", "#d9480f", "#5f3dc4", "#2b8a3e")
+
+
+def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Path) -> str | None:
+    """Error rates with 95 % intervals, one row a category and a colour a scorer: an inline SVG, and by_category.png.
+
+    None if no anatomy scorer judged anything.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    scorers = [f.scorer for f in next(iter(categories.values()), []) if f.role == "anatomy"]
+    judged = [[f for f in figures if f.rate and f.rate.estimate is not None] for figures in categories.values()]
+    if not any(judged):
+        return None
+    style = {key: INK for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
+    with plt.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "hafbench", "font.size": 11}):
+        figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.55 * len(categories)), layout="constrained")
+        for row, figures in enumerate(judged):
+            for entry in figures:
+                rate, index = entry.rate, scorers.index(entry.scorer)
+                assert rate is not None  # noqa: S101 (judged holds only those)
+                place = row + (index - (len(scorers) - 1) / 2) * 0.24
+                axes.plot([100 * (rate.low or 0), 100 * (rate.high or 0)], [place] * 2, color=COLOURS[index % 4], lw=2)
+                axes.plot(100 * (rate.estimate or 0), place, "o", color=COLOURS[index % 4], ms=6)
+        for index, name in enumerate(scorers):
+            axes.plot([], [], "o-", color=COLOURS[index % 4], label=name)
+        axes.set_yticks(range(len(categories)), [name.replace("_", " ") for name in categories])
+        axes.set_ylim(len(categories) - 0.5, -0.5)
+        axes.set_xlim(-2, 102)
+        axes.set_xlabel("images with an error, % of those judged (95 % interval)")
+        axes.grid(axis="x", alpha=0.2)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, ncols=len(scorers), loc="lower right", bbox_to_anchor=(1, 1))
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        with plt.rc_context({key: "#333333" for key in style}):
+            figure.savefig(folder / "by_category.png", dpi=130, facecolor="white")
+        plt.close(figure)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return re.sub(r'width="[^"]*" height="[^"]*"', 'width="100%" role="img" aria-label="Error rates by category"', svg, count=1)

@@ -1,0 +1,128 @@
+"""Detectors on real photos and with real model files; what they return is supervision's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hafbench.detectors import COCO_POINTS, load_body_detector
+from hafbench.detectors.ultralytics import UltralyticsBodies, UltralyticsBoxes, import_ultralytics, load_yolo
+from hafbench.errors import HafError
+from hafbench.images import load_image
+
+BUS = "bus.jpg"
+
+
+def photo(name: str) -> np.ndarray:
+    return np.asarray(load_image(import_ultralytics().ASSETS / name))
+
+
+@pytest.fixture(scope="module")
+def pose_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A pose model from the packaged yaml with random weights, as .pt and exported to .onnx."""
+    import torch
+
+    YOLO = import_ultralytics().YOLO  # noqa: N806
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("yolo")
+    YOLO("yolo11n-pose.yaml", verbose=False).save(folder / "pose.pt")
+    exported = YOLO(folder / "pose.pt", verbose=False).export(format="onnx", imgsz=640, verbose=False)
+    return folder / "pose.pt", Path(exported)
+
+
+def test_a_pose_model_gives_coco_points_and_onnx_agrees_with_pt(pose_files: tuple[Path, Path]) -> None:
+    image = photo(BUS)
+    found = []
+    for path in pose_files:
+        detector = UltralyticsBodies(str(path), "cpu", threshold=0.0)
+        assert list(detector.weights) == [path.name]
+        found.append(detector.detect(image))
+    for points in found:
+        assert points.xy.shape[1:] == (len(COCO_POINTS), 2)
+        assert points.keypoint_confidence.shape == points.xy.shape[:2]
+        outside = (points.xy < 0).any(-1) | (points.xy >= (image.shape[1], image.shape[0])).any(-1)
+        assert (points.keypoint_confidence[outside] == 0).all()
+    assert len(found[0].xy) == len(found[1].xy)
+
+
+def test_a_detect_model_gives_boxes_inside_the_image(tmp_path: Path) -> None:
+    import_ultralytics().YOLO("yolo11n.yaml", verbose=False).save(tmp_path / "detect.pt")
+    image = photo(BUS)
+    boxes = UltralyticsBoxes(str(tmp_path / "detect.pt"), "cpu", threshold=0.0).detect(image)
+    assert len(boxes) > 0
+    assert (boxes.xyxy >= 0).all()
+    assert (boxes.xyxy[:, [2, 3]] <= (image.shape[1], image.shape[0])).all()
+    with pytest.raises(HafError, match="is a model for 'detect', not for 'pose'"):
+        UltralyticsBodies(str(tmp_path / "detect.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("missing.pt", "There is no file"), ("model.pth", r"\.pt or \.onnx"), ("broken.onnx", "cannot be loaded"), ("pose.task", "There is no file")],
+)
+def test_files_that_are_no_models_are_one_sentence(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"nonsense")
+    with pytest.raises(HafError, match=words):
+        load_body_detector(str(tmp_path / name))
+
+
+def test_a_missing_official_name_is_not_fetched_from_the_web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HafError, match=r"There is no file yolo11n-pose\.pt"):
+        load_yolo(Path("yolo11n-pose.pt"))
+
+
+def test_importing_ultralytics_leaves_pillow_and_opencv_as_they_were() -> None:
+    import cv2
+    from PIL import Image
+
+    before = Image.open, cv2.imread
+    import_ultralytics()
+    assert (Image.open, cv2.imread) == before
+    assert Image.open.__module__ == "PIL.Image"
+
+
+def needs_weights(*names: str) -> pytest.MarkDecorator:
+    from hafbench import weights
+
+    missing = [name for name in names if weights.find(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"run `hafbench weights pull {' '.join(missing)}` first")
+
+
+POSE_NETS = ("pose_detection.tflite", "pose_landmark_full.tflite")
+HAND_NETS = ("palm_detection_full.tflite", "hand_landmark_full.tflite")
+
+
+@needs_weights(*POSE_NETS)
+def test_the_default_detector_finds_a_standing_man_where_he_stands() -> None:
+    points = load_body_detector("mediapipe").detect(photo(BUS))
+    assert len(points.xy) >= 1
+    place = {name: xy for name, xy in zip(COCO_POINTS, points.xy[0], strict=True)}
+    assert place["left_shoulder"][1] < place["left_hip"][1] < place["left_knee"][1] < place["left_ankle"][1]
+
+
+@needs_weights(*POSE_NETS)
+def test_no_people_are_no_rows() -> None:
+    points = load_body_detector("mediapipe").detect(np.full((300, 200, 3), 128, np.uint8))
+    assert points.xy.shape == (0, 17, 2)
+
+
+@needs_weights(*HAND_NETS)
+def test_the_tasks_api_finds_the_same_hand_as_the_bare_nets() -> None:
+    pytest.importorskip("mediapipe", reason="the extra mediapipe is not installed")
+    from hafbench.detectors import hand_nets
+    from hafbench.detectors.mediapipe_tasks import TaskHands
+    from hafbench.weights import locate
+
+    path = Path(__file__).parents[1] / "examples" / "people" / "open-palm.jpg"
+    image = np.asarray(load_image(path))
+    hands = TaskHands().detect(image)
+    assert hands.xy.shape == (1, 21, 2)
+    assert hands.data["handedness"].tolist() == ["Right"]
+
+    detector = hand_nets.Detector(hand_nets.Net(locate(HAND_NETS[0])), 192, hand_nets.PALM_STRIDES)
+    palm = detector.detect(image, hand_nets.whole(image), 0.5)[0]
+    roi = hand_nets.roi_of_palm(palm)
+    points = roi.to_image(hand_nets.HandNet(hand_nets.Net(locate(HAND_NETS[1])))(image, roi).points)
+    length = float(np.ptp(points, axis=0).max())
+    assert np.hypot(*(points - hands.xy[0]).T).mean() < 0.04 * length

@@ -1,0 +1,93 @@
+"""Rates and means against statsmodels, hand-worked examples, and simulation."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from hafbench.statistics import error_rate, mean_interval
+
+VERDICTS = st.lists(st.tuples(st.sampled_from([True, False, None]), st.integers(0, 9)), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize(("errors", "n"), [(0, 10), (3, 10), (41, 200), (10, 10), (1, 1)])
+def test_one_image_a_prompt_is_wilsons_interval(errors: int, n: int) -> None:
+    rate = error_rate([True] * errors + [False] * (n - errors), list(range(n)))
+    low, high = proportion_confint(errors, n, method="wilson")
+    # One image a prompt: the robust variance is n / (n - 1) times the binomial one, and hardly wider.
+    size = n if errors in (0, n) or n == 1 else n / (n / (n - 1))
+    exact = proportion_confint(errors / n * size, size, method="wilson")
+    assert (rate.low, rate.high) == pytest.approx(exact, abs=1e-12)
+    assert rate.low == pytest.approx(low, abs=0.02)
+    assert rate.high == pytest.approx(high, abs=0.02)
+
+
+def test_four_equal_seeds_a_prompt_are_one_observation_each() -> None:
+    rate = error_rate([True] * 12 + [False] * 28, [i // 4 for i in range(40)])
+    expected = proportion_confint(0.3 * 9, 9, method="wilson")  # 10 clusters, factor 10 / 9
+    assert (rate.low, rate.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_errors_the_prompts_are_the_sample_size() -> None:
+    rate = error_rate([False] * 40, [i // 4 for i in range(40)])
+    assert (rate.estimate, rate.low) == (0.0, 0.0)
+    assert rate.high == pytest.approx(proportion_confint(0, 10, method="wilson")[1])
+
+
+def test_unknowns_are_bounds_and_not_dropped() -> None:
+    rate = error_rate([True, False, None, None], [None] * 4)
+    assert (rate.errors, rate.scored, rate.total) == (1, 2, 4)
+    assert (rate.estimate, rate.lowest, rate.highest) == (0.5, 0.25, 0.75)
+
+
+def test_nothing_scored_is_no_estimate() -> None:
+    rate = error_rate([None, None], ["a", "b"])
+    assert (rate.estimate, rate.low, rate.high, rate.lowest, rate.highest) == (None, None, None, 0.0, 1.0)
+    assert error_rate([], []).total == 0
+
+
+@given(VERDICTS)
+def test_a_rate_lies_in_its_interval_and_both_in_the_bounds(data: list) -> None:
+    rate = error_rate([v for v, _ in data], [c for _, c in data])
+    if rate.estimate is not None:
+        assert 0 <= rate.low <= rate.estimate <= rate.high <= 1
+        assert rate.lowest <= rate.estimate <= rate.highest
+
+
+@given(VERDICTS)
+def test_one_more_unknown_never_narrows_the_bounds(data: list) -> None:
+    verdicts, clusters = [v for v, _ in data], [c for _, c in data]
+    before, after = error_rate(verdicts, clusters), error_rate([*verdicts, None], [*clusters, 99])
+    assert after.highest - after.lowest >= before.highest - before.lowest - 1e-12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mean_is_statsmodels_regression_on_a_constant_with_clusters(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clusters = rng.integers(0, 12, 80)
+    values = rng.normal(size=80) + rng.normal(size=12)[clusters]
+    fit = sm.OLS(values, np.ones(80)).fit(cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": True}, use_t=True)
+    mean = mean_interval(values.tolist(), clusters.tolist())
+    # statsmodels' small-sample factor is k / (k - 1) * (n - 1) / (n - p), with p = 1 here.
+    assert mean.estimate == pytest.approx(fit.params[0])
+    assert (mean.low, mean.high) == pytest.approx(tuple(fit.conf_int()[0]), rel=1e-9)
+
+
+def test_too_few_values_have_no_interval() -> None:
+    assert mean_interval([], []).estimate is None
+    assert mean_interval([1.0, 2.0, None, float("nan")], ["a", "a", "b", "c"]).low is None
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(rate: float) -> None:
+    """100 prompts of 4 seeds, verdicts of a prompt correlated (beta-binomial, correlation 1 / 3)."""
+    rng = np.random.default_rng(int(rate * 10))
+    clusters = [i // 4 for i in range(400)]
+    hits = 0
+    for _ in range(600):
+        chance = np.repeat(rng.beta(2 * rate, 2 * (1 - rate), 100), 4)
+        found = error_rate((rng.random(400) < chance).tolist(), clusters)
+        hits += found.low <= rate <= found.high
+    assert 0.92 <= hits / 600 <= 0.98
