@@ -172,7 +172,8 @@ def read_table(path: Path) -> pd.DataFrame:
     if missing:
         raise HafError(f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/records.md.")
     rows = table.to_pylist()
+    for row in rows:
+        row["findings"] = list(row["findings"] or ())
+        row["measures"] = dict(row["measures"] or ())
     frame = pd.DataFrame({name: [row[name] for row in rows] for name in table.column_names})
-    frame["measures"] = [dict(row["measures"] or ()) for row in rows]
-    frame["findings"] = [list(row["findings"] or ()) for row in rows]
     return frame.astype({"seed": "Int64", "value": "float64", "is_error": "boolean"})

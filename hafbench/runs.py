@@ -33,7 +33,7 @@ class Run:
     @property
     def image_root(self) -> Path:
         """The folder that the records' `image` paths start from."""
-        return self.folder / self.manifest["image_root"]
+        return self.folder / str(self.manifest["image_root"])
 
 
 def read_run(folder: Path) -> Run:

@@ -35,9 +35,7 @@ class Mean:
     high: float | None
 
 
-def error_rate(
-    verdicts: Sequence[bool | None], clusters: Sequence[Hashable | None], confidence: float = 0.95
-) -> Rate:
+def error_rate(verdicts: Sequence[bool | None], clusters: Sequence[Hashable | None], confidence: float = 0.95) -> Rate:
     """The share of errors among the verdicts that are not None, with a Wilson interval on the effective sample size.
 
     The effective size is n over the design effect, the ratio of the cluster-robust (linearized) variance of the rate to

@@ -82,7 +82,7 @@ def load_suite(name: str) -> Suite:
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Read a JSON Lines file of prompts; raises HafError with file, line number and reason for a bad line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028, where splitlines cuts
     except (OSError, UnicodeDecodeError) as error:
         raise HafError(f"{path}: the suite cannot be read ({error}).") from error
     prompts = tuple(_parse(line, f"{path}, line {number}") for number, line in _numbered(lines))

@@ -6,12 +6,14 @@ What is used has always the SHA-256 of the table.
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -117,7 +119,7 @@ def find(name: str) -> Path | None:
     if given:
         if not Path(given).is_dir():
             raise HafError(f"HAFBENCH_WEIGHTS is {given}, which is not a folder; point it to one, or unset it.")
-        found = sorted(Path(given).rglob(name))
+        found = sorted(path for path in Path(given).rglob(name) if path.is_file())
         if found:
             return found[0]
     path = cache_folder() / name
@@ -191,21 +193,46 @@ def verify() -> list[dict[str, Any]]:
 
 
 def pull(names: Sequence[str] = ()) -> list[Path]:
-    """Fetch these weights (default: all) unless they are here already; returns the checked files."""
+    """Fetch these weights (default: all) unless they are here already; returns the checked files.
+
+    A damaged file in the cache is replaced; one in HAFBENCH_WEIGHTS is the user's, and only refused.
+    """
     wanted = [_known(name) for name in (names or WEIGHTS)]
-    missing = [weight for weight in wanted if find(weight.name) is None]
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        for weight in missing:
-            fetched = _fetch(weight, Path(scratch))
-            found = sha256_of(fetched)
-            if found != weight.sha256:
-                raise HafError(
-                    f"{weight.name} came from {_from(weight.source)} with the SHA-256 {found[:12]}... instead of "
-                    f"{weight.sha256[:12]}...; it was not kept."
-                )
-            fetched.replace(cache_folder() / weight.name)
+    missing = [weight for weight in wanted if _is_needed(weight)]
+    if missing:
+        with _scratch() as scratch:
+            _pull_into(scratch, missing)
     return [locate(weight.name) for weight in wanted]
+
+
+def _is_needed(weight: Weight) -> bool:
+    path = find(weight.name)
+    return path is None or (path.parent == cache_folder() and sha256_of(path) != weight.sha256)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder on the cache's own disk, from which a finished file moves into place in one step."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+            yield Path(scratch)
+    except OSError as error:
+        raise HafError(
+            f"The cache {cache_folder()} cannot be written ({error.strerror}): point HAFBENCH_CACHE to another folder."
+        ) from error
+
+
+def _pull_into(scratch: Path, missing: Sequence[Weight]) -> None:
+    for weight in missing:
+        fetched = _fetch(weight, scratch)
+        found = sha256_of(fetched)
+        if found != weight.sha256:
+            raise HafError(
+                f"{weight.name} came from {_from(weight.source)} with the SHA-256 {found[:12]}... instead of "
+                f"{weight.sha256[:12]}...; it was not kept."
+            )
+        fetched.replace(cache_folder() / weight.name)
 
 
 def _fetch(weight: Weight, scratch: Path) -> Path:
@@ -244,12 +271,14 @@ def hand_task() -> Path:
         "hand_detector.tflite": "palm_detection_full.tflite",
         "hand_landmarks_detector.tflite": "hand_landmark_full.tflite",
     }
+    # Stored and with fixed dates: the Tasks API maps the members into memory, and the checksum stays the same.
+    task = io.BytesIO()
+    with zipfile.ZipFile(task, "w", zipfile.ZIP_STORED) as archive:
+        for inside, name in nets.items():
+            archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), locate(name).read_bytes())
     path = cache_folder() / "hand_landmarker.task"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        # Stored and with fixed dates: the Tasks API maps the members into memory, and the checksum stays the same.
-        with zipfile.ZipFile(Path(scratch) / path.name, "w", zipfile.ZIP_STORED) as archive:
-            for inside, name in nets.items():
-                archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), locate(name).read_bytes())
-        (Path(scratch) / path.name).replace(path)
+    if not path.is_file() or path.read_bytes() != task.getvalue():
+        with _scratch() as scratch:
+            (scratch / path.name).write_bytes(task.getvalue())
+            (scratch / path.name).replace(path)
     return path

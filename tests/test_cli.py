@@ -23,9 +23,12 @@ HEAVY = {
 }
 
 
+HAFBENCH = Path(sys.executable).with_name("hafbench")
+
+
 def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "hafbench.cli", *words],
+        [HAFBENCH, *words],
         capture_output=True,
         text=True,
         cwd=cwd,

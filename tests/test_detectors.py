@@ -58,7 +58,12 @@ def test_a_detect_model_gives_boxes_inside_the_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("missing.pt", "There is no file"), ("model.pth", r"\.pt or \.onnx"), ("broken.onnx", "cannot be loaded"), ("pose.task", "There is no file")],
+    [
+        ("missing.pt", "There is no file"),
+        ("model.pth", r"\.pt or \.onnx"),
+        ("broken.onnx", "cannot be loaded"),
+        ("pose.task", "There is no file"),
+    ],
 )
 def test_files_that_are_no_models_are_one_sentence(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nonsense")
@@ -97,7 +102,7 @@ HAND_NETS = ("palm_detection_full.tflite", "hand_landmark_full.tflite")
 def test_the_default_detector_finds_a_standing_man_where_he_stands() -> None:
     points = load_body_detector("mediapipe").detect(photo(BUS))
     assert len(points.xy) >= 1
-    place = {name: xy for name, xy in zip(COCO_POINTS, points.xy[0], strict=True)}
+    place = dict(zip(COCO_POINTS, points.xy[0], strict=True))
     assert place["left_shoulder"][1] < place["left_hip"][1] < place["left_knee"][1] < place["left_ankle"][1]
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from small import painted
 
 from hafbench.errors import HafError
 from hafbench.generators import read_folder
-from small import painted
 
 SUITE = '{"id": "wave", "text": "a waving hand"}\n{"id": "sit-2", "text": "a sitting woman", "category": "full_body"}\n'
 
@@ -76,7 +76,10 @@ def test_the_three_kinds_of_table_say_the_same(tmp_path: Path, suffix: str) -> N
     else:
         path.write_text("\n".join(json.dumps(row) for row in ROWS))
     found = read_folder(folder, path)
-    assert [(i.path.name, i.prompt and i.prompt.id, i.seed) for i in found] == [("a.png", "open", 3), ("b.png", "open", 4)]
+    assert [(i.path.name, i.prompt and i.prompt.id, i.seed) for i in found] == [
+        ("a.png", "open", 3),
+        ("b.png", "open", 4),
+    ]
     assert found[0].prompt == found[1].prompt
     assert found[0].prompt is not None
     assert found[0].prompt.category == "basic_anatomy"

@@ -9,13 +9,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from tiny_pipelines import BUILDERS
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
-from hafbench.generators.diffusion import NotFinite, find_source, parse_argument
+from hafbench.generators.arguments import parse_argument
+from hafbench.generators.diffusion import NotFinite
+from hafbench.generators.sources import find_source
 from hafbench.generators.lora import parse_lora
 from hafbench.suites import Prompt
-from tiny_pipelines import BUILDERS
 
 SMALL = ("num_inference_steps=2", "height=32", "width=32")
 PROMPTS = [
@@ -167,7 +169,11 @@ def test_a_lora_of_which_a_part_finds_no_place_is_refused(models: dict[str, Path
 
 @pytest.mark.parametrize(
     ("text", "path", "scale"),
-    [("a.safetensors", "a.safetensors", 1.0), ("a.safetensors:0.5", "a.safetensors", 0.5), ("x:y.safetensors", "x:y.safetensors", 1.0)],
+    [
+        ("a.safetensors", "a.safetensors", 1.0),
+        ("a.safetensors:0.5", "a.safetensors", 0.5),
+        ("x:y.safetensors", "x:y.safetensors", 1.0),
+    ],
 )
 def test_lora_scales_are_read_from_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: str, scale: float
@@ -180,7 +186,13 @@ def test_lora_scales_are_read_from_the_end(
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("n=3", ("n", 3)), ("g=3.5", ("g", 3.5)), ("t=[1,2]", ("t", [1, 2])), ("p=two words", ("p", "two words")), ("b=true", ("b", True))],
+    [
+        ("n=3", ("n", 3)),
+        ("g=3.5", ("g", 3.5)),
+        ("t=[1,2]", ("t", [1, 2])),
+        ("p=two words", ("p", "two words")),
+        ("b=true", ("b", True)),
+    ],
 )
 def test_arguments_are_json_or_text(text: str, expected: tuple) -> None:
     assert parse_argument(text) == expected
@@ -258,7 +270,12 @@ def as_empty(models: dict[str, Path], tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(as_bin, "are a pickle"), (as_ckpt, r"only \.safetensors"), (as_broken, "cannot be loaded"), (as_empty, r"model_index\.json")],
+    [
+        (as_bin, "are a pickle"),
+        (as_ckpt, r"only \.safetensors"),
+        (as_broken, "cannot be loaded"),
+        (as_empty, r"model_index\.json"),
+    ],
 )
 def test_models_that_are_unsafe_or_broken_are_refused(
     models: dict[str, Path], tmp_path: Path, make: Callable[[dict[str, Path], Path], str], words: str

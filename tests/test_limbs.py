@@ -13,10 +13,23 @@ from hafbench.scorers.limbs import POINT, SMALLEST_TRUNK, Body, judge, ratios
 
 # A person 1000 pixels tall who faces us with hanging arms, by Drillis & Contini's shares of stature.
 STANDING = {
-    **{"nose": (500, 70), "left_eye": (515, 60), "right_eye": (485, 60), "left_ear": (535, 65), "right_ear": (465, 65)},
-    **{"left_shoulder": (629, 182), "right_shoulder": (371, 182), "left_hip": (596, 470), "right_hip": (404, 470)},
-    **{"left_elbow": (629, 368), "right_elbow": (371, 368), "left_wrist": (629, 514), "right_wrist": (371, 514)},
-    **{"left_knee": (596, 715), "right_knee": (404, 715), "left_ankle": (596, 961), "right_ankle": (404, 961)},
+    "nose": (500, 70),
+    "left_eye": (515, 60),
+    "right_eye": (485, 60),
+    "left_ear": (535, 65),
+    "right_ear": (465, 65),
+    "left_shoulder": (629, 182),
+    "right_shoulder": (371, 182),
+    "left_hip": (596, 470),
+    "right_hip": (404, 470),
+    "left_elbow": (629, 368),
+    "right_elbow": (371, 368),
+    "left_wrist": (629, 514),
+    "right_wrist": (371, 514),
+    "left_knee": (596, 715),
+    "right_knee": (404, 715),
+    "left_ankle": (596, 961),
+    "right_ankle": (404, 961),
 }
 
 
@@ -61,7 +74,7 @@ def test_two_skeletons_on_one_trunk_with_another_arm_are_a_surplus_limb() -> Non
     assert score.is_error
     assert any((f.kind, f.detail) == ("extra", "second_left_wrist") for f in score.findings)
     apart = person()
-    assert not judge([person(), Body(apart.points + [400, 0], apart.confidence)]).is_error
+    assert not judge([person(), Body(apart.points + np.array([400, 0]), apart.confidence)]).is_error
 
 
 @given(

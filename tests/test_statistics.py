@@ -68,7 +68,9 @@ def test_a_mean_is_statsmodels_regression_on_a_constant_with_clusters(seed: int)
     rng = np.random.default_rng(seed)
     clusters = rng.integers(0, 12, 80)
     values = rng.normal(size=80) + rng.normal(size=12)[clusters]
-    fit = sm.OLS(values, np.ones(80)).fit(cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": True}, use_t=True)
+    fit = sm.OLS(values, np.ones(80)).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters, "use_correction": True}, use_t=True
+    )
     mean = mean_interval(values.tolist(), clusters.tolist())
     # statsmodels' small-sample factor is k / (k - 1) * (n - 1) / (n - p), with p = 1 here.
     assert mean.estimate == pytest.approx(fit.params[0])

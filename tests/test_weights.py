@@ -59,13 +59,13 @@ def test_a_folder_variable_that_is_no_folder_is_one_sentence(
     own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path / "nowhere"))
-    with pytest.raises(HafError, match="HAFBENCH_WEIGHTS is .*nowhere, which is not a folder"):
+    with pytest.raises(HafError, match=r"HAFBENCH_WEIGHTS is .*nowhere, which is not a folder"):
         weights.locate("net.bin")
 
 
 def serve(content: bytes) -> http.server.HTTPServer:
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 (the name is the library's)
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

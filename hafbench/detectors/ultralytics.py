@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench.detectors import body_keypoints
-from hafbench.errors import HafError
+from hafbench.errors import HafError, Unavailable
 from hafbench.images import sha256_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def import_ultralytics() -> Any:
     from hafbench.weights import cache_folder
 
     settings = cache_folder().parent / "ultralytics"
-    settings.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HafError(
+            f"{settings} cannot be made ({error.strerror}): point HAFBENCH_CACHE to a folder that can be written."
+        ) from error
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(settings))
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -55,13 +61,18 @@ def import_ultralytics() -> Any:
 def load_yolo(path: Path) -> Any:
     """A model file as ultralytics' YOLO; raises HafError for a file that is missing, unsafe or no model.
 
-    The file must exist, since ultralytics would look for a missing one on the web.
+    The file must exist under the very name by which ultralytics will open it, for one that it misses it fetches from
+    the web. Raises Unavailable for an .onnx file without the packages that read it.
     """
     if path.suffix not in SUFFIXES:
         raise HafError(f"{path}: give an ultralytics model as {' or '.join(SUFFIXES)}.")
     if not path.is_file():
         raise HafError(f"There is no file {path}.")
+    if path.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxruntime")):
+        raise Unavailable(f"{path} needs packages that are not installed: pip install onnx onnxruntime.")
     ultralytics = import_ultralytics()
+    if _renamed(path) != str(path):
+        raise HafError(f"{path}: ultralytics would open {_renamed(path)} instead; rename or move the file.")
     try:
         model = ultralytics.YOLO(str(path), verbose=False)
         if path.suffix == ".onnx":  # which is only read when it is first used
@@ -70,8 +81,17 @@ def load_yolo(path: Path) -> Any:
             model.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise HafError(f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason}).") from error
+        raise HafError(
+            f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason})."
+        ) from error
     return model
+
+
+def _renamed(path: Path) -> str:
+    """The path that ultralytics makes of a path: without quotes, and with YOLOv5's files under their newer names."""
+    from ultralytics.utils.checks import check_yolov5u_filename
+
+    return str(check_yolov5u_filename(str(path).strip().replace("'", ""), verbose=False))
 
 
 class UltralyticsBoxes:
@@ -105,7 +125,7 @@ class UltralyticsBodies(UltralyticsBoxes):
         if self._model.task != "pose":
             raise HafError(f"{path} is a model for '{self._model.task}', not for 'pose': it gives no joints.")
 
-    def detect(self, image: Pixels) -> sv.KeyPoints:  # type: ignore[override]
+    def detect(self, image: Pixels) -> sv.KeyPoints:
         """People with 17 points; raises HafError for a model with other points."""
         import numpy as np
 

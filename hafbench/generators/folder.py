@@ -112,7 +112,7 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         elif path.suffix == ".parquet":
             rows = pd.read_parquet(path).to_dict("records")
         elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         else:
             raise HafError(f"{path}: give prompts as .jsonl, .csv or .parquet.")
     except (OSError, ValueError) as error:

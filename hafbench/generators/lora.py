@@ -5,12 +5,18 @@ diffusers may load a file whose keys it does not know without effect and without
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hafbench.errors import HafError
 from hafbench.images import sha256_of
+
+HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.safetensors)")
+MATRIX = re.compile(r"lora(_A|_B|\.up|\.down)(\.\w+)?\.weight$")
+"""The names of a LoRA's matrices, in a file (diffusers' older or peft's form) and in a model (with the adapter)."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,38 @@ class Lora:
 
 
 def parse_lora(text: str) -> Lora:
-    """PATH or PATH:SCALE; raises HafError if there is no such safetensors file."""
-    head, _, tail = text.rpartition(":")
+    """PATH or PATH:SCALE, where PATH is a file or ORG/NAME/FILE of the hub; raises HafError if there is none."""
+    name, scale = text, 1.0
+    head, colon, tail = text.rpartition(":")
+    if colon and re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", tail):
+        name, scale = head, float(tail)
+    if not math.isfinite(scale):
+        raise HafError(f"--lora {text}: the scale is too large.")
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        raise HafError(f"--lora {text}: name a .safetensors file; other formats can run code when they are read.")
+    if not path.is_file():
+        on_hub = HUB_FILE.fullmatch(name)
+        if not on_hub:
+            raise HafError(f"--lora {text}: there is no file {path}.")
+        path = _fetch(on_hub["repo"], on_hub["file"])
+    return Lora(path, scale)
+
+
+def _fetch(repo: str, file: str) -> Path:
+    from hafbench import hub
+
+    hub.offline()
+    from huggingface_hub import hf_hub_download
+
     try:
-        lora = Lora(Path(head), float(tail)) if head else Lora(Path(text), 1.0)
-    except ValueError:
-        lora = Lora(Path(text), 1.0)
-    if lora.path.suffix != ".safetensors":
-        raise HafError(f"--lora {text}: only .safetensors files are loaded; other formats can run code.")
-    if not lora.path.is_file():
-        raise HafError(f"--lora {text}: there is no file {lora.path}.")
-    return lora
+        return Path(hf_hub_download(repo, file))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise HafError(
+            f"--lora {repo}/{file}: there is no such file here, and it cannot be fetched from the hub "
+            f"({type(error).__name__}: {reason})."
+        ) from error
 
 
 def apply_loras(pipeline: Any, loras: list[Lora]) -> list[dict[str, Any]]:
@@ -53,17 +80,15 @@ def apply_loras(pipeline: Any, loras: list[Lora]) -> list[dict[str, Any]]:
 def _load(pipeline: Any, lora: Lora, adapter: str) -> None:
     name = type(pipeline).__name__
     try:
-        given = pipeline.lora_state_dict(str(lora.path))
+        given = pipeline.lora_state_dict(str(lora.path), use_safetensors=True)
         given = given[0] if isinstance(given, tuple) else given
         pipeline.load_lora_weights(str(lora.path), adapter_name=adapter, use_safetensors=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise HafError(f"--lora {lora.path}: this is not a LoRA for {name} ({reason}).") from error
-    offered = sum(
-        key.endswith(("lora_A.weight", "lora_B.weight", "lora.up.weight", "lora.down.weight")) for key in given
-    )
+    offered = sum(bool(MATRIX.search(key)) for key in given)
     taken = sum(
-        "lora_" in key and f".{adapter}." in key
+        f".{adapter}." in key and bool(MATRIX.search(key))
         for part in pipeline.components.values()
         if hasattr(part, "named_parameters")
         for key, _ in part.named_parameters()

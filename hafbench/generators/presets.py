@@ -34,55 +34,40 @@ class Preset:
         return {**{key: value for key, value in named.items() if value is not None}, **size, **self.arguments}
 
 
-_BFL, _FLUX_NC = "black-forest-labs", "FLUX non-commercial"
-_STABILITY = "Stability AI Community"
+_OPEN, _GATED = False, True
+_FLUX_NC, _STABILITY = "FLUX non-commercial", "Stability AI Community"
+_CARD = "see the model card"
 
+# fmt: off
 _TABLE = (
-    Preset("flux-dev", f"{_BFL}/FLUX.1-dev", _FLUX_NC, True, "FluxPipeline", "bf16", 1024, 50, 3.5),
-    Preset(
-        *("flux-schnell", f"{_BFL}/FLUX.1-schnell", "Apache-2.0", True, "FluxPipeline", "bf16", 1024, 4, 0.0),
-        arguments={"max_sequence_length": 256},
-    ),
-    Preset("flux-krea", f"{_BFL}/FLUX.1-Krea-dev", _FLUX_NC, True, "FluxPipeline", "bf16", 1024, 28, 4.5),
-    Preset("flux2-dev", f"{_BFL}/FLUX.2-dev", _FLUX_NC, True, "Flux2Pipeline", "bf16", 1024, 50, 4.0),
-    Preset("flux2-klein", f"{_BFL}/FLUX.2-klein-4B", "Apache-2.0", False, "Flux2KleinPipeline", "bf16", 1024, 4, 1.0),
-    Preset(
-        *("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", False),
-        *("StableDiffusionPipeline", "fp16", 512, 50, 7.5),
-    ),
-    Preset(
-        *("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", "CreativeML OpenRAIL++-M", False),
-        *("StableDiffusionXLPipeline", "fp16", 1024, 50, 5.0),
-        variant="fp16",
-    ),
-    Preset(
-        *("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _STABILITY, True),
-        *("StableDiffusion3Pipeline", "bf16", 1024, 40, 4.5),
-    ),
-    Preset(
-        *("sd35-large", "stabilityai/stable-diffusion-3.5-large", _STABILITY, True),
-        *("StableDiffusion3Pipeline", "bf16", 1024, 28, 3.5),
-    ),
-    Preset(
-        *("qwen-image", "Qwen/Qwen-Image", "Apache-2.0", False, "QwenImagePipeline", "bf16", 1328, 50),
-        arguments={"true_cfg_scale": 4.0, "negative_prompt": " "},
-    ),
-    Preset(*("z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", False, "ZImagePipeline", "bf16", 1024, 8, 0.0)),
-    Preset(
-        *("sana", "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers", "see the model card", False),
-        *("SanaPipeline", "bf16", 1024, 20, 4.5),
-        variant="bf16",
-    ),
-    Preset(
-        *("pixart-sigma", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "see the model card", False),
-        *("PixArtSigmaPipeline", "fp16", 1024, 20, 4.5),
-    ),
-    Preset("lumina2", "Alpha-VLLM/Lumina-Image-2.0", "Apache-2.0", False, "Lumina2Pipeline", "bf16", 1024),
-    Preset("chroma", "lodestones/Chroma1-HD", "Apache-2.0", False, "ChromaPipeline", "bf16", 1024),
-    Preset("cogview4", "THUDM/CogView4-6B", "Apache-2.0", False, "CogView4Pipeline", "bf16", 1024),
-    Preset(
-        *("hunyuan-image", "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", "see the model card", False),
-        *("HunyuanImagePipeline", "bf16", 2048),
-    ),
+    Preset("flux-dev", "black-forest-labs/FLUX.1-dev", _FLUX_NC, _GATED, "FluxPipeline", "bf16", 1024, 50, 3.5),
+    Preset("flux-schnell", "black-forest-labs/FLUX.1-schnell", "Apache-2.0", _GATED, "FluxPipeline", "bf16", 1024,
+           4, 0.0, arguments={"max_sequence_length": 256}),
+    Preset("flux-krea", "black-forest-labs/FLUX.1-Krea-dev", _FLUX_NC, _GATED, "FluxPipeline", "bf16", 1024, 28, 4.5),
+    Preset("flux2-dev", "black-forest-labs/FLUX.2-dev", _FLUX_NC, _GATED, "Flux2Pipeline", "bf16", 1024, 50, 4.0),
+    Preset("flux2-klein", "black-forest-labs/FLUX.2-klein-4B", "Apache-2.0", _OPEN, "Flux2KleinPipeline", "bf16", 1024,
+           4, 1.0),
+    Preset("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", _OPEN,
+           "StableDiffusionPipeline", "fp16", 512, 50, 7.5),
+    Preset("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", "CreativeML OpenRAIL++-M", _OPEN,
+           "StableDiffusionXLPipeline", "fp16", 1024, 50, 5.0, variant="fp16"),
+    Preset("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _STABILITY, _GATED, "StableDiffusion3Pipeline",
+           "bf16", 1024, 40, 4.5),
+    Preset("sd35-large", "stabilityai/stable-diffusion-3.5-large", _STABILITY, _GATED, "StableDiffusion3Pipeline",
+           "bf16", 1024, 28, 3.5),
+    Preset("qwen-image", "Qwen/Qwen-Image", "Apache-2.0", _OPEN, "QwenImagePipeline", "bf16", 1328, 50,
+           arguments={"true_cfg_scale": 4.0, "negative_prompt": " "}),
+    Preset("z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "Apache-2.0", _OPEN, "ZImagePipeline", "bf16", 1024, 8, 0.0),
+    Preset("z-image", "Tongyi-MAI/Z-Image", "Apache-2.0", _OPEN, "ZImagePipeline", "bf16", 1024, 50, 5.0),
+    Preset("sana", "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers", "NVIDIA NSCL v2-custom", _OPEN,
+           "SanaPipeline", "bf16", 1024, 20, 4.5, variant="bf16"),
+    Preset("pixart-sigma", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "CreativeML OpenRAIL++-M", _OPEN,
+           "PixArtSigmaPipeline", "fp16", 1024, 20, 4.5),
+    Preset("lumina2", "Alpha-VLLM/Lumina-Image-2.0", "Apache-2.0", _OPEN, "Lumina2Pipeline", "bf16", 1024),
+    Preset("chroma", "lodestones/Chroma1-HD", "Apache-2.0", _OPEN, "ChromaPipeline", "bf16", 1024, 40, 3.0),
+    Preset("cogview4", "THUDM/CogView4-6B", "Apache-2.0", _OPEN, "CogView4Pipeline", "bf16", 1024),
+    Preset("hunyuan-image", "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", _CARD, _OPEN, "HunyuanImagePipeline",
+           "bf16", 2048),
 )
+# fmt: on
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _TABLE}

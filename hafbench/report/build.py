@@ -68,7 +68,11 @@ def build_report(run: Run) -> Path:
         "settings": json.dumps(run.manifest["request"], indent=2, ensure_ascii=False),
     }
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": fig.percent, "number": fig.number, "cell": _cell}
     gallery, left_out = gallery_items(run)
@@ -99,7 +103,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
     lines = [("hafbench", manifest["versions"]["hafbench"] + (f", {manifest['git'][:12]}" if manifest["git"] else ""))]
     if suite := request.get("suite"):
         limit = f", {suite['limit']} prompts" if suite["limit"] else ""
-        lines.append(("suite", f"{suite['name']}{limit}, {request['seeds']} seed{'s' if request['seeds'] > 1 else ''} a prompt"))
+        lines.append(
+            ("suite", f"{suite['name']}{limit}, {request['seeds']} seed{'s' if request['seeds'] > 1 else ''} a prompt")
+        )
     if generator := request.get("generator"):
         arguments = ", ".join(f"{key} {value}" for key, value in generator.get("arguments", {}).items())
         lines.append(("model", f"{generator['name']} ({generator.get('pipeline', 'generator')})"))
@@ -127,7 +133,7 @@ def gallery_items(run: Run, size: int = GALLERY_SIZE) -> tuple[list[GalleryItem]
     return [_item(run, *entry) for entry in order[:size]], max(0, len(order) - size)
 
 
-def _score(row: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
+def _score(row: Mapping[Any, Any], roles: Mapping[str, str]) -> dict[str, Any]:
     import pandas as pd
 
     return {

@@ -42,7 +42,9 @@ def scorer_figures(rows: pd.DataFrame, name: str, about: Mapping[str, Any]) -> S
     statuses = Counter(rows["status"])
     clusters = [value if isinstance(value, str) else None for value in rows["prompt_id"]]
     anatomy = about["role"] == "anatomy"
-    verdicts = [None if missing else bool(v) for v, missing in zip(rows["is_error"], rows["is_error"].isna(), strict=True)]
+    verdicts = [
+        None if missing else bool(v) for v, missing in zip(rows["is_error"], rows["is_error"].isna(), strict=True)
+    ]
     return ScorerFigures(
         scorer=name,
         role=about["role"],
@@ -66,7 +68,10 @@ def all_figures(run: Run) -> list[ScorerFigures]:
 
 def category_figures(run: Run) -> dict[str, list[ScorerFigures]]:
     """Every scorer within each category; empty for a run whose images have none, or only one."""
-    categories = [c for c in dict.fromkeys(run.records["category"].dropna()) if c != "uncategorized"]
+    from hafbench.suites import CATEGORIES
+
+    present = set(run.records["category"].dropna())
+    categories = [category for category in CATEGORIES if category in present]
     if len(categories) < 2:
         return {}
     found = {}
@@ -90,7 +95,13 @@ def finding_counts(run: Run) -> list[dict[str, Any]]:
             found[key] += 1
             images.setdefault(key, set()).add(image)
     return [
-        {"region": region, "kind": kind, "scorer": scorer, "findings": count, "images": len(images[region, kind, scorer])}
+        {
+            "region": region,
+            "kind": kind,
+            "scorer": scorer,
+            "findings": count,
+            "images": len(images[region, kind, scorer]),
+        }
         for (region, kind, scorer), count in found.most_common()
     ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hafbench.report.figures import ScorerFigures
 
 INK = "#123456"  # stands for the page's own text colour, which is put in afterwards
-COLOURS = ("#0b7285", "#d9480f", "#5f3dc4", "#2b8a3e")
+COLOURS = ("#1591a8", "#e8590c", "#845ef7", "#40a055")
 
 
 def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Path) -> str | None:
@@ -27,7 +27,7 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
     judged = [[f for f in figures if f.rate and f.rate.estimate is not None] for figures in categories.values()]
     if not any(judged):
         return None
-    style = {key: INK for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
+    style = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
     with plt.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "hafbench", "font.size": 11}):
         figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.55 * len(categories)), layout="constrained")
         for row, figures in enumerate(judged):
@@ -49,9 +49,11 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
         axes.legend(frameon=False, ncols=len(scorers), loc="lower right", bbox_to_anchor=(1, 1))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        with plt.rc_context({key: "#333333" for key in style}):
+        with plt.rc_context(dict.fromkeys(style, "#333333")):
             figure.savefig(folder / "by_category.png", dpi=130, facecolor="white")
         plt.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(r'width="[^"]*" height="[^"]*"', 'width="100%" role="img" aria-label="Error rates by category"', svg, count=1)
+    return re.sub(
+        r'width="[^"]*" height="[^"]*"', 'width="100%" role="img" aria-label="Error rates by category"', svg, count=1
+    )

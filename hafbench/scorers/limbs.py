@@ -1,9 +1,15 @@
 """The `limbs` scorer: proportions, and surplus limbs, of people's 2-D skeletons.
 
 In a picture foreshortening makes a limb shorter, never longer. So only a limb that is too long for the body is evidence
-on its own; a limb that is shorter than its twin, or that cannot be seen, is reported but never an error alone.
+on its own; a limb that is shorter than its twin, or that cannot be seen, raises the value but is never an error alone.
 Segment lengths are Drillis & Contini's shares of stature (1966; reproduced in Winter, Biomechanics and Motor Control of
-Human Movement, 4th ed., fig. 4.1), taken relative to the trunk.
+Human Movement, 4th ed., fig. 4.1), taken relative to the trunk. Children's trunks are longer for their stature (Bogin &
+Varela-Silva 2010, Int. J. Environ. Res. Public Health 7: 1047), so that an adult's limbs are a bound for theirs.
+
+What it cannot see is much, for pose nets draw the body that they expect. In a trial, 19 limb segments in 9 photos were
+stretched: to twice their length, MediaPipe's nets measured them 1.17 times as long as before (median) and none of the
+19 was an error. Two skeletons on one trunk come only from detectors that let overlapping people stand, which the
+default does not. A low value is no sign of sound limbs.
 """
 
 from __future__ import annotations
@@ -42,7 +48,12 @@ SMALLEST_TRUNK = 32.0
 """Pixels from shoulders to hips. Below it the noise of the joints is larger than what we look for."""
 
 TOO_LONG = 1.7
-"""How often its expected length a limb has to have for even odds: loose, for a trunk is foreshortened, too."""
+"""How many times its expected length a limb has to have for even odds.
+
+The trunk's length and its breadth are at right angles, so that seen from afar the larger of the two (each by its own
+standard) is never foreshortened below 1 / sqrt(2): a sound limb measures up to 1.41. The rest is for people's variety,
+the noise of joints, and cameras that are near.
+"""
 STEEPNESS = 8.0
 WEAK = 0.45
 """The most that evidence which has innocent explanations (foreshortening, occlusion) can say."""
@@ -96,8 +107,8 @@ class LimbsScorer:
     higher_is_better = False
     about = (
         "Suspicion of a wrong limb, from 2-D skeletons: limbs too long for the body, and limbs that two skeletons on "
-        "one trunk do not share. It cannot see a joint that bends the wrong way, and a scorer of skeletons is only as good "
-        "as the detector that draws them."
+        "one trunk do not share. Pose nets draw the body that they expect, so that most wrong limbs pass unseen, and "
+        "joints that bend the wrong way always: a low value is no sign of sound limbs."
     )
 
     def __init__(self, detector: BodyDetector) -> None:

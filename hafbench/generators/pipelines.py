@@ -1,0 +1,131 @@
+"""Load a diffusers pipeline from files that run no code: a folder in its layout, or a single .safetensors file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hafbench import hub
+from hafbench.errors import HafError, Unavailable
+from hafbench.generators.sources import (
+    LEFT_OUT,
+    Files,
+    Source,
+    fetch,
+    locate,
+    out_of_reach,
+    read_index,
+    refuse_pickles,
+    weights_of,
+)
+
+DENOISERS = ("transformer", "unet")
+
+
+def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """The pipeline on the CPU in the given torch dtype, and the facts about its files for run.json.
+
+    What would change images behind the model's back, a safety checker and an invisible watermark, is switched off.
+    Raises Unavailable for files that cannot be had, and HafError for files that are not a pipeline.
+    """
+    hub.offline()
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    files = locate(source)
+    try:
+        pipeline, facts = _from_file(source, files, dtype) if files.file else (_from_folder(files, dtype), files.facts)
+    except HafError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        where = files.file or files.folder
+        raise HafError(f"{where} cannot be loaded as a diffusers model ({type(error).__name__}: {reason}).") from error
+    pipeline.set_progress_bar_config(disable=True)
+    for name in (*LEFT_OUT, "watermark"):
+        if getattr(pipeline, name, None) is not None:
+            setattr(pipeline, name, None)
+    return pipeline, facts
+
+
+def _from_folder(files: Files, dtype: Any, **parts: Any) -> Any:
+    """`parts` are components that are here already."""
+    import diffusers
+
+    assert files.folder is not None  # noqa: S101 (whoever calls this has one)
+    index = read_index(files.folder)
+    left_out = {name: None for name in LEFT_OUT if name in index}
+    return diffusers.DiffusionPipeline.from_pretrained(
+        str(files.folder),
+        variant=_variant(files),
+        torch_dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        **left_out,
+        **parts,
+    )
+
+
+def _variant(files: Files) -> str | None:
+    """The middle part of names such as model.fp16.safetensors, among the files that were chosen."""
+    middles = {Path(name).stem.partition(".")[2].partition("-")[0] for name in files.facts.get("weights", {})}
+    return next(iter(middles - {""}), None)
+
+
+def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint of a whole pipeline, or of the denoiser alone; the rest comes from the folder that it lies in,
+    or from the hub repository of its family."""
+    import diffusers
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    facts = dict(files.facts)
+    if files.folder:
+        folder = files.folder
+        refuse_pickles(folder)
+    else:
+        source = replace(source, hub_id=_family(source, files))
+        folder = _configuration(source)
+        facts["configuration"] = {"hub_id": source.hub_id, "commit": folder.name}
+    index = read_index(folder)
+    kind = getattr(diffusers, index["_class_name"], None)
+    if kind is None or not hasattr(kind, "from_single_file"):
+        raise HafError(f"{files.file}: {index['_class_name']} of diffusers loads no single files; give its folder.")
+    try:
+        pipeline = kind.from_single_file(str(files.file), config=str(folder), torch_dtype=dtype, local_files_only=True)
+        return pipeline, facts
+    except SingleFileComponentError:
+        whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(source)
+    assert whole.folder is not None  # noqa: S101 (it was given, or has been fetched)
+    name = next(part for part in DENOISERS if part in index)
+    network = getattr(diffusers, index[name][1]).from_single_file(
+        str(files.file), config=str(whole.folder), subfolder=name, torch_dtype=dtype, local_files_only=True
+    )
+    return _from_folder(whole, dtype, **{name: network}), {**facts, "base": whole.facts}
+
+
+def _family(source: Source, files: Files) -> str:
+    """The hub id of the pipeline that a checkpoint belongs to: the preset's, or as its tensors' names tell."""
+    if source.hub_id:
+        return source.hub_id
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
+    return str(fetch_diffusers_config(load_single_file_checkpoint(str(files.file)))["pretrained_model_name_or_path"])
+
+
+def _configuration(source: Source) -> Path:
+    """A hub repository's configuration and tokenizers, without its weights."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["**/*.json", "*.json", "*.txt", "**/*.txt", "**/*.model"]
+    try:
+        return Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=wanted))
+    except Exception as error:
+        raise Unavailable(
+            f"{source.path} holds tensors only, and their configuration is missing: {out_of_reach(source, error)} "
+            "Or put the file into such a copy, beside its model_index.json."
+        ) from error

@@ -1,0 +1,129 @@
+"""The suites that come with the package, and what is said of a bad one."""
+
+import json
+import re
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hafbench.errors import HafError
+from hafbench.suites import CATEGORIES, Expect, Prompt, load_suite, read_prompts, suite_names, word_ngrams
+
+TAGS = {
+    *("photo", "illustration"),
+    *("hands", "feet", "face", "limbs"),
+    *("child", "older", "disability", "group", "close_up"),
+}
+UNFIT = re.compile(
+    r"\b(nude|naked|sexy|erotic|lingerie|topless|breasts?|kill\w*|blood\w*|corpse|gun shot|gore|suicid\w*|rape\w*)\b", re.I
+)
+
+
+@pytest.mark.parametrize(("name", "each"), [("haf-500", 100), ("haf-50", 10)])
+def test_every_category_has_its_share(name: str, each: int) -> None:
+    prompts = load_suite(name).prompts
+    assert Counter(prompt.category for prompt in prompts) == dict.fromkeys(CATEGORIES, each)
+    assert len({prompt.id for prompt in prompts}) == len(prompts)
+    assert len({prompt.text.lower() for prompt in prompts}) == len(prompts)
+
+
+def test_haf_50_is_a_part_of_haf_500() -> None:
+    assert set(load_suite("haf-50").prompts) <= set(load_suite("haf-500").prompts)
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_no_two_prompts_of_a_category_are_near_duplicates(category: str) -> None:
+    grams = {p.id: word_ngrams(p.text) for p in load_suite("haf-500").prompts if p.category == category}
+    for a, b in combinations(grams, 2):
+        shared = len(grams[a] & grams[b]) / min(len(grams[a]), len(grams[b]))
+        assert shared <= 0.6, (a, b)
+
+
+def test_prompts_are_varied_and_mostly_photographs() -> None:
+    tags = Counter(tag for prompt in load_suite("haf-500").prompts for tag in prompt.tags)
+    assert set(tags) == TAGS
+    assert tags["photo"] + tags["illustration"] == 500
+    assert tags["photo"] >= 425
+    assert min(tags[tag] for tag in ("child", "older", "disability", "group", "illustration")) >= 20
+
+
+def test_every_prompt_puts_a_part_of_the_body_in_view_and_is_of_sensible_length() -> None:
+    for prompt in load_suite("haf-500").prompts:
+        assert {"hands", "feet", "face", "limbs"} & set(prompt.tags), prompt.id
+        assert 7 <= len(prompt.text.split()) <= 40, prompt.id
+        assert not UNFIT.search(prompt.text), prompt.id
+
+
+def test_what_is_expected_does_not_contradict_itself() -> None:
+    for prompt in load_suite("haf-500").prompts:
+        people, hands, digits = prompt.expect.people, prompt.expect.hands, prompt.expect.digits
+        if people is not None and hands is not None:
+            assert hands <= 2 * people, prompt.id
+        if digits is not None and hands is not None:
+            assert digits <= 5 * hands, prompt.id
+        if people is not None and people > 1:
+            assert "group" in prompt.tags or "illustration" in prompt.tags, prompt.id
+
+
+GOOD = '{"id": "a", "text": "a hand"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"{GOOD}\n{{broken", "line 2: .*JSON"),
+        (f'{GOOD}\n\n{{"id": "b", "text": "x", "category": "feet"}}', "line 3: category"),
+        ('{"id": "b", "text": "x", "colour": "red"}', "line 1: colour"),
+        ('{"id": "b", "text": "   "}', "line 1: text"),
+        ('{"id": "b"}', "line 1: text: Field required"),
+        ('{"id": "../../etc/passwd", "text": "x"}', "line 1: id: use letters, digits"),
+        ('{"id": "b", "text": "x", "expect": {"hands": -1}}', r"line 1: expect\.hands"),
+        (f"{GOOD}\n{GOOD}", "line 2: the id 'a' was used on line 1"),
+        ("[1, 2]", "line 1: "),
+        ("", "there is no prompt"),
+    ],
+)
+def test_a_bad_line_is_refused_with_file_line_and_reason(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(content)
+    with pytest.raises(HafError, match=rf"mine\.jsonl.*{words}"):
+        load_suite(str(path))
+
+
+def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "latin.jsonl").write_bytes(b'{"id": "a", "text": "caf\xe9"}')
+    for name in ("latin.jsonl", "missing.jsonl"):
+        with pytest.raises(HafError, match=name):
+            load_suite(str(tmp_path / name))
+
+
+def test_an_unknown_suite_gets_the_nearest_names() -> None:
+    with pytest.raises(HafError, match="did you mean haf-500"):
+        load_suite("haf500")
+    assert {"haf-50", "haf-500"} <= set(suite_names())
+
+
+@given(
+    name=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,30}\Z"),
+    text=st.text(min_size=1, max_size=200).filter(lambda text: text.strip() == text),
+    category=st.sampled_from(CATEGORIES),
+    digits=st.none() | st.integers(0, 10),
+)
+def test_a_prompt_written_and_read_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, name: str, text: str, category: str, digits: int | None
+) -> None:
+    prompt = Prompt(id=name, text=text, category=category, tags=("photo",), expect=Expect(digits=digits))
+    path = tmp_path_factory.mktemp("suite") / "s.jsonl"
+    path.write_text(json.dumps(prompt.model_dump(), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_prompts(path) == (prompt,)
+
+
+@given(st.text())
+def test_word_ngrams_ignore_case_and_punctuation(text: str) -> None:
+    words = re.findall(r"[a-z0-9']+", text.lower())
+    assert len(word_ngrams(text)) <= max(0, len(words) - 2)
+    assert word_ngrams(" , ".join(words)) == word_ngrams(" ".join(words).upper())
