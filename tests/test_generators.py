@@ -15,8 +15,8 @@ from hafbench.errors import HafError, Unavailable
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
 from hafbench.generators.arguments import parse_argument
 from hafbench.generators.diffusion import NotFinite
-from hafbench.generators.sources import find_source
 from hafbench.generators.lora import parse_lora
+from hafbench.generators.sources import find_source
 from hafbench.suites import Prompt
 
 SMALL = ("num_inference_steps=2", "height=32", "width=32")

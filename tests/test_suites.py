@@ -19,7 +19,8 @@ TAGS = {
     *("child", "older", "disability", "group", "close_up"),
 }
 UNFIT = re.compile(
-    r"\b(nude|naked|sexy|erotic|lingerie|topless|breasts?|kill\w*|blood\w*|corpse|gun shot|gore|suicid\w*|rape\w*)\b", re.I
+    r"\b(nude|naked|sexy|erotic|lingerie|topless|breasts?|kill\w*|blood\w*|corpse|gun shot|gore|suicid\w*|rape\w*)\b",
+    re.I,
 )
 
 

@@ -62,7 +62,7 @@ def _from_folder(files: Files, dtype: Any, **parts: Any) -> Any:
     return diffusers.DiffusionPipeline.from_pretrained(
         str(files.folder),
         variant=_variant(files),
-        torch_dtype=dtype,
+        dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
@@ -96,14 +96,14 @@ def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str,
     if kind is None or not hasattr(kind, "from_single_file"):
         raise HafError(f"{files.file}: {index['_class_name']} of diffusers loads no single files; give its folder.")
     try:
-        pipeline = kind.from_single_file(str(files.file), config=str(folder), torch_dtype=dtype, local_files_only=True)
+        pipeline = kind.from_single_file(str(files.file), config=str(folder), dtype=dtype, local_files_only=True)
         return pipeline, facts
     except SingleFileComponentError:
         whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(source)
     assert whole.folder is not None  # noqa: S101 (it was given, or has been fetched)
     name = next(part for part in DENOISERS if part in index)
     network = getattr(diffusers, index[name][1]).from_single_file(
-        str(files.file), config=str(whole.folder), subfolder=name, torch_dtype=dtype, local_files_only=True
+        str(files.file), config=str(whole.folder), subfolder=name, dtype=dtype, local_files_only=True
     )
     return _from_folder(whole, dtype, **{name: network}), {**facts, "base": whole.facts}
 
