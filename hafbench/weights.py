@@ -50,7 +50,7 @@ class Weight:
     about: str
 
 
-# The last release of mediapipe whose wheel carries its models; later ones load them as .task files.
+# A release of mediapipe whose wheel carries its models; those of 1.x load them as .task files.
 _MEDIAPIPE = "mediapipe==0.10.14"
 
 

@@ -1,6 +1,9 @@
 """Detectors on real photos and with real model files; what they return is supervision's."""
 
+import subprocess
+import sys
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -25,24 +28,56 @@ def pose_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     YOLO = import_ultralytics().YOLO  # noqa: N806
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("yolo")
-    YOLO("yolo11n-pose.yaml", verbose=False).save(folder / "pose.pt")
+    model = YOLO("yolo11n-pose.yaml", verbose=False)
+    # Without a statistic of real activations the net's answer would be the same for every image.
+    norms = [part for part in model.model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    pixels = torch.from_numpy(square(photo(BUS)).copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        model.model.train()(torch.cat([pixels, pixels.flip(-1)]))
+    model.model.eval()
+    model.save(folder / "pose.pt")
     exported = YOLO(folder / "pose.pt", verbose=False).export(format="onnx", imgsz=640, verbose=False)
     return folder / "pose.pt", Path(exported)
 
 
-def test_a_pose_model_gives_coco_points_and_onnx_agrees_with_pt(pose_files: tuple[Path, Path]) -> None:
+def square(image: np.ndarray) -> np.ndarray:
+    """A part of the image that no model has to resize or pad."""
+    return image[300:940, :640]
+
+
+def test_a_pose_model_gives_coco_points_inside_the_image(pose_files: tuple[Path, Path]) -> None:
     image = photo(BUS)
-    found = []
+    detector = UltralyticsBodies(str(pose_files[0]), "cpu", threshold=0.0)
+    points = detector.detect(image)
+    assert list(detector.weights) == ["pose.pt"]
+    assert len(points.xy) > 0
+    assert points.xy.shape[1:] == (len(COCO_POINTS), 2)
+    assert points.keypoint_confidence.shape == points.xy.shape[:2]
+    outside = (points.xy < 0).any(-1) | (points.xy >= (image.shape[1], image.shape[0])).any(-1)
+    assert (points.keypoint_confidence[outside] == 0).all()
+    again = detector.detect(image)
+    assert np.array_equal(points.xy, again.xy)
+    assert np.array_equal(points.keypoint_confidence, again.keypoint_confidence)
+
+
+def test_onnx_agrees_with_pt_and_both_with_ultralytics_own_reading_of_the_file(
+    pose_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    image = square(photo(BUS))
+    Image.fromarray(image).save(tmp_path / "image.png")
+    own = import_ultralytics().YOLO(pose_files[0], verbose=False)
+    expected = own.predict(tmp_path / "image.png", conf=0.0, device="cpu", verbose=False)[0].keypoints.xy.numpy()
+    assert len(expected) > 0
     for path in pose_files:
         detector = UltralyticsBodies(str(path), "cpu", threshold=0.0)
-        assert list(detector.weights) == [path.name]
-        found.append(detector.detect(image))
-    for points in found:
-        assert points.xy.shape[1:] == (len(COCO_POINTS), 2)
-        assert points.keypoint_confidence.shape == points.xy.shape[:2]
-        outside = (points.xy < 0).any(-1) | (points.xy >= (image.shape[1], image.shape[0])).any(-1)
-        assert (points.keypoint_confidence[outside] == 0).all()
-    assert len(found[0].xy) == len(found[1].xy)
+        points = detector.detect(image).xy
+        assert points.shape == expected.shape
+        assert np.abs(points[:20] - expected[:20]).max() < 0.5
+        assert np.abs(detector.detect(image[..., ::-1]).xy[:20] - expected[:20]).max() > 0.5
 
 
 def test_a_detect_model_gives_boxes_inside_the_image(tmp_path: Path) -> None:
@@ -75,6 +110,32 @@ def test_a_missing_official_name_is_not_fetched_from_the_web(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HafError, match=r"There is no file yolo11n-pose\.pt"):
         load_yolo(Path("yolo11n-pose.pt"))
+
+
+@pytest.mark.parametrize("name", ["o'neil.pt", "yolov5n.pt"])
+def test_a_file_that_ultralytics_would_take_for_another_is_refused(
+    tmp_path: Path, pose_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    copy(pose_files[0], tmp_path / name)
+    monkeypatch.chdir(tmp_path)  # the renaming looks at the whole path
+    with pytest.raises(HafError, match=r"ultralytics would open .* instead"):
+        load_yolo(Path(name))
+
+
+def test_ultralytics_asks_nothing_of_the_network(pose_files: tuple[Path, Path]) -> None:
+    program = f"""
+import sys
+asked = []
+sys.addaudithook(lambda event, _: asked.append(event) if event.startswith("socket.") else None)
+import numpy as np
+from hafbench.detectors.ultralytics import UltralyticsBodies
+for path in {[str(path) for path in pose_files]}:
+    UltralyticsBodies(path, "cpu").detect(np.zeros((64, 64, 3), np.uint8))
+outgoing = {{"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}}
+sys.exit(str(asked) if outgoing & set(asked) else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_ultralytics_leaves_pillow_and_opencv_as_they_were() -> None:
@@ -128,6 +189,6 @@ def test_the_tasks_api_finds_the_same_hand_as_the_bare_nets() -> None:
     detector = hand_nets.Detector(hand_nets.Net(locate(HAND_NETS[0])), 192, hand_nets.PALM_STRIDES)
     palm = detector.detect(image, hand_nets.whole(image), 0.5)[0]
     roi = hand_nets.roi_of_palm(palm)
-    points = roi.to_image(hand_nets.HandNet(hand_nets.Net(locate(HAND_NETS[1])))(image, roi).points)
+    points = hand_nets.HandNet(hand_nets.Net(locate(HAND_NETS[1])))(image, roi).points
     length = float(np.ptp(points, axis=0).max())
     assert np.hypot(*(points - hands.xy[0]).T).mean() < 0.04 * length

@@ -9,7 +9,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from tiny_pipelines import BUILDERS
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
@@ -18,6 +17,7 @@ from hafbench.generators.diffusion import NotFinite
 from hafbench.generators.lora import parse_lora
 from hafbench.generators.sources import find_source
 from hafbench.suites import Prompt
+from tiny_pipelines import BUILDERS
 
 SMALL = ("num_inference_steps=2", "height=32", "width=32")
 PROMPTS = [

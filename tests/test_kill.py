@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_pipelines import build_flux
 
 from hafbench.runs import read_run
+from tiny_pipelines import build_flux
 
 PRELOAD = ["torch", "diffusers", "transformers", "pyiqa", "statsmodels.api", "hafbench.bench", "hafbench.report"]
 MOMENTS = 10

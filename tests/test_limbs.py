@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hafbench.detectors import COCO_POINTS
-from hafbench.scorers.limbs import POINT, SMALLEST_TRUNK, Body, judge, ratios
+from hafbench.scorers.limbs import POINT, SEGMENTS, SIDES, SMALLEST_TRUNK, Body, judge, ratios
 
 # A person 1000 pixels tall who faces us with hanging arms, by Drillis & Contini's shares of stature.
 STANDING = {
@@ -59,6 +59,22 @@ def test_an_arm_of_twice_its_length_is_found_and_named() -> None:
 
 def test_a_foreshortened_arm_is_no_error() -> None:
     assert not judge([person(left_elbow=(640, 200), left_wrist=(650, 215))]).is_error
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_no_pose_of_a_sound_body_seen_from_afar_is_an_error(seed: int) -> None:
+    """Any directions of the limbs, any side of the trunk: foreshortening never makes 1.7 out of 1."""
+    chance = np.random.default_rng(seed)
+    space = {name: np.array([x, y, 0.0]) for name, (x, y) in STANDING.items() if name.endswith(("shoulder", "hip"))}
+    for start, end, share in SEGMENTS.values():
+        for side in SIDES:
+            direction = chance.normal(size=3)
+            step = direction / np.linalg.norm(direction) * share * 1000
+            space[f"{side}_{end}"] = space[f"{side}_{start}"] + step
+    view, _ = np.linalg.qr(chance.normal(size=(3, 3)))
+    body = person(**{name: tuple((view @ point)[:2]) for name, point in space.items()})
+    assert max(ratio for _, ratio in ratios(body)) <= math.sqrt(2) + 1e-6
+    assert not judge([body]).is_error
 
 
 def test_an_unseen_elbow_between_a_seen_shoulder_and_wrist_is_weak_evidence_only() -> None:

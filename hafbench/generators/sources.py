@@ -115,7 +115,12 @@ def fetch(source: Source) -> Files:
 
 def out_of_reach(source: Source, error: Exception) -> str:
     """One sentence for a model that cannot be fetched: why, and the way out."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     causes = list(_causes(error))
     copy = f"--model {source.name}=PATH" if source.preset else "--model PATH"
@@ -127,9 +132,11 @@ def out_of_reach(source: Source, error: Exception) -> str:
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return f"The hub has no public model {source.hub_id}: check the name; if it is private, run `hf auth login`."
     first = f" It is gated: {login} first." if source.preset and source.preset.gated else ""
-    reason = " ".join(str(causes[-1]).split())[:160]
+    reason = f"{type(causes[-1]).__name__}: {' '.join(str(causes[-1]).split())[:160]}"
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
+        reason = "offline"
     return (
-        f"{source.hub_id} is neither on this machine nor to be reached ({type(causes[-1]).__name__}: {reason}); "
+        f"{source.hub_id} is neither on this machine nor to be reached ({reason}); "
         f"connect to the hub, or give the path of a local copy by {copy}.{first}"
     )
 
