@@ -28,28 +28,35 @@ app = typer.Typer(
     help="Measure how often a text-to-image model gets human anatomy wrong. "
     "Exit codes: 0 all was scored, 2 a mistake in the command or its input, 3 finished, but not all was scored.",
 )
-scorers_app = typer.Typer(invoke_without_command=True, help="List the scorers, or check how stable they are.")
+scorers_app = typer.Typer(invoke_without_command=True, help="List the scorers, or check their stability.")
 weights_app = typer.Typer(invoke_without_command=True, help="List, fetch and verify the detectors' weights.")
 app.add_typer(scorers_app, name="scorers")
 app.add_typer(weights_app, name="weights")
 
-Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; the default is below runs/.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; the default is below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
-ScorerNames = Annotated[str | None, typer.Option("--scorers", help="Names, separated by commas; default: all.")]
-Require = Annotated[list[str], typer.Option("--require", help="Stop if this scorer is not to be had; may be repeated.")]
+ScorerNames = Annotated[str | None, typer.Option("--scorers", metavar="A,B", help="Names; default: all of them.")]
+Require = Annotated[
+    list[str], typer.Option("--require", metavar="SCORER", help="Stop if it is not to be had; may be repeated.")
+]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with the run that the folder holds.")]
-Iqa = Annotated[str, typer.Option("--iqa", help="A pyiqa metric.")]
+Iqa = Annotated[str, typer.Option("--iqa", metavar="METRIC", help="A pyiqa metric.")]
 Clip = Annotated[
-    str, typer.Option("--clip", help="An open_clip model: ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID or a folder.")
+    str,
+    typer.Option(
+        "--clip", metavar="MODEL", help="An open_clip model: ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID or a folder."
+    ),
 ]
 Pose = Annotated[
-    str, typer.Option("--pose", help="The limbs scorer's detector: mediapipe, or an ultralytics pose file.")
+    str, typer.Option("--pose", metavar="DETECTOR", help="For limbs: mediapipe, a .task file, or an ultralytics file.")
 ]
-Card = Annotated[Path | None, typer.Option("--hands-card", help="A logistic card of your own for the hands scorer.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Card = Annotated[
+    Path | None, typer.Option("--hands-card", metavar="FILE", help="A logistic card of your own for the hands scorer.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")]
 PromptsFile = Annotated[
-    Path | None, typer.Option("--prompts", help="Suite or table mapping images to prompts and seeds.")
+    Path | None, typer.Option("--prompts", metavar="FILE", help="Suite or table mapping images to prompts and seeds.")
 ]
 
 
@@ -60,30 +67,39 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@app.command(short_help="Generate a suite's images, score them, write a report.")
 def run(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Preset, hub id, local folder, or .safetensors file.")
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="Preset, hub id, local folder, or .safetensors file."),
     ] = None,
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or your own .jsonl file.")] = "haf-50",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Images per prompt, with seeds 0, 1, ...")] = 1,
+    suite: Annotated[
+        str, typer.Option("--suite", "-s", metavar="SUITE", help="A suite's name, or your own .jsonl file.")
+    ] = "haf-50",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Images per prompt, with seeds 0, 1, ...")
+    ] = 1,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many prompts, over all categories.")
+        int | None, typer.Option("--limit", min=1, metavar="K", help="At most so many prompts, over all categories.")
     ] = None,
     scorers: ScorerNames = None,
     out: Out = None,
-    lora: Annotated[list[str], typer.Option("--lora", help="PATH[:SCALE]; may be repeated.")] = [],  # noqa: B006
+    lora: Annotated[
+        list[str], typer.Option("--lora", metavar="PATH[:SCALE]", help="An adapter; may be repeated.")
+    ] = [],  # noqa: B006
     set_: Annotated[
-        list[str], typer.Option("--set", help="KEY=VALUE, an argument of the pipeline; may be repeated.")
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="An argument of the pipeline; may be repeated.")
     ] = [],  # noqa: B006
     images: Annotated[
-        Path | None, typer.Option("--images", help="Score this folder instead of running a model.")
+        Path | None, typer.Option("--images", metavar="DIR", help="Score this folder instead of running a model.")
     ] = None,
     prompts: PromptsFile = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images generated at once.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once.")] = 1,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, bf16, fp16, fp32.")] = "auto",
-    offload: Annotated[str, typer.Option("--offload", help="none, model, sequential, group: for small GPUs.")] = "none",
+    dtype: Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = "auto",
+    offload: Annotated[
+        str, typer.Option("--offload", metavar="NAME", help="none, model, sequential, group: for small GPUs.")
+    ] = "none",
     require: Require = [],  # noqa: B006
     iqa: Iqa = "piqe",
     clip: Clip = "ViT-B-32",
@@ -116,7 +132,7 @@ def run(
     _bench(lambda begin: run_model(request, suite, seeds, limit, options, begin), quiet, as_json)
 
 
-@app.command()
+@app.command(short_help="Score a folder of images, write a report.")
 def score(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images; they are left as they are.")],
     prompts: PromptsFile = None,
@@ -152,7 +168,7 @@ def report(
     print(json.dumps({"report": str(path)}) if as_json else path)
 
 
-@app.command()
+@app.command(short_help="List the model presets.")
 def models(as_json: Json = False) -> None:
     """List the model presets. Any diffusers hub id, folder or .safetensors file works as well."""
     from hafbench.generators import preset_rows
@@ -309,10 +325,11 @@ def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold", no_wrap=column == next(iter(rows[0])))
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table, markup=False)
+    # One line a row, however narrow the terminal: names and paths are there to be copied.
+    Console(width=1000, markup=False).print(table)
 
 
 def main() -> None:

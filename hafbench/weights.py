@@ -68,13 +68,6 @@ _TABLE = (
         "palms in an image",
     ),
     _mediapipe(
-        "palm_detection",
-        "palm_detection_lite.tflite",
-        "e9a4aaddf90dda56a87235303cf00e4c2d3fb28725f68fd88772997dac905c18",
-        2.0,
-        "palms in an image, smaller net",
-    ),
-    _mediapipe(
         "hand_landmark",
         "hand_landmark_full.tflite",
         "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3",

@@ -1,21 +1,20 @@
 """Tiny random-weight pipelines of the real classes, through the same code as the real models."""
 
-from collections.abc import Callable
+import inspect
+import json
+import shutil
 from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from hafbench.errors import HafError, Unavailable
+from hafbench.errors import HafError
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
-from hafbench.generators.arguments import parse_argument
-from hafbench.generators.diffusion import NotFinite
-from hafbench.generators.lora import parse_lora
-from hafbench.generators.sources import find_source
+from hafbench.generators.arguments import parse_argument, resolve_arguments
+from hafbench.generators.diffusion import OFFLOADS, NotFinite
 from hafbench.suites import Prompt
 from tiny_pipelines import BUILDERS
 
@@ -78,13 +77,13 @@ def test_the_noise_is_that_of_the_diffusers_pipeline_called_by_hand(models: dict
 
 
 def test_settings_say_what_was_loaded_and_are_json(models: dict[str, Path]) -> None:
-    import json
-
     settings = load_generator(DiffusionRequest(str(models["sdxl"]), arguments=SMALL)).settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["pipeline"] == "StableDiffusionXLPipeline"
     assert settings["scheduler"]["class"] == "DDIMScheduler"
     assert settings["arguments"] == {"num_inference_steps": 2, "height": 32, "width": 32}
+    assert settings["defaults"]["guidance_scale"] == 5.0
+    assert "height" not in settings["defaults"]
     assert any(name.endswith("unet/diffusion_pytorch_model.safetensors") for name in settings["weights"])
     assert (settings["dtype"], settings["device"]) == ("fp32", "cpu")
 
@@ -105,83 +104,79 @@ def test_a_negative_prompt_goes_with_every_prompt_of_a_batch(models: dict[str, P
     assert np.abs(together - alone).max() <= 1
 
 
-def make_lora(model: Path, part: str, targets: list[str], path: Path) -> Path:
-    """A LoRA of random, non-zero weights for one part of a pipeline, saved as diffusers does."""
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(model)
-    network = getattr(pipeline, part)
-    network.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=targets, init_lora_weights=False))
-    with torch.no_grad():
-        torch.manual_seed(0)
-        for name, value in network.named_parameters():
-            if "lora_" in name:
-                value.normal_(std=0.5)
-    state = get_peft_model_state_dict(network)
-    type(pipeline).save_lora_weights(path.parent, **{f"{part}_lora_layers": state}, weight_name=path.name)
-    return path
+def with_safety_checker(model: Path, folder: Path) -> Path:
+    """A pipeline whose safety checker blackens every image."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    text = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    vision = {**text, "image_size": 32, "patch_size": 16}
+    checker = StableDiffusionSafetyChecker(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    torch.nn.init.constant_(checker.concept_embeds_weights, -2.0)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        model,
+        safety_checker=checker,
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
 
 
-LORA_TARGETS = {"flux": ("transformer", ["to_q", "to_k"]), "sdxl": ("unet", ["to_q", "to_v"])}
+def test_a_safety_checker_does_not_blacken_images(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = with_safety_checker(models["sd15"], tmp_path / "checked")
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    assert np.asarray(pipeline("a hand", num_inference_steps=2, height=32, width=32).images[0]).max() == 0
+
+    checked, plain = (
+        load_generator(DiffusionRequest(str(model), arguments=SMALL)).generate(PROMPTS[:1], [0])[0]
+        for model in (folder, models["sd15"])
+    )
+    assert np.array_equal(np.asarray(checked), np.asarray(plain))
 
 
-@pytest.mark.parametrize("name", LORA_TARGETS)
-def test_a_lora_changes_the_image_and_scale_zero_gives_the_base(
-    models: dict[str, Path], tmp_path: Path, name: str
+def test_noise_that_a_scheduler_draws_at_each_step_depends_on_the_seed_alone(
+    models: dict[str, Path], tmp_path: Path
 ) -> None:
-    part, targets = LORA_TARGETS[name]
-    path = make_lora(models[name], part, targets, tmp_path / "style.safetensors")
-
-    def draw(*loras: str) -> np.ndarray:
-        request = DiffusionRequest(str(models[name]), loras=loras, arguments=SMALL)
-        return pixels(load_generator(request).generate(PROMPTS[:1], [0]))
-
-    base, full, half, none = draw(), draw(str(path)), draw(f"{path}:0.5"), draw(f"{path}:0")
-    assert not np.array_equal(base, full)
-    assert not np.array_equal(half, full)
-    assert np.array_equal(base, none)
-    assert not np.array_equal(draw(f"{path}:0.5", f"{path}:0.25"), half)
+    folder = Path(shutil.copytree(models["sd15"], tmp_path / "ancestral"))
+    diffusers.EulerAncestralDiscreteScheduler(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "EulerAncestralDiscreteScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    generator = load_generator(DiffusionRequest(str(folder), arguments=("num_inference_steps=4", *SMALL[1:])))
+    alone = pixels([generator.generate([p], [s])[0] for s, p in enumerate(PROMPTS)])
+    torch.manual_seed(99)
+    assert np.array_equal(pixels([generator.generate([p], [s])[0] for s, p in enumerate(PROMPTS)]), alone)
+    assert np.abs(pixels(generator.generate(PROMPTS, [0, 1, 2, 3])) - alone).max() <= 1
 
 
-def test_a_lora_is_named_in_the_settings_with_its_scale(models: dict[str, Path], tmp_path: Path) -> None:
-    path = make_lora(models["flux"], "transformer", ["to_q"], tmp_path / "style.safetensors")
-    generator = load_generator(DiffusionRequest(str(models["flux"]), loras=(f"{path}:0.8",), arguments=SMALL))
-    assert generator.name == "flux+style"
-    assert [(lora["file"], lora["scale"]) for lora in generator.settings["loras"]] == [("style.safetensors", 0.8)]
+def test_half_precision_draws_nearly_the_same_image(models: dict[str, Path]) -> None:
+    full, half = (
+        pixels(
+            load_generator(DiffusionRequest(str(models["sd3"]), arguments=SMALL, dtype=dtype)).generate(
+                PROMPTS, [0] * 4
+            )
+        )
+        for dtype in ("fp32", "bf16")
+    )
+    assert 0 < np.abs(full - half).mean() < 3
 
 
-def test_a_lora_that_would_do_nothing_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    of_sdxl = make_lora(models["sdxl"], "unet", ["to_q"], tmp_path / "sdxl.safetensors")
-    with pytest.raises(HafError, match=r"sdxl\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(of_sdxl),), arguments=SMALL))
-    unknown = tmp_path / "unknown.safetensors"
-    save_file({"some.other.key": torch.ones(2, 2)}, unknown)
-    with pytest.raises(HafError, match=r"unknown\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(unknown),), arguments=SMALL))
+def test_a_pipeline_that_needs_more_than_prompts_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    base = diffusers.DiffusionPipeline.from_pretrained(models["sd15"])
+    diffusers.DDIMPipeline(unet=base.unet, scheduler=base.scheduler).save_pretrained(tmp_path / "unconditional")
+    with pytest.raises(HafError, match="DDIMPipeline does not make images from prompts alone: it takes no prompt"):
+        load_generator(DiffusionRequest(str(tmp_path / "unconditional")))
 
 
-def test_a_lora_of_which_a_part_finds_no_place_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    path = make_lora(models["flux"], "transformer", ["to_q"], tmp_path / "part.safetensors")
-    state = load_file(path)
-    moved = {key.replace("transformer_blocks.0", "transformer_blocks.9"): value.clone() for key, value in state.items()}
-    save_file({**state, **moved}, path)
-    with pytest.raises(HafError, match=r"part\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(path),), arguments=SMALL))
+def test_prompts_are_not_rewritten_unless_asked_for() -> None:
+    class Rewriting:
+        def __call__(self, prompt, generator=None, output_type="pil", enable_prompt_rewrite: bool = True): ...
 
-
-@pytest.mark.parametrize(
-    ("text", "path", "scale"),
-    [
-        ("a.safetensors", "a.safetensors", 1.0),
-        ("a.safetensors:0.5", "a.safetensors", 0.5),
-        ("x:y.safetensors", "x:y.safetensors", 1.0),
-    ],
-)
-def test_lora_scales_are_read_from_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: str, scale: float
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(path).touch()
-    lora = parse_lora(text)
-    assert (str(lora.path), lora.scale) == (path, scale)
+    assert resolve_arguments(Rewriting(), {}, {}) == {"enable_prompt_rewrite": False}
+    assert resolve_arguments(Rewriting(), {}, {"enable_prompt_rewrite": True}) == {"enable_prompt_rewrite": True}
+    installed = inspect.signature(diffusers.LongCatImagePipeline.__call__).parameters
+    assert installed["enable_prompt_rewrite"].default is True
 
 
 @pytest.mark.parametrize(
@@ -199,8 +194,6 @@ def test_arguments_are_json_or_text(text: str, expected: tuple) -> None:
 
 
 def with_nan(models: dict[str, Path], tmp_path: Path) -> Path:
-    import shutil
-
     folder = Path(shutil.copytree(models["sd15"], tmp_path / "nan"))
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(path)
@@ -225,11 +218,19 @@ def request(folder: Path, **options: object) -> DiffusionRequest:
         ({"arguments": ("num_inference_step=3",)}, "did you mean num_inference_steps"),
         ({"arguments": ("prompt=x",)}, "hafbench sets this itself"),
         ({"arguments": ("nonsense",)}, "write KEY=VALUE"),
+        ({"arguments": ("num_inference_steps=many",)}, "this is a whole number"),
+        ({"arguments": ("num_inference_steps=2.5",)}, "this is a whole number"),
+        ({"arguments": ("num_inference_steps=0",)}, "at least 1"),
+        ({"arguments": ("height=-8",)}, "at least 1"),
+        ({"arguments": ("guidance_scale=high",)}, "this is a number"),
+        ({"arguments": ("guidance_scale=NaN",)}, "this is a number"),
         ({"device": "gpu"}, "write auto, cpu, cuda"),
         ({"dtype": "int4"}, "known: auto, fp32"),
         ({"offload": "modl"}, "did you mean model"),
         ({"device": "cpu", "offload": "model"}, "no GPU in use"),
-        ({"loras": ("x.bin",)}, r"only \.safetensors"),
+        ({"loras": ("x.bin",)}, r"name a \.safetensors file"),
+        ({"loras": ("org/name",)}, r"name a \.safetensors file"),
+        ({"loras": ("org/name/style.safetensors:0.5",)}, "cannot be fetched from the hub"),
         ({"loras": ("missing.safetensors:0.5",)}, r"no file missing\.safetensors"),
     ],
 )
@@ -244,64 +245,10 @@ def test_a_device_that_is_not_there_is_one_sentence(models: dict[str, Path]) -> 
         load_generator(request(models["sd15"], device="cuda"))
 
 
-def as_bin(models: dict[str, Path], tmp_path: Path) -> str:
-    import shutil
-
-    folder = Path(shutil.copytree(models["sd15"], tmp_path / "pickles"))
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    torch.save(load_file(weights), weights.with_suffix(".bin"))
-    weights.unlink()
-    return str(folder)
-
-
-def as_ckpt(models: dict[str, Path], tmp_path: Path) -> str:
-    torch.save({}, tmp_path / "model.ckpt")
-    return str(tmp_path / "model.ckpt")
-
-
-def as_broken(models: dict[str, Path], tmp_path: Path) -> str:
-    (tmp_path / "model.safetensors").write_bytes(b"not a model")
-    return str(tmp_path / "model.safetensors")
-
-
-def as_empty(models: dict[str, Path], tmp_path: Path) -> str:
-    return str(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (as_bin, "are a pickle"),
-        (as_ckpt, r"only \.safetensors"),
-        (as_broken, "cannot be loaded"),
-        (as_empty, r"model_index\.json"),
-    ],
-)
-def test_models_that_are_unsafe_or_broken_are_refused(
-    models: dict[str, Path], tmp_path: Path, make: Callable[[dict[str, Path], Path], str], words: str
-) -> None:
-    with pytest.raises(HafError, match=words):
-        load_generator(DiffusionRequest(make(models, tmp_path)))
-
-
-@pytest.mark.parametrize("model", ["flux-dev", "nobody/nothing", "sd35-large"])
-def test_a_model_out_of_reach_is_one_sentence_with_the_way_out(model: str) -> None:
-    with pytest.raises(Unavailable, match=r"path of a local copy") as caught:
-        load_generator(DiffusionRequest(model))
-    gated = PRESETS[model].gated if model in PRESETS else False
-    assert ("hf auth login" in str(caught.value)) == gated
-
-
-def test_an_unknown_name_gets_the_nearest_presets() -> None:
-    with pytest.raises(HafError, match="did you mean sdxl"):
-        find_source("sdxll")
-
-
 def test_every_preset_names_a_pipeline_of_the_installed_diffusers_and_its_arguments() -> None:
-    import inspect
-
     for preset in PRESETS.values():
         known = inspect.signature(getattr(diffusers, preset.pipeline).__call__).parameters
         assert set(preset.call()) <= set(known), preset.name
         assert preset.dtype in {"fp16", "bf16", "fp32"}
         assert preset.hub_id.count("/") == 1
+        assert all(method in dir(getattr(diffusers, preset.pipeline)) for method in OFFLOADS.values())

@@ -85,6 +85,17 @@ def test_an_unseen_elbow_between_a_seen_shoulder_and_wrist_is_weak_evidence_only
     assert score.value == pytest.approx(0.45)
 
 
+def test_evidence_of_a_missing_joint_comes_and_goes_by_degrees() -> None:
+    values = []
+    for wrist in (0.4, 0.499, 0.501, 0.6, 0.8, 1.0):
+        body = person()
+        body.confidence[[POINT["left_elbow"], POINT["left_wrist"]]] = 0.1, wrist
+        values.append(judge([body]).value)
+    assert values == sorted(values)
+    assert values[2] - values[1] < 0.01
+    assert values[-1] > 0.3
+
+
 def test_two_skeletons_on_one_trunk_with_another_arm_are_a_surplus_limb() -> None:
     score = judge([person(), person(left_elbow=(760, 100), left_wrist=(870, 20))])
     assert score.is_error

@@ -215,7 +215,7 @@ def test_what_the_hub_says_is_told_even_where_diffusers_wraps_it(kind: type[Exce
     [
         ("sdxll", "did you mean sdxl"),
         ("flux-dev=/no/such/folder", "no file or folder /no/such/folder"),
-        ("", "There is no model"),
+        ("one/two/three", "There is no model 'one/two/three'"),
     ],
 )
 def test_a_name_that_is_nothing_is_one_sentence(model: str, words: str) -> None:

@@ -170,11 +170,13 @@ def suspect(body: Body) -> Iterator[Finding]:
             yield Finding("limbs", "proportion", f"{name}s_unequal", chance, body.box, body.keypoints)
     for side in SIDES:
         for above, joint, below in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
-            # Both neighbours are certain and the joint between them is not.
-            if body.sees(f"{side}_{above}", f"{side}_{below}"):
-                doubt = 1 - float(body.confidence[POINT[f"{side}_{joint}"]]) / CONFIDENT
-                if doubt > 0:
-                    yield Finding("limbs", "missing", f"{side}_{joint}", WEAK * doubt, body.box, body.keypoints)
+            # Both neighbours are certain and the joint between them is not: by degrees, so that a confidence which
+            # crosses the line by a hair, as after JPEG, moves the value by a hair.
+            around = min(float(body.confidence[POINT[f"{side}_{name}"]]) for name in (above, below))
+            sure = (around - CONFIDENT) / (1 - CONFIDENT)
+            doubt = 1 - float(body.confidence[POINT[f"{side}_{joint}"]]) / CONFIDENT
+            if sure > 0 and doubt > 0:
+                yield Finding("limbs", "missing", f"{side}_{joint}", WEAK * sure * doubt, body.box, body.keypoints)
 
 
 def surplus(bodies: list[Body]) -> Iterator[Finding]:
