@@ -4,10 +4,16 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hafbench.errors import HafError
 from hafbench.generators import read_folder
+from hafbench.generators.folder import _id_and_seed
+from hafbench.suites import ID_PATTERN, Prompt
 from small import painted
 
 SUITE = '{"id": "wave", "text": "a waving hand"}\n{"id": "sit-2", "text": "a sitting woman", "category": "full_body"}\n'
@@ -103,13 +109,86 @@ def test_equal_captions_without_ids_are_one_prompt(tmp_path: Path) -> None:
         ("image,prompt,prompt_id\na.png,x,../../etc\n", "row 1: id"),
         ("image,prompt,category\na.png,x,feet\n", "row 1: category"),
         ("picture,prompt\na.png,x\n", "no column for the file's name"),
-        ("image,prompt\n", "names none of the 1 images|no column"),
+        ("image,prompt\n", "no column for the file's name"),
+        ('image,prompt\na.png,\n"",x\n', "row 2: there is no file name"),
+        ("image,prompt\nnotes.txt,x\n", r"row 1: notes\.txt is not an image"),
+        ("image,prompt\na.png,x,y,z\n", "row 1: there are more cells than columns"),
+        ("image,prompt_id,seed\na.png,wave,1\n", "row 1: there is an id but no text"),
+        ("image,prompt,seed\na.png,x,1.5\n", "row 1: the seed '1.5' is not a whole number"),
+        ("image,prompt,seed\na.png,x,-1\n", "row 1: the seed '-1' is not a whole number"),
+        ("image,prompt,seed\na.png,x,9223372036854775808\n", "row 1: the seed"),
+        ('image,prompt,tags\na.png,x,"[1, "\n', "row 1: tags"),
+        ("image,prompt,expect\na.png,x,three\n", "row 1: expect"),
+        ("image,prompt\na.png,x\nb.png,x\n./a.png,x\n", "row 3: .* was named before"),
+        ("image,prompt,prompt_id\na.png,x,p\nb.png,y,p\n", "the id 'p' another prompt"),
+        ("image,prompt,seed\na.png,x,1\nb.png,x,1\n", r"a\.png and b\.png are both of prompt"),
     ],
 )
 def test_a_bad_table_is_one_sentence_with_its_row(tmp_path: Path, table: str, words: str) -> None:
-    folder = make_images(tmp_path / "f", "a.png")
+    folder = make_images(tmp_path / "f", "a.png", "b.png")
+    (folder / "notes.txt").touch()
     with pytest.raises(HafError, match=words):
         read_folder(folder, write(tmp_path / "t.csv", table))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_tags_expectations_and_missing_cells_survive_each_kind_of_table(tmp_path: Path, suffix: str) -> None:
+    folder = make_images(tmp_path / "f", "a.png", "b.png", "c.png")
+    rows = [
+        {"path": "a.png", "caption": "two, hands", "tags": ["photo", "old"], "expect": {"hands": 2, "people": 1}},
+        {
+            "path": "b.png",
+            "caption": "two, hands",
+            "seed": 7,
+            "tags": ["photo", "old"],
+            "expect": {"hands": 2, "people": 1},
+        },
+        {"path": "c.png", "seed": 8},
+    ]
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([{"seed": None, **row} for row in rows]), path)
+    elif suffix == "csv":
+        cells = [{k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()} for row in rows]
+        pd.DataFrame(cells).to_csv(path, index=False, encoding="utf-8-sig")
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    a, b, c = read_folder(folder, path)
+    assert a.prompt is not None
+    assert (a.prompt.text, a.prompt.tags, a.prompt.expect.hands, a.seed) == ("two, hands", ("photo", "old"), 2, None)
+    assert (b.prompt, b.seed) == (a.prompt, 7)
+    assert (c.prompt, c.seed) == (None, 8)
+
+
+@given(
+    prompt_id=st.from_regex(ID_PATTERN, fullmatch=True),
+    seed=st.integers(0, 10**18 - 1),
+    form=st.sampled_from(["{0}/{1}", "{0}_{1}", "{0}-{1}", "{0}_seed{1}", "runs/7/{0}_{1}"]),
+)
+def test_every_id_and_seed_is_read_back_from_its_file_name(prompt_id: str, seed: int, form: str) -> None:
+    name = form.format(prompt_id, seed)
+    assert _id_and_seed(name, {prompt_id: Prompt(id=prompt_id, text="x")}) == (prompt_id, seed)
+
+
+def test_two_files_of_one_prompt_and_seed_are_refused(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "f", "wave_3.png", "wave/3.png")
+    with pytest.raises(HafError, match="are both of prompt 'wave', seed 3"):
+        read_folder(folder, write(tmp_path / "suite.jsonl", SUITE))
+
+
+def test_a_link_within_the_folder_is_an_image_of_its_own(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    (folder / "link.png").symlink_to("a.png")
+    found = read_folder(folder, write(tmp_path / "t.csv", "image,prompt\nlink.png,x\n"))
+    assert [(image.path.name, image.prompt is not None) for image in found] == [("a.png", False), ("link.png", True)]
+
+
+def test_a_folder_of_links_that_all_lead_out_says_so(tmp_path: Path) -> None:
+    make_images(tmp_path, "outside.png")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "link.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(HafError, match=r"All 1 images in .* are links"):
+        read_folder(tmp_path / "f")
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:

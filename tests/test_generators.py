@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from hafbench.errors import HafError
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
 from hafbench.generators.arguments import parse_argument, resolve_arguments
-from hafbench.generators.diffusion import OFFLOADS, NotFinite
+from hafbench.generators.diffusion import OFFLOADS, NotFinite, _place
 from hafbench.suites import Prompt
 from tiny_pipelines import BUILDERS
 
@@ -133,6 +133,32 @@ def test_a_safety_checker_does_not_blacken_images(models: dict[str, Path], tmp_p
         for model in (folder, models["sd15"])
     )
     assert np.array_equal(np.asarray(checked), np.asarray(plain))
+
+
+def test_an_invisible_watermark_is_not_drawn(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl as module
+
+    class Watermarker:  # stands in for the one of an optional package
+        def apply_watermark(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(images)
+
+    def draw() -> np.ndarray:
+        return pixels(load_generator(DiffusionRequest(str(models["sdxl"]), arguments=SMALL)).generate(PROMPTS, [0] * 4))
+
+    plain = draw()
+    monkeypatch.setattr(module, "is_invisible_watermark_available", lambda: True)
+    monkeypatch.setattr(module, "StableDiffusionXLWatermarker", Watermarker, raising=False)
+    assert isinstance(diffusers.DiffusionPipeline.from_pretrained(models["sdxl"]).watermark, Watermarker)
+    assert np.array_equal(draw(), plain)
+
+
+def test_a_model_that_does_not_fit_the_device_is_one_sentence() -> None:
+    class Large:
+        def to(self, device: str) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(HafError, match="Large does not fit into the memory of cuda; try --offload model"):
+        _place(Large(), "cuda", "none")
 
 
 def test_noise_that_a_scheduler_draws_at_each_step_depends_on_the_seed_alone(

@@ -13,7 +13,7 @@ from hafbench.errors import HafError
 from hafbench.generators import DiffusionRequest, load_generator
 from hafbench.generators.lora import parse_lora
 from hafbench.suites import Prompt
-from tiny_pipelines import build_flux, build_sdxl
+from tiny_pipelines import BUILDERS
 
 SMALL = ("num_inference_steps=2", "height=32", "width=32")
 
@@ -21,7 +21,7 @@ SMALL = ("num_inference_steps=2", "height=32", "width=32")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {"flux": build_flux(folder / "flux"), "sdxl": build_sdxl(folder / "sdxl")}
+    return {name: BUILDERS[name](folder / name) for name in ("flux", "sdxl", "sd15")}
 
 
 def make_lora(model: Path, part: str, targets: list[str], path: Path) -> Path:
@@ -58,6 +58,25 @@ def test_a_lora_changes_the_image_and_scale_zero_gives_the_base(
     assert not np.array_equal(half, full)
     assert np.array_equal(base, none)
     assert not np.array_equal(draw(f"{path}:0.5", f"{path}:0.25"), half)
+
+
+def test_a_lora_in_the_format_of_kohya_loads_too(models: dict[str, Path], tmp_path: Path) -> None:
+    layer = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    generator = torch.Generator().manual_seed(0)
+    save_file(
+        {
+            f"{layer}.lora_down.weight": torch.randn(4, 64, generator=generator),
+            f"{layer}.lora_up.weight": torch.randn(64, 4, generator=generator),
+            f"{layer}.alpha": torch.tensor(4.0),
+        },
+        tmp_path / "kohya.safetensors",
+    )
+    prompt = Prompt(id="a", text="a hand")
+    base, styled = (
+        load_generator(DiffusionRequest(str(models["sd15"]), loras=loras, arguments=SMALL)).generate([prompt], [0])[0]
+        for loras in ((), (str(tmp_path / "kohya.safetensors"),))
+    )
+    assert not np.array_equal(np.asarray(base), np.asarray(styled))
 
 
 def test_a_lora_is_named_in_the_settings_with_its_scale(models: dict[str, Path], tmp_path: Path) -> None:

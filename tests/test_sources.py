@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +200,20 @@ def test_a_model_out_of_reach_is_one_sentence_with_the_way_out(model: str) -> No
         load_generator(DiffusionRequest(model))
     gated = PRESETS[model].gated if model in PRESETS else False
     assert ("hf auth login" in str(caught.value)) == gated
+
+
+def test_a_model_out_of_reach_is_told_before_torch_is_imported() -> None:
+    code = """
+import sys
+from hafbench.errors import Unavailable
+from hafbench.generators import DiffusionRequest, load_generator
+try:
+    load_generator(DiffusionRequest("flux-dev"))
+except Unavailable:
+    sys.exit(3 if {"torch", "diffusers"} & set(sys.modules) else 0)
+sys.exit(4)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ class Roi:
         target = np.array([[0, 0], [size, 0], [0, size]], dtype=np.float32)
         shrink = self.side / size
         if shrink > 2:  # a bilinear warp that shrinks more than twice would skip pixels
-            image = cv2.resize(image, None, fx=2 / shrink, fy=2 / shrink, interpolation=cv2.INTER_AREA)
+            size_now = [max(1, round(n * 2 / shrink)) for n in image.shape[1::-1]]
+            image = cv2.resize(image, size_now, interpolation=cv2.INTER_AREA)
             corners *= 2 / shrink
         warp = cv2.getAffineTransform(corners - 0.5, target - 0.5)
         crop = cv2.warpAffine(image, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)

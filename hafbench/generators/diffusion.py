@@ -11,7 +11,7 @@ from hafbench.errors import HafError, nearest
 from hafbench.generators.arguments import default_arguments, parse_argument, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import Preset
-from hafbench.generators.sources import find_source
+from hafbench.generators.sources import check_reachable, find_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,6 +83,7 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
     given = dict(parse_argument(text) for text in request.arguments)
     if request.offload != "none" and request.offload not in OFFLOADS:
         raise HafError(f"--offload {request.offload}: {nearest(request.offload, ['none', *OFFLOADS])}")
+    check_reachable(source)
     device = pick_device(request.device)
     dtype = _dtype(request.dtype, device, source.preset)
 
@@ -138,7 +139,12 @@ def _place(pipeline: Any, device: str, offload: str) -> None:
     import torch
 
     if offload == "none":
-        pipeline.to(device)
+        try:
+            pipeline.to(device)
+        except torch.OutOfMemoryError as error:
+            raise HafError(
+                f"{type(pipeline).__name__} does not fit into the memory of {device}; try --offload model or --dtype bf16."
+            ) from error
         return
     if device == "cpu":
         raise HafError(f"--offload {offload} moves parts between a GPU and memory; there is no GPU in use.")

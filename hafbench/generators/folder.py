@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hafbench.errors import HafError
-from hafbench.images import find_images
+from hafbench.images import SUFFIXES, find_images
 from hafbench.suites import Prompt, read_prompts
 
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "path")
 TEXT_COLUMNS = ("prompt", "text", "caption")
 ID_COLUMNS = ("prompt_id", "id")
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,20 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     `prompts_file` is a suite (.jsonl with id and text: files are matched by name, as ID.png, ID_SEED.png, ID-SEED.png
     or ID/SEED.png), or a table (.csv, .jsonl, .parquet) with a column for the file's name and any of prompt,
     prompt_id, seed, category, tags, expect. An image that it does not name is scored without a prompt.
-    Raises HafError for a folder without images, and for a table that is broken or names a file that is not there.
+    Raises HafError for a folder without images, and for a table that is broken, names a file that is not there, or
+    contradicts itself.
     """
     if not folder.is_dir():
         raise HafError(f"{folder} is not a folder.")
     root = folder.resolve()
-    paths = [path for path in find_images(root) if path.resolve().is_relative_to(root)]
+    found = find_images(root)
+    paths = [path for path in found if path.resolve().is_relative_to(root)]
     if not paths:
-        raise HafError(f"There is no image in {folder}.")
+        raise HafError(
+            f"All {len(found)} images in {folder} are links that lead out of it; copy the files, or name their folder."
+            if found
+            else f"There is no image in {folder}."
+        )
     if prompts_file is None:
         return [FolderImage(path) for path in paths]
     if not prompts_file.is_file():
@@ -48,7 +56,28 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     known = _from_suite(paths, root, prompts_file) if _is_suite(prompts_file) else _from_table(root, prompts_file)
     if not any(path in known for path in paths):
         raise HafError(f"{prompts_file} names none of the {len(paths)} images in {folder}; see docs/generators.md.")
+    _check_pairs(known.values(), root, prompts_file)
     return [known.get(path, FolderImage(path)) for path in paths]
+
+
+def _check_pairs(images: Iterable[FolderImage], root: Path, prompts_file: Path) -> None:
+    """Comparisons pair images by (prompt, seed), and count prompts by their ids: both have to be unambiguous."""
+    prompts: dict[str, Prompt] = {}
+    pairs: dict[tuple[str, int], Path] = {}
+    for image in images:
+        if image.prompt is None:
+            continue
+        prompt_id, name = image.prompt.id, image.path.relative_to(root)
+        if prompts.setdefault(prompt_id, image.prompt) != image.prompt:
+            raise HafError(f"{prompts_file}: {name} gives the id '{prompt_id}' another prompt than the images before.")
+        if image.seed is None:
+            continue
+        first = pairs.setdefault((prompt_id, image.seed), image.path)
+        if first != image.path:
+            raise HafError(
+                f"{prompts_file}: {first.relative_to(root)} and {name} are both of prompt '{prompt_id}', "
+                f"seed {image.seed}; keep one, or give them different seeds."
+            )
 
 
 def _is_suite(prompts_file: Path) -> bool:
@@ -87,80 +116,83 @@ def _id_and_seed(name: str, prompts: Mapping[str, Prompt]) -> tuple[str | None, 
 
 def _from_table(root: Path, prompts_file: Path) -> dict[Path, FolderImage]:
     rows = _read_rows(prompts_file)
-    columns = {column for _, row in rows for column in row}
+    columns = {column for row in rows for column in row}
     name_column = next((column for column in IMAGE_COLUMNS if column in columns), None)
     if name_column is None:
         raise HafError(f"{prompts_file} has no column for the file's name: call one of its columns 'image'.")
     found: dict[Path, FolderImage] = {}
-    for number, row in rows:
+    for number, row in enumerate(rows, 1):
         where = f"{prompts_file}, row {number}"
         path = _inside(root, row.get(name_column), where)
         if path in found:
             raise HafError(f"{where}: {row[name_column]} was named before; each image has one row.")
-        found[path] = FolderImage(path, _prompt(row, path, where), _seed(row.get("seed"), where))
+        found[path] = FolderImage(path, _prompt(row, where), _seed(row.get("seed"), where))
     return found
 
 
-def _read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The rows with their numbers, empty cells left out."""
-    import pandas as pd
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows, empty cells left out."""
+    import csv
+
+    import pyarrow.parquet as pq
 
     try:
         if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-            rows = table.to_dict("records")
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows: list[Any] = list(csv.DictReader(file, strict=True))
         elif path.suffix == ".parquet":
-            rows = pd.read_parquet(path).to_dict("records")
+            rows = pq.read_table(path).to_pylist()
         elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         else:
             raise HafError(f"{path}: give prompts as .jsonl, .csv or .parquet.")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise HafError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}).") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise HafError(f"{path}: each line must be a JSON object.")
-    return [
-        (number, {str(key): value for key, value in row.items() if _is_given(value)})
-        for number, row in enumerate(rows, 1)
-    ]
-
-
-def _is_given(value: Any) -> bool:
-    return not (value is None or value == "" or (isinstance(value, float) and value != value))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise HafError(f"{path}, row {number}: this is not a JSON object.")
+        if None in row:
+            raise HafError(f"{path}, row {number}: there are more cells than columns; put text with commas in quotes.")
+    return [{str(key): value for key, value in row.items() if value not in (None, "")} for row in rows]
 
 
 def _inside(root: Path, name: Any, where: str) -> Path:
+    """The image that a row names, spelt as find_images spells it."""
     if not isinstance(name, str):
         raise HafError(f"{where}: there is no file name.")
-    path = root / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
+    path = Path(os.path.normpath(root / name))
+    if Path(name).is_absolute() or not path.is_relative_to(root) or not path.resolve().is_relative_to(root):
         raise HafError(f"{where}: {name} leads out of the folder; name files relative to it.")
     if not path.is_file():
         raise HafError(f"{where}: there is no file {name} in {root}.")
-    return root / path.resolve().relative_to(root)
+    if path.suffix.lower() not in SUFFIXES:
+        raise HafError(f"{where}: {name} is not an image by its suffix.")
+    return path
 
 
 def _seed(value: Any, where: str) -> int | None:
     if value is None:
         return None
-    try:
-        return int(str(value).removesuffix(".0"))
-    except ValueError as error:
-        raise HafError(f"{where}: the seed {value!r} is not a whole number.") from error
+    digits = re.fullmatch(r"(\d{1,19})(\.0)?", str(value).strip())
+    if not digits or int(digits[1]) > MAX_SEED:
+        raise HafError(f"{where}: the seed {value!r} is not a whole number from 0 to 2**63 - 1.")
+    return int(digits[1])
 
 
-def _prompt(row: Mapping[str, Any], path: Path, where: str) -> Prompt | None:
+def _prompt(row: Mapping[str, Any], where: str) -> Prompt | None:
     """The row as a prompt; an id is made of the text where none is given, so that equal texts are one prompt."""
     import hashlib
 
     from pydantic import ValidationError
 
     text = next((row[column] for column in TEXT_COLUMNS if column in row), None)
+    given = next((str(row[column]) for column in ID_COLUMNS if column in row), None)
     if text is None:
+        if given is not None:
+            raise HafError(f"{where}: there is an id but no text; add a column 'prompt'.")
         return None
-    digest = hashlib.sha256(str(text).encode()).hexdigest()[:12]
     fields = {
-        "id": next((str(row[column]) for column in ID_COLUMNS if column in row), f"prompt-{digest}"),
+        "id": given or f"prompt-{hashlib.sha256(str(text).encode()).hexdigest()[:12]}",
         "text": text,
         **{key: _parsed(row[key]) for key in ("category", "tags", "expect") if key in row},
     }
@@ -175,5 +207,8 @@ def _prompt(row: Mapping[str, Any], path: Path, where: str) -> Prompt | None:
 def _parsed(value: Any) -> Any:
     """A cell of a CSV that holds a list or an object as JSON."""
     if isinstance(value, str) and value[:1] in "[{":
-        return json.loads(value)
-    return value.tolist() if hasattr(value, "tolist") else value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value

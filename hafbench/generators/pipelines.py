@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
     Raises Unavailable for files that cannot be had, and HafError for files that are not a pipeline.
     """
     hub.offline()
+    # diffusers imports bitsandbytes, which warns on every start that an optional kernel is not installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import diffusers
     import transformers
 

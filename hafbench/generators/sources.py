@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.images import sha256_of
@@ -77,6 +78,17 @@ def _checked(path: Path) -> str:
     if path.suffix != ".safetensors":
         raise HafError(f"{path}: only .safetensors files are loaded; other formats can run code when they are read.")
     return path.stem
+
+
+def check_reachable(source: Source) -> None:
+    """Raise Unavailable at once, before anything heavy is imported, for a hub model that can only be missing."""
+    if source.path or not hub.offline():
+        return
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if not isinstance(try_to_load_from_cache(source.hub_id or "", "model_index.json", revision=source.revision), str):
+        raise Unavailable(out_of_reach(source, OfflineModeIsEnabled()))
 
 
 def locate(source: Source) -> Files:
