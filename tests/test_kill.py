@@ -47,8 +47,8 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_ran_through(
     model = build_flux(tmp_path / "flux")
     suite = tmp_path / "suite.jsonl"
     suite.write_text("".join(f'{{"id": "p{i}", "text": "an open hand, number {i}"}}\n' for i in range(12)))
-    words = ["run", "--model", str(model), "--suite", str(suite), "--seeds", "2", "--scorers", "iqa", "--quiet"]
-    words += ["--batch-size", "3", "--set", "num_inference_steps=2"]
+    words = ["run", "--model", str(model), "--suite", str(suite), "--seeds", "6", "--scorers", "iqa", "--quiet"]
+    words += ["--batch-size", "3", "--set", "num_inference_steps=2", "--set", "height=64", "--set", "width=64"]
 
     def start(out: Path) -> multiprocessing.process.BaseProcess:
         process = server.Process(target=hafbench, args=([*words, "--out", str(out)], tmp_path / "log"))
@@ -63,11 +63,11 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_ran_through(
     journal = tmp_path / "run" / "records.jsonl"
     for _ in range(MOMENTS):
         process = start(tmp_path / "run")
-        # Up to two images further than the last time, and then at any moment: 24 images are not done in ten such turns.
+        # Up to two images further than the last time, and then at any moment: 72 images are not done in ten such turns.
         rows = lines(journal) + moments.randint(0, 2)
         while process.is_alive() and lines(journal) < rows:
             process.join(timeout=0.005)
-        process.join(timeout=moments.uniform(0, 0.3))
+        process.join(timeout=moments.uniform(0, 0.15))
         assert process.is_alive(), (tmp_path / "log").read_text()
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()

@@ -13,6 +13,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,7 @@ from hafbench.generators import PRESETS, DiffusionRequest, load_generator
 from hafbench.generators.sources import Source, find_source, out_of_reach, weights_of
 from hafbench.images import sha256_of
 from hafbench.suites import Prompt
-from tiny_pipelines import as_one_file, build_flux, build_sd15
+from tiny_pipelines import as_one_file, build_flux, build_sd15, build_sdxl
 
 SMALL = ("num_inference_steps=2", "height=32", "width=32")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -106,6 +107,23 @@ def test_a_hub_model_in_the_cache_loads_offline_and_says_its_commit(
     assert generator.name == "someone--tiny"
     assert (generator.settings["hub_id"], generator.settings["commit"]) == ("someone/tiny", COMMIT)
     assert generator.settings["weights"] == weights_of(sd15)
+
+
+def test_a_preset_loads_its_variant_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_sdxl(tmp_path / "sdxl")
+    DiffusionPipeline.from_pretrained(model).save_pretrained(model, variant="fp16")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    put_into_cache(model, tmp_path / "hub", PRESETS["sdxl"].hub_id)
+    generator = load_generator(DiffusionRequest("sdxl", arguments=SMALL))
+    assert generator.settings["commit"] == COMMIT
+    assert generator.settings["weights"]
+    assert all(".fp16." in name for name in generator.settings["weights"])
+    assert generator.settings["arguments"] == {**PRESETS["sdxl"].call(), "num_inference_steps": 2} | {
+        "height": 32,
+        "width": 32,
+    }
+    (image,) = generator.generate([Prompt(id="a", text="a hand")], [3])
+    assert np.asarray(image).std() > 5
 
 
 def test_of_several_sets_of_weights_only_the_loaded_ones_are_named(sd15: Path, tmp_path: Path) -> None:

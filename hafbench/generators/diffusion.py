@@ -142,8 +142,9 @@ def _place(pipeline: Any, device: str, offload: str) -> None:
         try:
             pipeline.to(device)
         except torch.OutOfMemoryError as error:
+            name = type(pipeline).__name__
             raise HafError(
-                f"{type(pipeline).__name__} does not fit into the memory of {device}; try --offload model or --dtype bf16."
+                f"{name} does not fit into the memory of {device}; try --offload model or --dtype bf16."
             ) from error
         return
     if device == "cpu":
