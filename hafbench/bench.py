@@ -59,6 +59,7 @@ def run_model(
     request = {
         "suite": {"name": suite.name, "sha256": suite.sha256, "limit": limit},
         "seeds": seeds,
+        "batch_size": options.batch_size,
         "generator": {"name": generator.name, **generator.settings},
     }
     tag = f"{generator.name}_{suite.name}_{seeds}" + (f"_limit{limit}" if limit else "")
@@ -76,7 +77,7 @@ def score_folder(folder: Path, prompts_file: Path | None, options: BenchOptions,
     root = folder.resolve()
     samples = [Sample(image.path.relative_to(root).as_posix(), image.prompt, image.seed) for image in images]
     request = {
-        "images": {"folder": str(root), "sha256": _sha256_of_all(root, samples)},
+        "images": {"folder": root.name, "sha256": _sha256_of_all(root, samples)},
         "prompts": sha256_of(prompts_file) if prompts_file else None,
     }
     out = options.out or Path("runs") / slug(f"score_{root.name}")

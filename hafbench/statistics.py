@@ -39,11 +39,14 @@ def error_rate(verdicts: Sequence[bool | None], clusters: Sequence[Hashable | No
     """The share of errors among the verdicts that are not None, with a Wilson interval on the effective sample size.
 
     The effective size is n over the design effect, the ratio of the cluster-robust (linearized) variance of the rate to
-    the binomial one, held to at least 1 (Korn & Graubard 1998, Survey Methodology 24; Dean & Pagano 2015, J. Survey
-    Statistics and Methodology 3, who find Wilson's interval on it to cover best). `clusters` are prompt ids; None is a
-    cluster of its own. With no error, or errors only, the data cannot tell the design effect, and the number of
-    clusters is taken as the effective size.
+    that of n independent images, held to at least 1; few clusters shrink it further, by the squared ratio of the t
+    quantiles on n - 1 and on (clusters - 1) degrees of freedom (Korn & Graubard 1998, Survey Methodology 24, 193-201;
+    compared with others by Franco, Little, Louis & Slud 2019, J. Survey Statistics and Methodology 7, 334-364). With
+    one image a prompt this is Wilson's own interval. `clusters` are prompt ids; None or NaN is a cluster of its own.
+    With no error, or errors only, the data cannot tell the design effect, and the number of clusters is taken as the
+    effective size.
     """
+    from scipy.stats import t
     from statsmodels.stats.proportion import proportion_confint
 
     kept = [(bool(v), c) for v, c in zip(verdicts, clusters, strict=True) if v is not None]
@@ -53,9 +56,12 @@ def error_rate(verdicts: Sequence[bool | None], clusters: Sequence[Hashable | No
         return Rate(0, 0, total, None, None, None, *nothing)
     estimate = errors / scored
     residuals = cluster_sums([v - estimate for v, _ in kept], [c for _, c in kept])
-    size = float(len(residuals))
-    if 0 < errors < scored and len(residuals) > 1:
-        size = scored / max(1.0, robust_variance(residuals, scored) / (estimate * (1 - estimate) / scored))
+    clusters_seen = len(residuals)
+    size = float(clusters_seen)
+    if 0 < errors < scored and clusters_seen > 1:
+        independent = estimate * (1 - estimate) / (scored - 1)
+        size = scored / max(1.0, robust_variance(residuals, scored) / independent)
+        size *= float(t.ppf((1 + confidence) / 2, scored - 1) / t.ppf((1 + confidence) / 2, clusters_seen - 1)) ** 2
     low, high = proportion_confint(estimate * size, size, alpha=1 - confidence, method="wilson")
     # Rounding may push a bound past the estimate by 1e-17, at 0 and at 1.
     low, high = min(float(low), estimate), max(float(high), estimate)
@@ -83,10 +89,12 @@ def mean_interval(
 
 
 def cluster_sums(residuals: Sequence[float], clusters: Sequence[Hashable | None]) -> list[float]:
-    """The sum of the residuals of each cluster; None is a cluster of its own."""
+    """The sum of the residuals of each cluster; None or NaN is a cluster of its own."""
     sums: dict[object, float] = {}
     for index, (residual, cluster) in enumerate(zip(residuals, clusters, strict=True)):
-        key = ("alone", index) if cluster is None else ("cluster", cluster)
+        # Data frames give NaN, which equals nothing, for a missing prompt.
+        missing = cluster is None or cluster != cluster
+        key = ("alone", index) if missing else ("cluster", cluster)
         sums[key] = sums.get(key, 0.0) + residual
     return list(sums.values())
 

@@ -211,8 +211,10 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["archive", "legacy", "bare", "inside a real model"])
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     import torch
+
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # the iqa scorer sets it, and torch then refuses
 
     evil, path = Evil(tmp_path / "pwned"), tmp_path / "evil.pt"
     if kind == "archive":

@@ -113,7 +113,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
             lines.append(("sampling", arguments))
         lines.append(("computed in", f"{generator.get('dtype', '?')} on {generator.get('device', '?')}"))
     if images := request.get("images"):
-        lines.append(("folder", images["folder"]))
+        lines.append(("folder", Path(images["folder"]).name))  # a report is shared, and paths name people
     machine = manifest["machine"]
     lines.append(("machine", machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"))
     lines.append(("time", f"{manifest['started']} to {manifest['ended']}"))
