@@ -1,5 +1,8 @@
 """The report: what it says, that it needs no network, and that nothing in it runs but its own script."""
 
+import base64
+import html
+import io
 import json
 import re
 import shutil
@@ -15,7 +18,9 @@ from hafbench.errors import Unavailable
 from hafbench.evaluate import describe, evaluate
 from hafbench.records import Sample
 from hafbench.report import build_report
-from hafbench.report.overlays import THUMBNAIL, draw
+from hafbench.report.figures import count_alike
+from hafbench.report.gallery import gallery_items
+from hafbench.report.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
 from hafbench.types import Finding, Score
@@ -76,7 +81,8 @@ def test_headline_figures_coverage_and_reasons_are_on_the_page(tmp_path: Path) -
         assert "no weights here; pull them" in content
         assert "12.5" in content
     assert "Judged 7 of 8 images (87.5 %); 1 failed." in page
-    assert "8 × nobody was found" in page or "7 × nobody was found" in page
+    assert "7 × nobody was found" in page
+    assert "1 × 7.png: this is not an image" in page
     assert "If all that were not judged were sound" in page
 
 
@@ -84,6 +90,43 @@ def test_the_page_is_whole_in_itself(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path, ["a.png"], {"hands": Brightness()}))
     assert not re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(?!data:)[a-z]*:?//""", page)
     assert "default-src 'none'" in page
+
+
+def test_what_is_missing_is_said_before_any_figure(tmp_path: Path) -> None:
+    class Anatomy(Returns):
+        role = "anatomy"
+
+    scorers = {
+        "hands": Anatomy("hands", Score("unknown", reason="No hand was found.")),
+        "clip": Unavailable("no weights here; pull them"),
+    }
+    page = page_of(make_run(tmp_path, ["a.png", "b.png", "c.png"], scorers, broken=("c.png",)))
+    first = page[: page.index('class="card"')]
+    assert re.search(r"<strong>hands, clip</strong>: failed on 1 of 3 images: c\.png: ", first)
+    assert re.search(r"<strong>clip</strong>: not scored on 2 of 3 images: no weights here; pull them", first)
+    assert "No hand was found" not in first
+    assert page.count("not judged</div>") == 1
+
+
+def test_a_run_of_no_image_has_a_page(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path, [], {"hands": Brightness()}))
+    assert "Judged 0 of 0 images" in page
+    assert "Images, worst first" not in page
+
+
+def test_reasons_that_differ_in_numbers_are_one() -> None:
+    reasons = ["hand of 53 pixels; below 56 no", "nobody", "hand of 9 pixels; below 56 no", "a 1b", "a 2b"]
+    counted = (("hand of 9 to 53 pixels; below 56 no", 2), ("nobody", 1), ("a 1b", 1), ("a 2b", 1))
+    assert count_alike(reasons) == counted
+
+
+def test_the_page_does_not_say_where_the_images_lie(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a.png", "b.png"], {"hands": Brightness()}, broken=("b.png",))
+    assert any(str(tmp_path) in str(reason) for reason in run.records["unscored"])
+    page = page_of(run)
+    assert str(tmp_path) not in page
+    assert str(tmp_path) not in (run.folder / "report" / "report.md").read_text()
+    assert "<dd>pictures</dd>" in page
 
 
 def test_a_run_without_prompts_has_no_empty_tables(tmp_path: Path) -> None:
@@ -112,6 +155,17 @@ def test_the_worst_images_come_first(tmp_path: Path) -> None:
     assert shown == rows["image"].tolist()
 
 
+def test_the_gallery_is_bounded_and_says_how_many_are_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [f"{i}.png" for i in range(6)], {"hands": Brightness()})
+    whole, none_left = gallery_items(run)
+    assert (len(whole), none_left) == (6, 0)
+    few, left = gallery_items(run, size=2)
+    assert ([item.image for item in few], left) == ([item.image for item in whole[:2]], 4)
+    sizes = [item.pictures.characters for item in whole if item.pictures]
+    light, left = gallery_items(run, limit=sum(sizes[:3]))
+    assert (len(light), left) == (3, 3)
+
+
 def test_findings_are_drawn_where_they_are(tmp_path: Path) -> None:
     grey = Image.new("RGB", (100, 80), (128, 128, 128))
     hand = tuple((20.0 + k, 30.0 + k, 1.0) for k in range(21))
@@ -123,17 +177,50 @@ def test_findings_are_drawn_where_they_are(tmp_path: Path) -> None:
     assert not changed[75:, 70:].any()
 
 
+def test_an_unsure_body_point_is_not_drawn() -> None:
+    grey = Image.new("RGB", (100, 80), (128, 128, 128))
+    body = [[50.0, 10.0 + 4 * k, 0.9] for k in range(17)]
+    body[10] = [5.0, 75.0, 0.1]
+    drawn = np.asarray(draw(grey, [{"box": None, "keypoints": body}], 1.0)).astype(int)
+    changed = np.abs(drawn - 128).sum(-1) > 30
+    assert changed[10:75, 48:53].any()
+    assert not changed[:, :40].any()
+
+
+def test_findings_of_one_box_have_one_label() -> None:
+    one, other = [0, 0, 9, 9], [5, 5, 9, 9]
+    findings = [
+        {"detail": "left_arm_too_long", "score": 0.5, "box": one},
+        {"detail": "second_wrist", "score": 0.75, "box": one},
+        {"detail": "detectability", "score": 0.4, "box": other},
+        {"detail": "nowhere", "score": 0.9, "box": None},
+    ]
+    assert list(box_names(findings).values()) == ["second wrist 0.75 +1", "detectability 0.40"]
+
+
+def decoded(uri: str | None) -> Image.Image:
+    assert uri is not None
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
 def test_thumbnails_keep_their_shape_and_are_bounded(tmp_path: Path) -> None:
-    from hafbench.report.overlays import thumbnails
-
     Image.new("RGB", (3000, 1000), "red").save(tmp_path / "wide.png")
-    plain, marked = thumbnails(tmp_path / "wide.png", []) or ("", None)
-    import base64
-    import io
+    pictures = thumbnails(tmp_path / "wide.png", [])
+    assert pictures is not None
+    assert decoded(pictures.plain).size == (THUMBNAIL, round(THUMBNAIL / 3))
+    assert (pictures.marked, pictures.closeup) == (None, None)
 
-    image = Image.open(io.BytesIO(base64.b64decode(plain.partition(",")[2])))
-    assert image.size == (THUMBNAIL, round(THUMBNAIL / 3))
-    assert marked is None
+
+def test_the_closeup_shows_the_worst_finding(tmp_path: Path) -> None:
+    image = Image.new("RGB", (1000, 1000), "red")
+    image.paste((0, 0, 255), (600, 600, 800, 800))
+    image.save(tmp_path / "a.png")
+    near = {"region": "hands", "kind": "extra", "detail": "x", "score": 0.9, "box": [650, 650, 750, 750]}
+    far = {**near, "score": 0.2, "box": [0, 0, 100, 100]}
+    pictures = thumbnails(tmp_path / "a.png", [far, near])
+    assert pictures is not None
+    red, _, blue = np.asarray(decoded(pictures.closeup)).reshape(-1, 3).mean(0)
+    assert (red < 10, blue > 245) == (True, True)
 
 
 def test_the_report_of_a_run_is_the_same_when_it_is_made_again(tmp_path: Path) -> None:
@@ -163,17 +250,63 @@ def test_a_script_in_a_prompt_a_path_a_reason_or_a_name_does_not_run(tmp_path: P
     }
     run = make_run(tmp_path, [name], scorers, prompts=prompts, name=EVIL)
     page = build_report(run)
-    document = opened(page, tmp_path / "profile")
-    assert 'data-ready="yes"' in document  # the page's own script ran
-    title = re.search(r"<title>(.*?)</title>", document, re.S)
-    assert title is not None
-    assert "HAF-Bench" in title[1]
-    assert "49" not in title[1]
-    assert document.count("<script>") == page.read_text().count("<script>") == 1
+    # Once as it is, and once without the policy that forbids foreign scripts: escaping has to hold alone.
+    bare = tmp_path / "bare.html"
+    bare.write_text(re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()))
+    assert "Content-Security-Policy" not in bare.read_text()
+    for file in (page, bare):
+        document = opened(file, tmp_path / "profile")
+        assert 'data-ready="yes"' in document  # the page's own script ran
+        title = re.search(r"<title>(.*?)</title>", document, re.S)
+        assert title is not None
+        assert "HAF-Bench" in title[1]
+        assert "49" not in title[1]
+        assert document.count("<script>") == 1
+        assert not re.search(r'<img[^>]*src="x"', document)
     assert "<script" not in (run.folder / "report" / "report.md").read_text()
 
 
+FILTERS = [
+    ({}, {"0.png", "1.png", "2.png", "3.png", "4.png"}),
+    ({"judgement": "error"}, "errors"),
+    ({"judgement": "sound"}, "sound"),
+    ({"judgement": "failed"}, {"4.png"}),
+    ({"scorer": "hands"}, {"0.png", "1.png", "2.png", "3.png"}),
+    ({"scorer": "clip"}, set()),
+    ({"scorer": "clip", "judgement": "unscored"}, {"0.png", "1.png", "2.png", "3.png"}),
+    ({"words": "3.PNG"}, {"3.png"}),
+    ({"kind": "hands configuration"}, {"0.png", "1.png", "2.png", "3.png"}),
+]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
-def test_the_filters_count_what_is_shown(tmp_path: Path) -> None:
-    run = make_run(tmp_path, [f"{i}.png" for i in range(5)], {"hands": Brightness()})
-    assert "5 of 5 shown" in opened(build_report(run), tmp_path / "profile")
+def test_the_filters_show_what_they_name(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(5)]
+    run = make_run(tmp_path, names, {"hands": Brightness(), "clip": Unavailable("none")}, broken=("4.png",))
+    hands = run.records[run.records["scorer"] == "hands"]
+    groups = {"errors": set(hands["image"][hands["is_error"].eq(True)])}
+    groups["sound"] = set(hands["image"][hands["is_error"].eq(False)])
+    assert all(groups.values())
+    # The page's policy forbids any script but its own; for this test a user's hand is let in.
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", build_report(run).read_text())
+    hand = """
+    document.body.dataset.shown = JSON.stringify(CASES.map((wanted) => {
+      for (const id of ["scorer", "judgement", "kind", "words"]) {
+        document.getElementById(id).value = wanted[id] ?? (id === "scorer" ? "any" : "");
+        document.getElementById(id).dispatchEvent(new Event("input"));
+      }
+      return [...document.querySelectorAll(".item:not([hidden]) .prompt")].map((p) => p.textContent);
+    }));
+    document.querySelector(".open").click();
+    const large = document.querySelector("dialog .sheet > img");
+    const marked = large.src;
+    document.querySelector("dialog .toggle").click();
+    document.body.dataset.toggled = String(large.src !== marked && large.src.startsWith("data:"));
+    """.replace("CASES", json.dumps([case for case, _ in FILTERS]))
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>{hand}</script></body>"))
+    document = opened(tmp_path / "page.html", tmp_path / "profile")
+    found = re.search(r'data-shown="([^"]*)"', document)
+    assert found is not None
+    for (case, expected), shown in zip(FILTERS, json.loads(html.unescape(found[1])), strict=True):
+        assert set(shown) == (groups[expected] if isinstance(expected, str) else expected), case
+    assert 'data-toggled="true"' in document

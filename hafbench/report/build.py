@@ -5,42 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hafbench.report import figures as fig
-from hafbench.report.overlays import thumbnails
+from hafbench.report.gallery import gallery_items, kinds_of
 from hafbench.report.plots import category_plot
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
-GALLERY_SIZE = 200
-"""Images on the page; 200 with overlays are about 10 MB."""
-
-
-@dataclass(frozen=True)
-class GalleryItem:
-    """One image of the gallery with all its scores; `plain` and `marked` are data URIs."""
-
-    image: str
-    prompt: str | None
-    category: str | None
-    seed: int | None
-    scores: tuple[dict[str, Any], ...]
-    kinds: tuple[str, ...]
-    worst: float
-    plain: str | None
-    marked: str | None
-
-    @property
-    def verdict(self) -> str:
-        """error, sound, or unjudged: over all anatomy scorers."""
-        verdicts = [score["is_error"] for score in self.scores if score["is_error"] is not None]
-        return "unjudged" if not verdicts else "error" if any(verdicts) else "sound"
 
 
 def build_report(run: Run) -> Path:
@@ -49,18 +26,17 @@ def build_report(run: Run) -> Path:
 
     from hafbench.runs import disk_errors
 
-    folder = run.folder / "report"
+    folder, run = run.folder / "report", shareable(run)
     figures = fig.all_figures(run)
     categories = fig.category_figures(run)
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
         plot = category_plot(categories, folder)
-    script = (TEMPLATES / "gallery.js").read_text(encoding="utf-8")
     context = {
         "manifest": run.manifest,
         "anatomy": [f for f in figures if f.role == "anatomy"],
         "quality": [f for f in figures if f.role == "quality"],
-        "missing": [f for f in figures if f.statuses["unscored"] or f.statuses["failed"]],
+        "missing": fig.shortfalls(figures),
         "categories": categories,
         "findings": fig.finding_counts(run),
         "facts": facts(run),
@@ -74,13 +50,15 @@ def build_report(run: Run) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": fig.percent, "number": fig.number, "cell": _cell}
+    environment.filters |= {"percent": fig.percent, "number": fig.number, "score": fig.score, "cell": _cell}
     gallery, left_out = gallery_items(run)
+    script = (TEMPLATES / "gallery.js").read_text(encoding="utf-8")
     page = environment.get_template("report.html.j2").render(
         **context,
         plot=plot,
         gallery=gallery,
         left_out=left_out,
+        kinds=kinds_of(finding for item in gallery for score in item.scores for finding in score["findings"]),
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -90,6 +68,15 @@ def build_report(run: Run) -> Path:
         (folder / "index.html").write_text(page, encoding="utf-8")
         (folder / "report.md").write_text(markdown.render(**context, has_plot=plot is not None), encoding="utf-8")
     return folder / "index.html"
+
+
+def shareable(run: Run) -> Run:
+    """The run without where its images lie on this machine: a report is shared, and paths name people."""
+    request, root = run.manifest["request"], f"{run.image_root}{os.sep}"
+    if images := request.get("images"):
+        request = {**request, "images": {**images, "folder": Path(images["folder"]).name}}
+    reasons = run.records["unscored"].map(lambda text: text.replace(root, "") if isinstance(text, str) else None)
+    return replace(run, manifest={**run.manifest, "request": request}, records=run.records.assign(unscored=reasons))
 
 
 def _cell(text: object) -> str:
@@ -113,57 +100,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
             lines.append(("sampling", arguments))
         lines.append(("computed in", f"{generator.get('dtype', '?')} on {generator.get('device', '?')}"))
     if images := request.get("images"):
-        lines.append(("folder", Path(images["folder"]).name))  # a report is shared, and paths name people
+        lines.append(("folder", images["folder"]))
     machine = manifest["machine"]
     lines.append(("machine", machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"))
     lines.append(("time", f"{manifest['started']} to {manifest['ended']}"))
     return lines
-
-
-def gallery_items(run: Run, size: int = GALLERY_SIZE) -> tuple[list[GalleryItem], int]:
-    """The worst images first, then the sound, then the unjudged; and how many more there are."""
-    roles = {name: about["role"] for name, about in run.manifest["scorers"].items()}
-    order = []
-    for image, rows in run.records.groupby("image", sort=False):
-        scores = tuple(_score(row, roles) for row in rows.to_dict("records"))
-        worst = max((s["value"] for s in scores if s["role"] == "anatomy" and s["value"] is not None), default=-1.0)
-        error = any(s["is_error"] for s in scores)
-        order.append(((not error, -worst), str(image), scores, rows.iloc[0]))
-    order.sort(key=lambda entry: entry[0])
-    return [_item(run, *entry) for entry in order[:size]], max(0, len(order) - size)
-
-
-def _score(row: Mapping[Any, Any], roles: Mapping[str, str]) -> dict[str, Any]:
-    import pandas as pd
-
-    return {
-        "scorer": row["scorer"],
-        "role": roles[row["scorer"]],
-        "status": row["status"],
-        "value": None if pd.isna(row["value"]) else float(row["value"]),
-        "is_error": None if pd.isna(row["is_error"]) else bool(row["is_error"]),
-        "reason": row["unscored"] if isinstance(row["unscored"], str) else None,
-        "findings": row["findings"],
-    }
-
-
-def _item(run: Run, rank: tuple[bool, float], image: str, scores: Sequence[dict[str, Any]], first: Any) -> GalleryItem:
-    findings = [finding for score in scores for finding in score["findings"]]
-    seen = thumbnails(run.image_root / image, findings)
-    return GalleryItem(
-        image=image,
-        prompt=first["prompt"] if isinstance(first["prompt"], str) else None,
-        category=first["category"] if isinstance(first["category"], str) else None,
-        seed=_int(first["seed"]),
-        scores=tuple(scores),
-        kinds=tuple(dict.fromkeys(f"{finding['region']} {finding['kind']}" for finding in findings)),
-        worst=-rank[1],
-        plain=seen[0] if seen else None,
-        marked=seen[1] if seen else None,
-    )
-
-
-def _int(value: Any) -> int | None:
-    import pandas as pd
-
-    return None if pd.isna(value) else int(value)

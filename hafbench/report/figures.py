@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,17 @@ STATUSES = ("scored", "unknown", "unscored", "failed")
 
 @dataclass(frozen=True)
 class ScorerFigures:
-    """One scorer over a whole run or over one category; `rate` for anatomy scorers, `mean` for the others."""
+    """One scorer over a whole run or over one category; `rate` for anatomy scorers, `mean` for the others.
+
+    `reasons` are those of each status but "scored", with how many images they hold for, most first.
+    """
 
     scorer: str
     role: str
     about: str
     images: int
     statuses: Mapping[str, int]
-    reasons: tuple[tuple[str, int], ...]
+    reasons: Mapping[str, tuple[tuple[str, int], ...]]
     rate: Rate | None = None
     mean: Mean | None = None
     higher_is_better: bool | None = None
@@ -51,11 +55,44 @@ def scorer_figures(rows: pd.DataFrame, name: str, about: Mapping[str, Any]) -> S
         about=about.get("about", ""),
         images=len(rows),
         statuses={status: statuses[status] for status in STATUSES},
-        reasons=tuple(Counter(rows["unscored"].dropna()).most_common(4)),
+        reasons={
+            status: count_alike(rows["unscored"][rows["status"] == status].dropna())
+            for status in STATUSES[1:]
+            if statuses[status]
+        },
         rate=error_rate(verdicts, clusters) if anatomy else None,
         mean=None if anatomy else mean_interval(rows["value"].tolist(), clusters),
         higher_is_better=about.get("higher_is_better"),
     )
+
+
+def count_alike(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Reasons that differ only in whole numbers are one, "26 to 53" in place of the number; most common first."""
+    number = r"(?<!\S)\d+(?:\.\d+)?(?!\S)"
+    groups: dict[str, list[list[str]]] = {}
+    for reason in reasons:
+        groups.setdefault(re.sub(number, "\0", reason), []).append(re.findall(number, reason))
+    counted = []
+    for pattern, values in groups.items():
+        text = pattern
+        for column in zip(*values, strict=True):
+            low, high = min(column, key=float), max(column, key=float)
+            text = text.replace("\0", low if low == high else f"{low} to {high}", 1)
+        counted.append((text, len(values)))
+    return tuple(sorted(counted, key=lambda entry: -entry[1]))
+
+
+def shortfalls(figures: Iterable[ScorerFigures]) -> list[tuple[list[str], str]]:
+    """What must be said before any figure: scorers that were not available or broke, as (scorers, sentence)."""
+    said: dict[str, list[str]] = {}
+    for figure in figures:
+        for status, word in (("unscored", "not scored"), ("failed", "failed")):
+            count = figure.statuses[status]
+            if count:
+                reason = figure.reasons[status][0][0] if figure.reasons[status] else ""
+                of = "" if count == figure.images else f" on {count} of {figure.images} images"
+                said.setdefault(f"{word}{of}: {reason}", []).append(figure.scorer)
+    return [(scorers, sentence) for sentence, scorers in said.items()]
 
 
 def all_figures(run: Run) -> list[ScorerFigures]:
@@ -114,3 +151,8 @@ def percent(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Three significant digits."""
     return "–" if value is None else f"{value:.3g}"
+
+
+def score(value: float, role: str) -> str:
+    """A single image's value: a probability with two decimals, anything else with three significant digits."""
+    return f"{value:.2f}" if role == "anatomy" else number(value)

@@ -10,7 +10,8 @@ from pathlib import Path
 from hafbench.report.figures import ScorerFigures
 
 INK = "#123456"  # stands for the page's own text colour, which is put in afterwards
-COLOURS = ("#1591a8", "#e8590c", "#845ef7", "#40a055")
+LOOKS = (("#1591a8", "o"), ("#e8590c", "s"), ("#845ef7", "^"), ("#40a055", "D"))
+"""Colour and marker of each scorer: told apart without colour, too."""
 
 
 def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Path) -> str | None:
@@ -29,20 +30,22 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
         return None
     style = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
     with plt.rc_context({**style, "svg.fonttype": "none", "svg.hashsalt": "hafbench", "font.size": 11}):
-        figure, axes = plt.subplots(figsize=(7.2, 0.9 + 0.55 * len(categories)), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.4, 1.0 + 0.5 * len(categories)), layout="constrained")
         for row, figures in enumerate(judged):
             for entry in figures:
                 rate, index = entry.rate, scorers.index(entry.scorer)
                 assert rate is not None  # noqa: S101 (judged holds only those)
                 place = row + (index - (len(scorers) - 1) / 2) * 0.24
-                axes.plot([100 * (rate.low or 0), 100 * (rate.high or 0)], [place] * 2, color=COLOURS[index % 4], lw=2)
-                axes.plot(100 * (rate.estimate or 0), place, "o", color=COLOURS[index % 4], ms=6)
+                colour, marker = LOOKS[index % len(LOOKS)]
+                axes.plot([100 * (rate.low or 0), 100 * (rate.high or 0)], [place] * 2, color=colour, lw=2)
+                axes.plot(100 * (rate.estimate or 0), place, marker, color=colour, ms=6)
         for index, name in enumerate(scorers):
-            axes.plot([], [], "o-", color=COLOURS[index % 4], label=name)
+            colour, marker = LOOKS[index % len(LOOKS)]
+            axes.plot([], [], f"{marker}-", color=colour, label=name)
         axes.set_yticks(range(len(categories)), [name.replace("_", " ") for name in categories])
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.set_xlim(-2, 102)
-        axes.set_xlabel("images with an error, % of those judged (95 % interval)")
+        axes.set_xlabel("error rate of the judged images, % (95 % interval)")
         axes.grid(axis="x", alpha=0.2)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -50,7 +53,7 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         with plt.rc_context(dict.fromkeys(style, "#333333")):
-            figure.savefig(folder / "by_category.png", dpi=130, facecolor="white")
+            figure.savefig(folder / "by_category.png", dpi=170, facecolor="white")
         plt.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
