@@ -75,14 +75,16 @@ def score_folder(folder: Path, prompts_file: Path | None, options: BenchOptions,
     check_names([*options.scorers, *options.require])
     images = read_folder(folder, prompts_file)
     root = folder.resolve()
+    out = options.out or Path("runs") / slug(f"score_{root.name}")
+    if out.resolve() == root:
+        raise HafError(f"--out {out} is the folder of images itself; choose another.")
+    # A report below the folder has pictures of its own.
+    images = [image for image in images if not image.path.is_relative_to(out.resolve())]
     samples = [Sample(image.path.relative_to(root).as_posix(), image.prompt, image.seed) for image in images]
     request = {
         "images": {"folder": root.name, "sha256": _sha256_of_all(root, samples)},
         "prompts": sha256_of(prompts_file) if prompts_file else None,
     }
-    out = options.out or Path("runs") / slug(f"score_{root.name}")
-    if out.resolve().is_relative_to(root) and not (out / "run.json").exists() and out.resolve() == root:
-        raise HafError(f"--out {out} is the folder of images itself; choose another.")
     return _bench("score", root.name, request, samples, out, str(root), options, begin, None)
 
 
@@ -121,7 +123,11 @@ def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
     """One hash over the names and bytes of all images, so that a resumed run is of the same images."""
     total = hashlib.sha256()
     for sample in samples:
-        total.update(f"{sample.image}\0{sha256_of(root / sample.image)}\n".encode())
+        try:
+            digest = sha256_of(root / sample.image)
+        except OSError:
+            digest = "unreadable"  # its record will say why
+        total.update(f"{sample.image}\0{digest}\n".encode())
     return total.hexdigest()
 
 

@@ -339,6 +339,10 @@ def main() -> None:
     except HafError as error:
         print(f"hafbench: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hafbench: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         print("hafbench: stopped; the same command goes on where this one ended.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -136,7 +136,7 @@ def score_sample(
             facts = FileFacts(sha256_of(path), image.width, image.height)
             pixels = np.asarray(image)
         except BadImage as error:
-            problem = str(error)
+            problem = str(error).replace(str(path), sample.image)  # records are shared, and paths name people
     rows = []
     for name, scorer in scorers.items():
         version = None if isinstance(scorer, Unavailable) else scorer.version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +11,22 @@ if TYPE_CHECKING:
 
 def summarize(run: Run, report: Path) -> dict[str, Any]:
     """Per scorer the error rate or the mean with its 95 % interval, coverage, and the reasons for what is missing."""
-    from hafbench.statistics import error_rate, mean_interval
+    from hafbench.report.figures import all_figures
 
     scorers = []
-    for name, about in run.manifest["scorers"].items():
-        rows = run.records[run.records["scorer"] == name]
-        statuses = Counter(rows["status"])
-        entry: dict[str, Any] = {
-            "scorer": name,
-            "role": about["role"],
-            "images": len(rows),
-            **{status: statuses[status] for status in ("scored", "unknown", "unscored", "failed")},
-        }
-        clusters = rows["prompt_id"].tolist()
-        if about["role"] == "anatomy":
-            verdicts = [
-                None if value is None or value != value else bool(value) for value in _objects(rows["is_error"])
-            ]
-            rate = error_rate(verdicts, clusters)
-            entry |= {"errors": rate.errors, "estimate": rate.estimate, "low": rate.low, "high": rate.high}
-        else:
-            mean = mean_interval(rows["value"].tolist(), clusters)
-            entry |= {"estimate": mean.estimate, "low": mean.low, "high": mean.high}
-        entry["reasons"] = dict(Counter(rows["unscored"].dropna()).most_common(3))
-        scorers.append(entry)
+    for figures in all_figures(run):
+        figure = figures.rate or figures.mean
+        scorers.append(
+            {
+                "scorer": figures.scorer,
+                "role": figures.role,
+                "images": figures.images,
+                **figures.statuses,
+                **({"errors": figures.rate.errors} if figures.rate else {}),
+                **({"estimate": figure.estimate, "low": figure.low, "high": figure.high} if figure else {}),
+                "reasons": {reason: count for group in figures.reasons.values() for reason, count in group},
+            }
+        )
     return {
         "run": str(run.folder),
         "name": run.manifest["name"],
@@ -43,10 +34,6 @@ def summarize(run: Run, report: Path) -> dict[str, Any]:
         "counts": run.manifest["counts"],
         "scorers": scorers,
     }
-
-
-def _objects(column: Any) -> list[Any]:
-    return [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -68,7 +55,7 @@ def print_summary(summary: dict[str, Any]) -> None:
             if entry["low"] is not None:
                 interval = f"{as_text(entry['low'])} to {as_text(entry['high'])}"
         table.add_row(entry["scorer"], figure, interval, f"{entry['scored']} of {entry['images']} images")
-        notes += [f"{entry['scorer']}: {count} x {reason}" for reason, count in entry["reasons"].items()]
+        notes += [f"{entry['scorer']}: {count} x {reason}" for reason, count in list(entry["reasons"].items())[:3]]
     console = Console(highlight=False)
     console.print(table)
     for note in notes:

@@ -79,6 +79,15 @@ def test_a_broken_picture_is_recorded_and_the_exit_code_says_so(tmp_path: Path) 
     assert status.to_dict() == {"cut.jpg": "failed", "empty.png": "failed", "hair.jpg": "scored"}
 
 
+def test_a_run_inside_the_folder_of_images_does_not_score_its_own_report(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "people" / "hair.jpg", tmp_path)
+    for _ in range(2):
+        assert command("run", "--images", tmp_path, "--scorers", "iqa", "--out", tmp_path / "out", "-q").returncode == 0
+    assert read_run(tmp_path / "out").records["image"].tolist() == ["hair.jpg"]
+    itself = command("score", tmp_path, "--scorers", "iqa", "--out", tmp_path)
+    assert (itself.returncode, "is the folder of images itself" in itself.stderr) == (2, True)
+
+
 def test_a_scorer_without_weights_is_unscored_or_required(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
