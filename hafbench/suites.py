@@ -82,7 +82,8 @@ def load_suite(name: str) -> Suite:
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Read a JSON Lines file of prompts; raises HafError with file, line number and reason for a bad line."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028, where splitlines cuts
+        # Some editors put a byte order mark first (-sig); a text may hold U+2028, where splitlines would cut.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise HafError(f"{path}: the suite cannot be read ({error}).") from error
     prompts = tuple(_parse(line, f"{path}, line {number}") for number, line in _numbered(lines))
@@ -90,11 +91,10 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
         raise HafError(f"{path}: there is no prompt in this file; write one JSON object a line.")
     seen: dict[str, int] = {}
     for (number, _), prompt in zip(_numbered(lines), prompts, strict=True):
-        if prompt.id in seen:
-            raise HafError(
-                f"{path}, line {number}: the id '{prompt.id}' was used on line {seen[prompt.id]}; ids are unique."
-            )
-        seen[prompt.id] = number
+        key = prompt.id.lower()  # ids name folders, and not every file system tells A from a
+        if key in seen:
+            raise HafError(f"{path}, line {number}: the id '{prompt.id}' was used on line {seen[key]}; ids are unique.")
+        seen[key] = number
     return prompts
 
 

@@ -109,18 +109,21 @@ def load(options: ScorerOptions) -> ClipScorer:
     import logging
 
     import open_clip
-    import torch
 
     from hafbench.generators.diffusion import pick_device
 
     wanted = parse_model(options.clip)
     device = pick_device(options.device)
+    # Many published weights were trained with QuickGELU; without it they load all the same, and give wrong embeddings.
+    quick_gelu = bool(wanted.tag and open_clip.get_pretrained_cfg(wanted.architecture, wanted.tag).get("quick_gelu"))
+    level = logging.getLogger().level
     logging.getLogger().setLevel(logging.CRITICAL)  # open_clip logs every failed attempt on the root logger
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
             wanted.architecture,
             pretrained=str(wanted.file) if wanted.file else wanted.tag,
             device=device,
+            force_quick_gelu=quick_gelu,
             weights_only=True,
         )
         tokenizer = open_clip.get_tokenizer(wanted.architecture)
@@ -133,20 +136,22 @@ def load(options: ScorerOptions) -> ClipScorer:
             "connect to the hub once, or name a local file: --clip ARCH:FILE."
         ) from error
     finally:
-        logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger().setLevel(level)
     model = model.float().eval()
     settings = {
         "model": options.clip,
         "tag": wanted.tag,
-        "weights": {"parameters": _sha256_of_parameters(model, torch)},
+        "weights": {"parameters": sha256_of_parameters(model)},
     }
     if wanted.file:
         settings["weights"] = {wanted.file.name: sha256_of(wanted.file)}
     return ClipScorer(model, preprocess, tokenizer, device, settings)
 
 
-def _sha256_of_parameters(model: Any, torch: Any) -> str:
+def sha256_of_parameters(model: Any) -> str:
     """One hash over the names and values of all parameters: the same wherever the weights were found."""
+    import torch
+
     total = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         total.update(name.encode())

@@ -245,7 +245,7 @@ class HandsScorer:
         from hafbench.weights import WEIGHTS
 
         self._nets, self._card = HandNets(), card
-        self.version = f"1-card-{card.version}"
+        self.version = f"2-card-{card.version}"
         self.settings: Mapping[str, Any] = {
             "card": {"version": card.version, "threshold": card.threshold, "fitted_on": card.fitted_on},
             "smallest": SMALLEST,
@@ -266,13 +266,27 @@ class HandsScorer:
             pixels = max(one.evidence.pixels for one in hands)
             reason = f"The largest hand is {pixels:.0f} pixels long; below {SMALLEST} a hand cannot be judged."
             return Score("unknown", reason=reason, measures={**counts, "pixels": pixels})
-        chances = [one.share * self._card.probability(one.evidence.features_for(self._card)) for one in large]
+        longest = max(one.evidence.pixels for one in judged)
+        chances = [
+            one.share
+            * size_share(one.evidence.pixels, longest)
+            * self._card.probability(one.evidence.features_for(self._card))
+            for one in large
+        ]
         value = max(chances)
         worst = large[chances.index(value)]
         measures = {**counts, **worst.evidence.features_for(self._card), **quality(image, worst)}
         findings = [_finding(image, one, p) for one, p in zip(large, chances, strict=True) if p >= self._card.threshold]
         findings.sort(key=lambda finding: -finding.score)
         return Score("scored", value, value >= self._card.threshold, findings=tuple(findings), measures=measures)
+
+
+def size_share(pixels: float, longest: float) -> float:
+    """With which share in [0, 1] a hand counts beside a longer one: none at SMALLEST, in full a quarter above it.
+
+    So a small hand that crosses the limit with a little noise does not decide an image that shows a larger one.
+    """
+    return 1.0 if pixels >= longest else min(1.0, (pixels - SMALLEST) / (SMALLEST / 4))
 
 
 def quality(image: Pixels, seen: Seen) -> dict[str, float]:

@@ -7,10 +7,12 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.scorers.clip import sha256_of_parameters
 from hafbench.types import Role, Score
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from hafbench.types import Pixels
 
 SMALLEST_SIDE = 32
+
+# Listed by pyiqa among the metrics without a reference, and yet not about one image alone.
+NOT_OF_ONE_IMAGE = {
+    **dict.fromkeys(("fid", "sfid", "fid_dinov2", "inception_score"), "compares whole sets of images"),
+    "clipscore": "compares an image with its prompt, which the clip scorer does",
+}
 
 
 class IqaScorer:
@@ -36,11 +44,15 @@ class IqaScorer:
         self.about = (
             f"Image quality by {name}, without a reference: {direction} is better. It says nothing about anatomy."
         )
-        self.settings: Mapping[str, Any] = {"metric": name, "weights": {}}
-        self._metric, self._device = metric, device
+        weights = {"parameters": sha256_of_parameters(metric.net)} if metric.net.state_dict() else {}
+        self.settings: Mapping[str, Any] = {"metric": name, "weights": weights}
+        self._metric, self._name, self._device = metric, name, device
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """The metric's value in its own units; unknown for an image too small or too flat for it."""
+        """The metric's value in its own units; unknown for an image too small or of one colour.
+
+        For piqe, `textured` is the share of the image, 0 to 1, that is in blocks with texture enough to be judged.
+        """
         import torch
 
         if min(image.shape[:2]) < SMALLEST_SIDE:
@@ -54,7 +66,13 @@ class IqaScorer:
             value = float(self._metric(pixels).item())
         if not math.isfinite(value):
             return Score("unknown", reason=f"the metric gave {value}")
-        return Score("scored", value)
+        return Score("scored", value, measures=self._measures())
+
+    def _measures(self) -> dict[str, float]:
+        # Without a textured block piqe is 100 by definition, be it a blurred photo or a clean gradient: say so.
+        if self._name != "piqe":
+            return {}
+        return {"textured": float(self._metric.net.get_masks()["activity_mask"].mean())}
 
 
 def load(options: ScorerOptions) -> IqaScorer:
@@ -72,10 +90,18 @@ def load(options: ScorerOptions) -> IqaScorer:
         raise HafError(f"--iqa {name}: pyiqa has no such metric; {nearest(name, pyiqa.list_models())}")
     if DEFAULT_CONFIGS[name]["metric_mode"] != "NR":
         raise HafError(f"--iqa {name}: this metric compares with a reference image; take one without, such as piqe.")
+    if name in NOT_OF_ONE_IMAGE:
+        raise HafError(f"--iqa {name}: this metric {NOT_OF_ONE_IMAGE[name]}; take another, such as piqe.")
     device = pick_device(options.device)
     try:
         with _silent():
             metric = pyiqa.create_metric(name, device=device)
+    except ImportError as error:
+        raise Unavailable(f"The metric {name} needs a package that is not installed ({error}); install it.") from error
+    except UnpicklingError as error:
+        raise HafError(
+            f"--iqa {name}: its weights file in pyiqa's cache is damaged or would run code, and was refused; delete it."
+        ) from error
     except Exception as error:
         raise Unavailable(
             f"The weights of the metric {name} are neither on this machine nor to be reached "

@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage
 from hafbench.images import load_image
+from hafbench.suites import Prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from hafbench.types import Score, Scorer
+
+
+# Photos have no prompt; clip needs one, and what it measures here is the image's side of the cosine.
+PROMPT = Prompt(id="check", text="a photo of a person")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
 
 
 def check(scorer: Scorer, paths: Sequence[Path]) -> list[RobustnessRow]:
-    """Score every image under every change; images that cannot be read are left out."""
+    """Score every image under every change, with PROMPT; images that cannot be read are left out."""
     images = []
     for path in paths:
         try:
@@ -101,7 +106,7 @@ def check(scorer: Scorer, paths: Sequence[Path]) -> list[RobustnessRow]:
 def _score_all(scorer: Scorer, images: Sequence[Image]) -> list[Score]:
     import numpy as np
 
-    return [scorer.score(np.asarray(image), None) for image in images]
+    return [scorer.score(np.asarray(image), PROMPT) for image in images]
 
 
 def _score_among_others(scorer: Scorer, images: Sequence[Image]) -> list[Score]:
