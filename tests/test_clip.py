@@ -48,7 +48,7 @@ def cosine(weights: dict[str, torch.Tensor], text: str, quick_gelu: bool) -> flo
 def test_weights_get_the_activation_that_they_were_trained_with(tagged: dict[str, torch.Tensor], tag: str) -> None:
     text = "two open hands"
     right, wrong = (cosine(tagged, text, quick_gelu) for quick_gelu in (tag == "quick", tag != "quick"))
-    assert abs(right - wrong) > 1e-3
+    assert abs(right - wrong) > 1e-4  # ten times the tolerance below
     scorer = load_scorer("clip", ScorerOptions(clip=f"tiny:{tag}", device="cpu"))
     assert scorer.score(NOISE, Prompt(id="x", text=text)).value == pytest.approx(right, abs=1e-5)
 
