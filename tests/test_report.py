@@ -49,7 +49,7 @@ def make_run(
             Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(images / image)
     described = describe(scorers)
     samples = [Sample(image, (prompts or {}).get(image), 0 if prompts else None) for image in names]
-    request = {"images": {"folder": str(images), "sha256": "0"}, "prompts": None, "scorers": described}
+    request = {"images": {"folder": images.name, "sha256": "0"}, "prompts": None, "scorers": described}
     with open_run(
         folder / "run",
         command="score",
@@ -122,7 +122,7 @@ def test_reasons_that_differ_in_numbers_are_one() -> None:
 
 def test_the_page_does_not_say_where_the_images_lie(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a.png", "b.png"], {"hands": Brightness()}, broken=("b.png",))
-    assert any(str(tmp_path) in str(reason) for reason in run.records["unscored"])
+    assert str(run.records["unscored"][1]).startswith("b.png: ")
     page = page_of(run)
     assert str(tmp_path) not in page
     assert str(tmp_path) not in (run.folder / "report" / "report.md").read_text()

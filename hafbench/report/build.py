@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +24,7 @@ def build_report(run: Run) -> Path:
 
     from hafbench.runs import disk_errors
 
-    folder, run = run.folder / "report", shareable(run)
+    folder = run.folder / "report"
     figures = fig.all_figures(run)
     categories = fig.category_figures(run)
     with disk_errors(folder):
@@ -68,15 +66,6 @@ def build_report(run: Run) -> Path:
         (folder / "index.html").write_text(page, encoding="utf-8")
         (folder / "report.md").write_text(markdown.render(**context, has_plot=plot is not None), encoding="utf-8")
     return folder / "index.html"
-
-
-def shareable(run: Run) -> Run:
-    """The run without where its images lie on this machine: a report is shared, and paths name people."""
-    request, root = run.manifest["request"], f"{run.image_root}{os.sep}"
-    if images := request.get("images"):
-        request = {**request, "images": {**images, "folder": Path(images["folder"]).name}}
-    reasons = run.records["unscored"].map(lambda text: text.replace(root, "") if isinstance(text, str) else None)
-    return replace(run, manifest={**run.manifest, "request": request}, records=run.records.assign(unscored=reasons))
 
 
 def _cell(text: object) -> str:
