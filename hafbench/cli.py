@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hafbench.bench import Begin, BenchOptions
     from hafbench.runs import Run
 
-ALL_SCORED, USER_ERROR, NOT_ALL_SCORED, INTERRUPTED = 0, 2, 3, 130
+USER_ERROR, NOT_ALL_SCORED, INTERRUPTED = 2, 3, 130
 
 app = typer.Typer(
     no_args_is_help=True,

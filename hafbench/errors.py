@@ -1,5 +1,7 @@
 """Errors that are addressed to the user: one sentence saying what is wrong, where, and what to do."""
 
+from typing import Any
+
 
 class HafError(Exception):
     """A mistake in the input or the surroundings; the command line prints it and exits with 2."""
@@ -22,3 +24,18 @@ def nearest(name: str, known: list[str]) -> str:
 
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """An error's message on one line, cut after `most` characters: libraries write pages."""
+    return " ".join(str(error).split())[:most]
+
+
+def first_problem(error: Any) -> str:
+    """The first complaint of a pydantic ValidationError, as `field: reason`."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"]
+    if first["type"] == "string_pattern_mismatch":
+        reason = "use letters, digits, '.', '-' and '_' only, starting with a letter or digit"
+    return f"{field}: {reason}" if field else str(reason)

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.errors import BadImage, HafError, Unavailable
+from hafbench.errors import BadImage, HafError, Unavailable, one_line
 from hafbench.images import load_image, sha256_of
 from hafbench.records import FileFacts, Row, Sample, make_row
 from hafbench.scorers import SCORERS, ScorerOptions, load_scorer
@@ -159,12 +159,12 @@ def _score_safely(scorer: Scorer, pixels: Any, prompt: Prompt | None) -> Score:
     try:
         return scorer.score(pixels, prompt)
     except Exception as error:
-        return Score("failed", reason=f"{scorer.name}: {_one_line(error)}")
+        return Score("failed", reason=f"{scorer.name}: {_reason(error)}")
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text[:300] if isinstance(error, HafError) else f"{type(error).__name__}: {text[:300]}"
+def _reason(error: Exception) -> str:
+    text = one_line(error, 300) or "no message"
+    return text if isinstance(error, HafError) else f"{type(error).__name__}: {text}"
 
 
 def make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
@@ -190,7 +190,7 @@ def _generate(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image
         images = generator.generate(prompts, seeds)
     except Exception as error:
         if len(samples) == 1:
-            yield f"generator: {_one_line(error)}"
+            yield f"generator: {_reason(error)}"
             return
         _free_memory()
         half = len(samples) // 2

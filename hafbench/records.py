@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-KEY_COLUMNS = ("image", "scorer")
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.records import Row
+from hafbench.types import STATUSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,7 @@ class RunFolder:
         place = {name: index for index, name in enumerate(order)}
         rank = {name: index for index, name in enumerate(scorers)}
         self.rows.sort(key=lambda row: (place[row["image"]], rank[row["scorer"]]))
-        counts = dict.fromkeys(("scored", "unknown", "unscored", "failed"), 0)
+        counts = dict.fromkeys(STATUSES, 0)
         for row in self.rows:
             counts[row["status"]] += 1
         self.manifest |= {"ended": provenance.now(), "counts": {"images": len(order), **counts}}

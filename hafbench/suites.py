@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from hafbench.errors import HafError, nearest
+from hafbench.errors import HafError, first_problem, nearest
 
 Category = Literal[
     "basic_anatomy",
@@ -106,12 +106,7 @@ def _parse(line: str, where: str) -> Prompt:
     try:
         return Prompt.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"]
-        if first["type"] == "string_pattern_mismatch":
-            message = "use letters, digits, '.', '-' and '_' only, starting with a letter or digit"
-        raise HafError(f"{where}: {field + ': ' if field else ''}{message}.") from error
+        raise HafError(f"{where}: {first_problem(error)}.") from error
 
 
 def word_ngrams(text: str, n: int = 3) -> frozenset[tuple[str, ...]]:

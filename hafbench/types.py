@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ Kind = Literal["missing", "extra", "configuration", "orientation", "proportion"]
 Status = Literal["scored", "unknown", "unscored", "failed"]
 """scored: there is a value. unknown: the scorer ran and says that it cannot judge this image.
 unscored: the scorer is not available in this run. failed: the image or the scorer broke."""
+STATUSES: tuple[str, ...] = get_args(Status)
 
 Role = Literal["anatomy", "quality"]
 """anatomy scorers say `is_error`; quality scorers (CLIP, IQA) only give a value."""

@@ -214,3 +214,12 @@ def test_broken_json_unknown_formats_and_missing_things_are_one_sentence(tmp_pat
     ]:
         with pytest.raises(HafError, match=words):
             read_folder(*arguments)
+
+
+def test_a_jsonl_table_may_start_with_a_byte_order_mark_and_hold_line_separators(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    text = json.dumps({"image": "a.png", "prompt": "a hand\u2028and a foot"}, ensure_ascii=False)
+    (tmp_path / "t.jsonl").write_text("\ufeff" + text + "\n", encoding="utf-8")
+    (image,) = read_folder(folder, tmp_path / "t.jsonl")
+    assert image.prompt is not None
+    assert image.prompt.text == "a hand\u2028and a foot"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench.detectors import body_keypoints
-from hafbench.errors import HafError, Unavailable
+from hafbench.errors import HafError, Unavailable, one_line
 from hafbench.images import sha256_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def load_yolo(path: Path) -> Any:
 
             model.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise HafError(
             f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason})."
         ) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hafbench.devices import pick_device
 from hafbench.errors import HafError, nearest
 from hafbench.generators.arguments import default_arguments, parse_argument, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
@@ -108,21 +109,6 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
         "offload": request.offload,
     }
     return DiffusionGenerator("+".join([source.name, *map(_lora_name, loras)]), pipeline, arguments, settings)
-
-
-def pick_device(wanted: str) -> str:
-    """A torch device that is there: `auto` takes CUDA, then MPS, then the CPU."""
-    import torch
-
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if found[name])
-    kind, _, index = wanted.partition(":")
-    if kind not in found or (index and not index.isdigit()):
-        raise HafError(f"--device {wanted}: write auto, cpu, cuda, cuda:1 or mps.")
-    if not found[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise HafError(f"--device {wanted}: torch sees no such device here; --device auto takes what there is.")
-    return wanted
 
 
 def _dtype(wanted: str, device: str, preset: Preset | None) -> str:

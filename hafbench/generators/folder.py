@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hafbench.errors import HafError
+from hafbench.errors import HafError, first_problem, one_line
 from hafbench.images import SUFFIXES, find_images
 from hafbench.suites import Prompt, read_prompts
 
@@ -83,7 +83,7 @@ def _check_pairs(images: Iterable[FolderImage], root: Path, prompts_file: Path) 
 def _is_suite(prompts_file: Path) -> bool:
     if prompts_file.suffix != ".jsonl":
         return False
-    with prompts_file.open(encoding="utf-8", errors="replace") as file:
+    with prompts_file.open(encoding="utf-8-sig", errors="replace") as file:
         try:
             first = json.loads(next((line for line in file if line.strip()), "{}"))
         except ValueError:
@@ -143,11 +143,11 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         elif path.suffix == ".parquet":
             rows = pq.read_table(path).to_pylist()
         elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
         else:
             raise HafError(f"{path}: give prompts as .jsonl, .csv or .parquet.")
     except (OSError, ValueError, csv.Error) as error:
-        raise HafError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}).") from error
+        raise HafError(f"{path} cannot be read ({one_line(error)}).") from error
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise HafError(f"{path}, row {number}: this is not a JSON object.")
@@ -199,9 +199,7 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt | None:
     try:
         return Prompt.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise HafError(f"{where}: {field}: {first['msg']}.") from error
+        raise HafError(f"{where}: {first_problem(error)}.") from error
 
 
 def _parsed(value: Any) -> Any:

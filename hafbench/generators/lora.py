@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hafbench.errors import HafError
+from hafbench.errors import HafError, one_line
 from hafbench.images import sha256_of
 
 HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.safetensors)")
@@ -55,7 +55,7 @@ def _fetch(repo: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(repo, file))
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise HafError(
             f"--lora {repo}/{file}: there is no such file here, and it cannot be fetched from the hub "
             f"({type(error).__name__}: {reason})."
@@ -84,7 +84,7 @@ def _load(pipeline: Any, lora: Lora, adapter: str) -> None:
         given = given[0] if isinstance(given, tuple) else given
         pipeline.load_lora_weights(str(lora.path), adapter_name=adapter, use_safetensors=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise HafError(f"--lora {lora.path}: this is not a LoRA for {name} ({reason}).") from error
     offered = sum(bool(MATRIX.search(key)) for key in given)
     taken = sum(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hafbench import hub
-from hafbench.errors import HafError, Unavailable
+from hafbench.errors import HafError, Unavailable, one_line
 from hafbench.generators.sources import (
     LEFT_OUT,
     Files,
@@ -45,7 +45,7 @@ def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
     except HafError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         where = files.file or files.folder
         raise HafError(f"{where} cannot be loaded as a diffusers model ({type(error).__name__}: {reason}).") from error
     pipeline.set_progress_bar_config(disable=True)

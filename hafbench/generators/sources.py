@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hafbench import hub
-from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.images import sha256_of
 
@@ -144,7 +144,7 @@ def out_of_reach(source: Source, error: Exception) -> str:
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return f"The hub has no public model {source.hub_id}: check the name; if it is private, run `hf auth login`."
     first = f" It is gated: {login} first." if source.preset and source.preset.gated else ""
-    reason = f"{type(causes[-1]).__name__}: {' '.join(str(causes[-1]).split())[:160]}"
+    reason = f"{type(causes[-1]).__name__}: {one_line(causes[-1], 160)}"
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
         reason = "offline"
     return (

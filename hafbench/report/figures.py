@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hafbench.statistics import Mean, Rate, error_rate, mean_interval
+from hafbench.types import STATUSES
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hafbench.runs import Run
-
-STATUSES = ("scored", "unknown", "unscored", "failed")
 
 
 @dataclass(frozen=True)

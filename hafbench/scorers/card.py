@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hafbench.detectors.hand_nets import MIDDLE_MCP, WRIST, Floats, HandPoints
-from hafbench.errors import HafError
+from hafbench.errors import HafError, first_problem
 from hafbench.types import Box, Keypoint
 
 SHIPPED = Path(__file__).parent / "cards" / "hands.json"
@@ -83,9 +83,7 @@ def load_card(path: Path = SHIPPED) -> Card:
     except (OSError, UnicodeDecodeError) as error:
         raise HafError(f"{path}: the card cannot be read ({error}).") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise HafError(f"{path} is not a card of the hands scorer: {where}: {first['msg']}.") from error
+        raise HafError(f"{path} is not a card of the hands scorer: {first_problem(error)}.") from error
     for name, feature in card.features.items():
         if name not in FEATURES:
             raise HafError(f"{path}: there is no feature '{name}'; known: {', '.join(FEATURES)}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench import hub
-from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.images import sha256_of
 from hafbench.types import Role, Score
 
@@ -110,7 +110,7 @@ def load(options: ScorerOptions) -> ClipScorer:
 
     import open_clip
 
-    from hafbench.generators.diffusion import pick_device
+    from hafbench.devices import pick_device
 
     wanted = parse_model(options.clip)
     device = pick_device(options.device)
@@ -128,7 +128,7 @@ def load(options: ScorerOptions) -> ClipScorer:
         )
         tokenizer = open_clip.get_tokenizer(wanted.architecture)
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         if wanted.file or wanted.architecture.startswith("local-dir:"):
             raise HafError(f"--clip {options.clip}: the weights cannot be loaded ({reason}).") from error
         raise Unavailable(

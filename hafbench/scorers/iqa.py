@@ -84,7 +84,7 @@ def load(options: ScorerOptions) -> IqaScorer:
         import pyiqa
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-        from hafbench.generators.diffusion import pick_device
+        from hafbench.devices import pick_device
     name = options.iqa
     if name not in DEFAULT_CONFIGS:
         raise HafError(f"--iqa {name}: pyiqa has no such metric; {nearest(name, pyiqa.list_models())}")
