@@ -27,13 +27,17 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class Expect(BaseModel):
-    """What the prompt makes knowable about a correct image; a field left out is not knowable."""
+    """What the prompt makes knowable about a correct image; a field left out is not knowable.
+
+    `digits` are those that a gesture holds up or spreads, `arms` those that are in the picture (docs/suites.md).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     people: Annotated[int, Field(ge=0, le=50)] | None = None
     hands: Annotated[int, Field(ge=0, le=100)] | None = None
     digits: Annotated[int, Field(ge=0, le=100)] | None = None
+    arms: Annotated[int, Field(ge=0, le=100)] | None = None
 
 
 class Prompt(BaseModel):

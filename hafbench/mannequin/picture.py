@@ -1,0 +1,156 @@
+"""Pictures and exact pairs: a scene rendered with its truth, and the same scene with one error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hafbench.mannequin.attributes import Attributes, Framing
+from hafbench.mannequin.backgrounds import background
+from hafbench.mannequin.errors import TUNING, Error, ErrorSettings, malform
+from hafbench.mannequin.scene import Scene, random_scene, shapes
+from hafbench.mannequin.truth import Truth, box_of, truth_of
+
+if TYPE_CHECKING:
+    from hafbench.types import Box, Pixels
+
+SIZE = 128
+_ATTEMPTS = 40
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An RGB image (size, size, 3), uint8, the scene it shows and what is true of it."""
+
+    image: Pixels
+    scene: Scene
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same scene without and with an error; outside `mask` (size, size) every pixel is the same."""
+
+    correct: Picture
+    erroneous: Picture
+    mask: NDArray[np.bool_]
+    error: Error
+
+    @property
+    def box(self) -> Box:
+        """The box round the mask."""
+        return box_of(self.mask)
+
+
+def render(scene: Scene, size: int = SIZE, supersample: int = 2, device: str = "cpu") -> Picture:
+    """Render a scene at size x size pixels with supersample^2 samples a pixel."""
+    import torch
+
+    from hafbench.mannequin.render import bones, rasterise, shade
+
+    samples = size * supersample
+    capsules = shapes(scene)
+    surface = rasterise(bones(capsules, scene.camera, samples, device), samples)
+
+    def tensor(values: object) -> torch.Tensor:
+        return torch.tensor(np.array(values), dtype=torch.float32, device=device)
+
+    axis = np.array(capsules.axis) @ scene.camera[0].T * np.array([1, -1, 1])
+    look = scene.look
+    behind = tensor(background(scene.attributes.setting, look.setting, look.detail_seed, samples))
+    colours = (tensor(capsules.colour), tensor(capsules.back), tensor(axis))
+    lit = shade(surface, colours, behind, tensor(look.light), samples / 128)
+    image = lit.reshape(size, supersample, size, supersample, 3).mean((1, 3))
+    pixels = (image * 255).round().to(torch.uint8).cpu().numpy()
+    bone = surface.bone[::supersample, ::supersample].cpu().numpy()
+    return Picture(pixels, scene, truth_of(scene, capsules, bone, size))
+
+
+def _well_shown(picture: Picture) -> bool:
+    """Whether a correct picture shows what its prompt is about: raised digits in the frame, arms and legs in view."""
+    size = picture.image.shape[0]
+    least = 40 * (size / 128) ** 2
+    for person in picture.truth.people:
+        wanted = ("arm",) if picture.scene.attributes.framing == "upper_body" else ("arm", "leg")
+        skirt = picture.scene.attributes.bottom == "skirt"
+        for limb in person.limbs:
+            share = 0.2 if skirt and limb.name.endswith("leg") else 0.4
+            if limb.name.endswith(wanted) and (limb.visible < share or limb.pixels < least):
+                return False
+    if not picture.truth.people:
+        for hand in picture.truth.hands:
+            for digit in hand.digits:
+                x, y, _ = digit.points[-1]
+                if digit.raised and (digit.visible < 0.5 or not (1 < x < size - 1 and 1 < y < size - 1)):
+                    return False
+    return True
+
+
+def correct_picture(
+    seed: int, framing: Framing | None = None, attributes: Attributes | None = None, size: int = SIZE
+) -> Picture:
+    """A correct picture in which what matters can be seen; the same arguments give the same picture."""
+    for attempt in range(_ATTEMPTS):
+        picture = render(random_scene(seed, framing, attributes, attempt), size)
+        if _well_shown(picture):
+            return picture
+    return picture
+
+
+def _changed(one: Picture, other: Picture) -> tuple[NDArray[np.bool_], float]:
+    difference = np.abs(one.image.astype(np.int16) - other.image.astype(np.int16)).max(-1)
+    return difference > 0, float((difference > 24).sum() / difference.size)
+
+
+def _error_shows(picture: Picture, error: Error) -> bool:
+    """Whether what is wrong is in view: a malformed digit, a turned hand, all of a lengthened limb."""
+    size = picture.image.shape[0]
+
+    def inside(point: tuple[float, float, float]) -> bool:
+        return bool(1 < point[0] < size - 1 and 1 < point[1] < size - 1)
+
+    for hand in picture.truth.hands:
+        for digit in hand.digits:
+            if digit.defect is not None:
+                seen = digit.visible >= 0.4 and digit.pixels >= 20 * (size / 128) ** 2
+                if not seen or not inside(digit.points[-1]):
+                    return False
+        if hand.defect is not None and sum(inside(digit.points[-1]) for digit in hand.digits) < 4:
+            return False
+    for person in picture.truth.people:
+        for limb in person.limbs:
+            if limb.defect is not None and (limb.visible < 0.4 or not inside(limb.points[-1])):
+                return False
+    return True
+
+
+def make_pair(
+    seed: int,
+    settings: ErrorSettings = TUNING,
+    detail: str | None = None,
+    framing: Framing | None = None,
+    size: int = SIZE,
+    least: float = 0.004,
+) -> Pair | None:
+    """A correct picture and the same with one error that changes at least `least` of the picture clearly.
+
+    None when the scene of this seed has no room for an error of this detail.
+    """
+    from scipy.ndimage import binary_dilation, binary_fill_holes
+
+    correct = correct_picture(seed, framing, size=size)
+    rng = np.random.default_rng([seed, 1_000_003])
+    for _ in range(_ATTEMPTS):
+        scene = malform(correct.scene, rng, settings, detail)
+        if scene is None or scene.error is None:
+            continue
+        erroneous = render(scene, size)
+        changed, share = _changed(correct, erroneous)
+        if share >= least and _error_shows(erroneous, scene.error):
+            reach = max(1, round(2 * size / 128))
+            mask = binary_fill_holes(binary_dilation(changed, iterations=reach))
+            return Pair(correct, erroneous, mask, scene.error)
+    return None
