@@ -11,7 +11,7 @@ import numpy as np
 from hafbench.mannequin.figure import Limb, place_hand
 from hafbench.mannequin.hand import Digit, Hand
 from hafbench.mannequin.scene import Scene
-from hafbench.mannequin.skeleton import Array, rotation
+from hafbench.mannequin.skeleton import Array, rotation, unit
 from hafbench.types import Kind
 
 # detail -> (kind, region) of the taxonomy.
@@ -61,7 +61,10 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ErrorSettings:
-    """How strong errors are (angles in degrees, factors of length) and how often each is drawn."""
+    """How strong errors are, and how often each is drawn.
+
+    Angles in degrees; lengths as factors; the gap of a detached limb in body heights; a stump as a share of the bone.
+    """
 
     name: str
     long: Range
@@ -90,9 +93,9 @@ TUNING = ErrorSettings(
     short_limb=(0.45, 0.6),
     bend=(48, 80),
     bend_back=(10, 45),
-    fork=(17, 28),
+    fork=(22, 34),
     turn=(70, 115),
-    gap=(0.075, 0.12),
+    gap=(0.03, 0.06),
     stump=(0.1, 0.3),
     weights={"extra_digit": 2.5, "missing_digit": 2.0, "fused_digits": 1.5, "extra_arm": 1.5, "missing_arm": 1.5},
 )
@@ -105,9 +108,9 @@ JUDGING = ErrorSettings(
     short_limb=(0.4, 0.64),
     bend=(40, 90),
     bend_back=(0, 60),
-    fork=(14, 34),
+    fork=(18, 40),
     turn=(60, 130),
-    gap=(0.06, 0.15),
+    gap=(0.022, 0.085),
     stump=(0.05, 0.4),
 )
 
@@ -177,7 +180,7 @@ def _forked_digit(hand: Hand, rng: np.random.Generator, s: ErrorSettings) -> Han
     digit, angle = hand.digits[i], float(rng.uniform(*s.fork))
     joint = 1 if rng.random() < 0.5 and digit.name != "thumb" else 2
     pivot = digit.points[joint]
-    stretch = 1.0 if joint == 1 else 1.35
+    stretch = 1.0 if joint == 1 else 1.7
     tail = (digit.points[joint:] - pivot) * stretch
     one, two = (tail @ rotation(2, sign * angle).T + pivot for sign in (1, -1))
     return _put(hand, i, replace(digit, points=np.vstack([digit.points[:joint], one]), twin=two, defect="forked_digit"))
@@ -253,10 +256,13 @@ def _change_limb(limb: Limb, what: str, rng: np.random.Generator, s: ErrorSettin
         hand = None if limb.hand is None else replace(limb.hand, place=points[2])
         return (replace(limb, points=points, hand=hand, defect=detail),)
     if what == "detached":
-        along = limb.points[2] - limb.points[1]
-        along = along / np.linalg.norm(along)
+        along = unit(limb.points[2] - limb.points[1])
         aside = np.array([limb.side * 0.5, 0.0, 0.0])
-        return (replace(limb, shift=(along + aside) * float(rng.uniform(*s.gap)), defect=detail),)
+        return (
+            replace(
+                limb, shift=unit(along + aside) * (2.2 * limb.radii[1] + float(rng.uniform(*s.gap))), defect=detail
+            ),
+        )
     turn = rotation(2, float(rng.uniform(38, 75) * rng.choice([-1, 1])))
     points = _about(limb.points, limb.points[0], turn)
     hand = limb.hand

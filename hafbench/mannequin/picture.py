@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from hafbench.mannequin.attributes import Attributes, Framing
 from hafbench.mannequin.backgrounds import background
 from hafbench.mannequin.errors import TUNING, Error, ErrorSettings, malform
 from hafbench.mannequin.scene import Scene, random_scene, shapes
-from hafbench.mannequin.truth import Truth, box_of, truth_of
+from hafbench.mannequin.truth import DigitTruth, Truth, box_of, project, truth_of
 
 if TYPE_CHECKING:
-    from hafbench.types import Box, Pixels
+    from hafbench.mannequin.figure import Limb
+    from hafbench.mannequin.hand import Hand
+    from hafbench.types import Box, Keypoint, Pixels
 
 SIZE = 128
 _ATTEMPTS = 40
@@ -105,26 +108,60 @@ def _changed(one: Picture, other: Picture) -> tuple[NDArray[np.bool_], float]:
     return difference > 0, float((difference > 24).sum() / difference.size)
 
 
-def _error_shows(picture: Picture, error: Error) -> bool:
-    """Whether what is wrong is in view: a malformed digit, a turned hand, all of a lengthened limb."""
-    size = picture.image.shape[0]
+def _length(points: Sequence[Keypoint]) -> float:
+    flat = np.array(points)[:, :2]
+    return float(np.linalg.norm(np.diff(flat, axis=0), axis=1).sum())
 
-    def inside(point: tuple[float, float, float]) -> bool:
-        return bool(1 < point[0] < size - 1 and 1 < point[1] < size - 1)
 
-    for hand in picture.truth.hands:
-        for digit in hand.digits:
-            if digit.defect is not None:
-                seen = digit.visible >= 0.4 and digit.pixels >= 20 * (size / 128) ** 2
-                if not seen or not inside(digit.points[-1]):
-                    return False
-        if hand.defect is not None and sum(inside(digit.points[-1]) for digit in hand.digits) < 4:
+def _digit_shows(correct: Picture, digit: DigitTruth, hand: Hand) -> bool:
+    """Whether a malformed digit is well seen, and its tip is clearly not where a sound one's would be."""
+    size = correct.image.shape[0]
+    if digit.visible < 0.45 or digit.pixels < 24 * (size / 128) ** 2 or not _inside(digit.points[-1], size):
+        return False
+    if digit.defect not in ("bent_digit", "long_digit", "short_digit"):
+        return True
+    number = int(digit.part.split(".")[0].removeprefix("hand"))
+    sound = next(one for one in correct.truth.hands[number].digits if one.name == digit.name)
+    apart = np.hypot(*(np.array(sound.points[-1][:2]) - np.array(digit.points[-1][:2])))
+    return bool(apart >= 0.14 * hand.scale * correct.scene.camera[2] * size)
+
+
+def _limb_shows(correct: Picture, erroneous: Picture, limb: Limb) -> bool:
+    """Whether a malformed limb stands out: from the body, from the side, and with a gap if it is detached."""
+    size, person = correct.image.shape[0], correct.truth.people[0]
+    background = erroneous.truth.parts == 0
+    if limb.stump is not None:
+        gone = correct.truth.mask(limb.name)
+        return bool((gone & background).sum() >= 0.55 * gone.sum())
+    made = next(one for one in erroneous.truth.people[0].limbs if one.name == limb.name)
+    if made.visible < 0.45 or not _inside(made.points[-1], size):
+        return False
+    if limb.name.startswith("extra"):
+        new = erroneous.truth.mask(limb.name)
+        return bool((new & (correct.truth.parts == 0)).sum() >= 0.55 * new.sum())
+    if limb.shift is not None:
+        gap = project(correct.scene, (limb.points[1] + limb.shift / 2)[None], size)[0]
+        return _inside((gap[0], gap[1], 0.0), size) and bool(background[int(gap[1]), int(gap[0])])
+    # Seen from its end, a limb of the wrong length looks like any other.
+    sound = next(one for one in person.limbs if one.name == limb.name)
+    whole = float(np.linalg.norm(np.diff(limb.points, axis=0), axis=1).sum()) * correct.scene.camera[2] * size
+    return _length(made.points) >= 0.8 * whole and sound.visible >= 0.45
+
+
+def _inside(point: Keypoint, size: int) -> bool:
+    return bool(1 < point[0] < size - 1 and 1 < point[1] < size - 1)
+
+
+def _error_shows(correct: Picture, erroneous: Picture) -> bool:
+    """Whether somebody who looks at the erroneous picture alone can see what is wrong."""
+    size, scene = correct.image.shape[0], erroneous.scene
+    for hand, truth in zip(scene.hands, erroneous.truth.hands, strict=False):
+        if not all(digit.defect is None or _digit_shows(correct, digit, hand) for digit in truth.digits):
             return False
-    for person in picture.truth.people:
-        for limb in person.limbs:
-            if limb.defect is not None and (limb.visible < 0.4 or not inside(limb.points[-1])):
-                return False
-    return True
+        if hand.defect is not None and sum(_inside(digit.points[-1], size) for digit in truth.digits) < 4:
+            return False
+    limbs = scene.figure.limbs if scene.figure is not None else ()
+    return all(limb.defect is None or _limb_shows(correct, erroneous, limb) for limb in limbs)
 
 
 def make_pair(
@@ -149,7 +186,7 @@ def make_pair(
             continue
         erroneous = render(scene, size)
         changed, share = _changed(correct, erroneous)
-        if share >= least and _error_shows(erroneous, scene.error):
+        if share >= least and _error_shows(correct, erroneous):
             reach = max(1, round(2 * size / 128))
             mask = binary_fill_holes(binary_dilation(changed, iterations=reach))
             return Pair(correct, erroneous, mask, scene.error)

@@ -99,18 +99,20 @@ def box_of(mask: NDArray[np.bool_]) -> Box:
     return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
 
+def project(scene: Scene, points: Array, size: int) -> Array:
+    """Points (n, 3) of the scene in pixels of its picture, z towards the viewer."""
+    turn, centre, zoom = scene.camera
+    seen: Array = (points - centre) @ turn.T * zoom * size
+    seen[:, 1] *= -1
+    seen[:, :2] += size / 2
+    return seen
+
+
 class _Seen:
-    """The scene as the camera sees it: projects points and says which are visible."""
+    """The scene as the camera sees it: says which points are visible."""
 
     def __init__(self, scene: Scene, parts: NDArray[np.int16], names: tuple[str, ...]) -> None:
         self.scene, self.parts, self.names, self.size = scene, parts, names, parts.shape[0]
-
-    def project(self, points: Array) -> Array:
-        turn, centre, zoom = self.scene.camera
-        seen: Array = (points - centre) @ turn.T * zoom * self.size
-        seen[:, 1] *= -1
-        seen[:, :2] += self.size / 2
-        return seen
 
     def visible(self, xy: Array, owners: tuple[str, ...]) -> float:
         column, row = int(np.floor(xy[0])), int(np.floor(xy[1]))
@@ -120,7 +122,9 @@ class _Seen:
         return 1.0 if any(name == owner or name.startswith(owner + ".") for owner in owners) else 0.0
 
     def keypoints(self, points: Array, owners: tuple[str, ...]) -> tuple[Keypoint, ...]:
-        return tuple((float(p[0]), float(p[1]), self.visible(p, owners)) for p in self.project(points))
+        return tuple(
+            (float(p[0]), float(p[1]), self.visible(p, owners)) for p in project(self.scene, points, self.size)
+        )
 
 
 _FIRST_POINT = {"thumb": 1, "index": 5, "middle": 9, "ring": 13, "little": 17}
@@ -138,7 +142,7 @@ def _hand_truth(seen: _Seen, hand: Hand, name: str, truth: Truth) -> HandTruth:
         shown, whole = truth.mask(part), truth.masks.get(part)
         pixels = int(shown.sum())
         share = pixels / max(1, int(whole.sum())) if whole is not None else 0.0
-        flat = seen.project(world)
+        flat = project(seen.scene, world, seen.size)
         digits.append(
             DigitTruth(
                 digit.name, box_of(shown), points, tuple((float(x), float(y), float(z)) for x, y, z in flat),
