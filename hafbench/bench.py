@@ -17,6 +17,7 @@ from hafbench.runs import Run, open_run
 from hafbench.scorers import DEFAULT_SCORERS, ScorerOptions, check_names
 from hafbench.suites import load_suite
 from hafbench.types import Generator
+from hafbench.worlds import notes
 
 if TYPE_CHECKING:
     from hafbench.generators import DiffusionRequest
@@ -65,7 +66,8 @@ def run_model(
     tag = f"{generator.name}_{suite.name}_{seeds}" + (f"_limit{limit}" if limit else "")
     out = options.out or Path("runs") / slug(tag)
     samples = plan(prompts, range(seeds))
-    return _bench("run", generator.name, request, samples, out, "images", options, begin, generator)
+    said = notes(model.model, suite.name, options.scorers, options.scorer_options)
+    return _bench("run", generator.name, request, samples, out, "images", options, begin, generator, said)
 
 
 def score_folder(folder: Path, prompts_file: Path | None, options: BenchOptions, begin: Begin = _silent) -> Run:
@@ -98,6 +100,7 @@ def _bench(
     options: BenchOptions,
     begin: Begin,
     generator: Generator | None,
+    said: Sequence[str] = (),
 ) -> Run:
     scorers = load_scorers(options.scorers, options.scorer_options, options.require)
     described = describe(scorers)
@@ -105,7 +108,7 @@ def _bench(
         name: {key: entry.get(key) for key in ("version", "settings", "weights", "unavailable")}
         for name, entry in described.items()
     }
-    details = {"scorers": described, "image_root": image_root}
+    details = {"scorers": described, "image_root": image_root, "notes": list(said)}
     with open_run(out, command=command, name=name, request=request, details=details, resume=options.resume) as run:
         progress = begin(len(samples), len(run.finished_images))
         return evaluate(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hafbench.bench import Begin, BenchOptions
     from hafbench.runs import Run
+    from hafbench.worlds import World
 
 USER_ERROR, NOT_ALL_SCORED, INTERRUPTED = 2, 3, 130
 
@@ -36,20 +37,27 @@ app.add_typer(weights_app, name="weights")
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; the default is below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
-ScorerNames = Annotated[str | None, typer.Option("--scorers", metavar="A,B", help="Names; default: all of them.")]
+ScorerNames = Annotated[
+    str | None, typer.Option("--scorers", metavar="A,B", help="Names; default: those that suit the model.")
+]
 Require = Annotated[
     list[str], typer.Option("--require", metavar="SCORER", help="Stop if it is not to be had; may be repeated.")
 ]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with the run that the folder holds.")]
 Iqa = Annotated[str, typer.Option("--iqa", metavar="METRIC", help="A pyiqa metric.")]
 Clip = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--clip", metavar="MODEL", help="An open_clip model: ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID or a folder."
+        "--clip",
+        metavar="MODEL",
+        help="An open_clip model: ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID or a folder; mannequin is the built-in one.",
     ),
 ]
 Pose = Annotated[
-    str, typer.Option("--pose", metavar="DETECTOR", help="For limbs: mediapipe, a .task file, or an ultralytics file.")
+    str | None,
+    typer.Option(
+        "--pose", metavar="DETECTOR", help="For limbs: mediapipe, a .task file, an ultralytics file, or mannequin."
+    ),
 ]
 Card = Annotated[
     Path | None, typer.Option("--hands-card", metavar="FILE", help="A logistic card of your own for the hands scorer.")
@@ -71,11 +79,16 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def run(
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="Preset, hub id, local folder, or .safetensors file."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Preset, hub id, local folder, or .safetensors file; default: mannequin.",
+        ),
     ] = None,
     suite: Annotated[
-        str, typer.Option("--suite", "-s", metavar="SUITE", help="A suite's name, or your own .jsonl file.")
-    ] = "haf-50",
+        str | None, typer.Option("--suite", "-s", metavar="SUITE", help="A suite's name, or your own .jsonl file.")
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, metavar="N", help="Images per prompt, with seeds 0, 1, ...")
     ] = 1,
@@ -94,7 +107,10 @@ def run(
         Path | None, typer.Option("--images", metavar="DIR", help="Score this folder instead of running a model.")
     ] = None,
     prompts: PromptsFile = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once.")] = 1,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once; default: 1, mannequin 10."),
+    ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = "auto",
     offload: Annotated[
@@ -102,24 +118,28 @@ def run(
     ] = "none",
     require: Require = [],  # noqa: B006
     iqa: Iqa = "piqe",
-    clip: Clip = "ViT-B-32",
-    pose: Pose = "mediapipe",
+    clip: Clip = None,
+    pose: Pose = None,
     hands_card: Card = None,
     resume: Resume = True,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Generate a suite's images with a model, score them, and write a report. Given again, it goes on."""
-    from hafbench.bench import run_model, score_folder
+    """Generate a suite's images with a model, score them, and write a report. Given again, it goes on.
 
-    options = _options(scorers, require, out, resume, batch_size, device, iqa, clip, pose, hands_card)
+    Without --model it is the built-in one, which needs no network; suite and scorers follow the model.
+    """
+    from hafbench.bench import run_model, score_folder
+    from hafbench.worlds import BUILT_IN, PHOTOGRAPHS, world_of
+
+    if images is not None and model is not None:
+        raise HafError("Give either --model or --images, not both.")
+    model = model or BUILT_IN
+    world = PHOTOGRAPHS if images is not None else world_of(model)
+    options = _options(world, scorers, require, out, resume, batch_size, device, iqa, clip, pose, hands_card)
     if images is not None:
-        if model is not None:
-            raise HafError("Give either --model or --images, not both.")
         _bench(lambda begin: score_folder(images, prompts, options, begin), quiet, as_json)
         return
-    if model is None:
-        raise HafError("Say which model: --model NAME (`hafbench models` lists them), or --images DIR for a folder.")
     if prompts is not None:
         raise HafError(
             "--prompts goes with --images; a model takes its prompts from --suite NAME or --suite FILE.jsonl."
@@ -129,7 +149,7 @@ def run(
     request = DiffusionRequest(
         model=model, loras=tuple(lora), arguments=tuple(set_), device=device, dtype=dtype, offload=offload
     )
-    _bench(lambda begin: run_model(request, suite, seeds, limit, options, begin), quiet, as_json)
+    _bench(lambda begin: run_model(request, suite or world.suite, seeds, limit, options, begin), quiet, as_json)
 
 
 @app.command(short_help="Score a folder of images, write a report.")
@@ -141,8 +161,8 @@ def score(
     device: Device = "auto",
     require: Require = [],  # noqa: B006
     iqa: Iqa = "piqe",
-    clip: Clip = "ViT-B-32",
-    pose: Pose = "mediapipe",
+    clip: Clip = None,
+    pose: Pose = None,
     hands_card: Card = None,
     resume: Resume = True,
     quiet: Quiet = False,
@@ -150,8 +170,9 @@ def score(
 ) -> None:
     """Score images made elsewhere, with or without their prompts, and write a report."""
     from hafbench.bench import score_folder
+    from hafbench.worlds import PHOTOGRAPHS
 
-    options = _options(scorers, require, out, resume, 1, device, iqa, clip, pose, hands_card)
+    options = _options(PHOTOGRAPHS, scorers, require, out, resume, None, device, iqa, clip, pose, hands_card)
     _bench(lambda begin: score_folder(folder, prompts, options, begin), quiet, as_json)
 
 
@@ -210,8 +231,8 @@ def scorers_check(
     scorers: ScorerNames = None,
     device: Device = "auto",
     iqa: Iqa = "piqe",
-    clip: Clip = "ViT-B-32",
-    pose: Pose = "mediapipe",
+    clip: Clip = None,
+    pose: Pose = None,
     hands_card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the table to this .md file.")] = None,
     as_json: Json = False,
@@ -220,8 +241,9 @@ def scorers_check(
     from hafbench.evaluate import load_scorers
     from hafbench.images import find_images
     from hafbench.scorers import robustness
+    from hafbench.worlds import PHOTOGRAPHS
 
-    options = _options(scorers, [], None, True, 1, device, iqa, clip, pose, hands_card)
+    options = _options(PHOTOGRAPHS, scorers, [], None, True, None, device, iqa, clip, pose, hands_card)
     paths = [path for given in images for path in (find_images(given) if given.is_dir() else [given])]
     if not paths:
         raise HafError(f"There is no image in {', '.join(map(str, images))}.")
@@ -272,29 +294,30 @@ def weights_verify(as_json: Json = False) -> None:
 
 
 def _options(
+    world: World,
     scorers: str | None,
     require: Sequence[str],
     out: Path | None,
     resume: bool,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     iqa: str,
-    clip: str,
-    pose: str,
+    clip: str | None,
+    pose: str | None,
     hands_card: Path | None,
 ) -> BenchOptions:
     from hafbench.bench import BenchOptions
-    from hafbench.scorers import DEFAULT_SCORERS, ScorerOptions
+    from hafbench.scorers import ScorerOptions
 
-    names = tuple(name.strip() for name in scorers.split(",") if name.strip()) if scorers else DEFAULT_SCORERS
+    names = tuple(name.strip() for name in scorers.split(",") if name.strip()) if scorers else world.scorers
     card = str(hands_card) if hands_card else None
     return BenchOptions(
         scorers=tuple(dict.fromkeys((*names, *require))),
         require=tuple(require),
-        scorer_options=ScorerOptions(device=device, iqa=iqa, clip=clip, pose=pose, hands_card=card),
+        scorer_options=ScorerOptions(device, iqa, clip or world.clip, pose or world.pose, card),
         out=out,
         resume=resume,
-        batch_size=batch_size,
+        batch_size=batch_size or world.batch_size,
     )
 
 

@@ -31,6 +31,7 @@ def summarize(run: Run, report: Path) -> dict[str, Any]:
         "run": str(run.folder),
         "name": run.manifest["name"],
         "report": str(report),
+        "notes": run.manifest.get("notes", []),
         "counts": run.manifest["counts"],
         "scorers": scorers,
     }
@@ -45,7 +46,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, title_justify="left", title=Text(summary["name"], style="bold"))
     for column in ("scorer", "figure", "95 % interval", "judged"):
         table.add_column(column)
-    notes = []
+    reasons = []
     for entry in summary["scorers"]:
         figure, interval = "-", "-"
         if entry["estimate"] is not None:
@@ -55,9 +56,11 @@ def print_summary(summary: dict[str, Any]) -> None:
             if entry["low"] is not None:
                 interval = f"{as_text(entry['low'])} to {as_text(entry['high'])}"
         table.add_row(entry["scorer"], figure, interval, f"{entry['scored']} of {entry['images']} images")
-        notes += [f"{entry['scorer']}: {count} x {reason}" for reason, count in list(entry["reasons"].items())[:3]]
+        reasons += [f"{entry['scorer']}: {count} x {reason}" for reason, count in list(entry["reasons"].items())[:3]]
     console = Console(highlight=False)
     console.print(table)
-    for note in notes:
-        console.print(Text(note, style="dim"))
+    for note in summary["notes"]:
+        console.print(Text(note))
+    for reason in reasons:
+        console.print(Text(reason, style="dim"))
     console.print(Text(f"Report: {summary['report']}"), soft_wrap=True)

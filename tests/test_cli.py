@@ -68,7 +68,7 @@ def test_the_installed_programs_say_their_version(program: str) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["run"], "Say which model: --model NAME"),
+        (["run", "--model", "mannequinn"], "did you mean mannequin"),
         (["run", "--model", "flux-dve"], "flux-dev"),
         (["run", "--model", "flux-dev", "--suite", "haf-5000"], "There is no suite 'haf-5000': did you mean haf-500"),
         (["run", "--model", "flux-dev", "--scorers", "hand"], "There is no scorer 'hand': did you mean hands"),

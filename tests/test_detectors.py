@@ -1,5 +1,6 @@
 """Detectors on real photos and with real model files; what they return is supervision's."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,23 @@ def pose_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     model.save(folder / "pose.pt")
     exported = YOLO(folder / "pose.pt", verbose=False).export(format="onnx", imgsz=640, verbose=False)
     return folder / "pose.pt", Path(exported)
+
+
+def test_ultralytics_leaves_the_threads_of_torch_alone() -> None:
+    code = (
+        "import os\n"
+        "from hafbench.detectors.ultralytics import import_ultralytics\n"
+        "YOLO = import_ultralytics().YOLO\n"
+        "import numpy, torch\n"
+        "torch.set_num_threads(2)\n"
+        "import_ultralytics()\n"
+        "model = YOLO('yolo11n-pose.yaml', verbose=False)\n"
+        "model.predict(numpy.zeros((64, 64, 3), numpy.uint8), device='cpu', imgsz=64, verbose=False)\n"
+        "print(torch.get_num_threads(), os.environ.get('OMP_NUM_THREADS'))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["2", "None"]
 
 
 def square(image: np.ndarray) -> np.ndarray:

@@ -27,8 +27,8 @@ SUFFIXES = (".pt", ".onnx")
 def import_ultralytics() -> Any:
     """The package, without what it does to others on import.
 
-    Left alone it looks up servers, writes to the home folder, installs packages that it misses, and replaces
-    Pillow's `Image.open` and OpenCV's `imread` in the whole process.
+    Left alone it looks up servers, writes to the home folder, installs packages that it misses, replaces Pillow's
+    `Image.open` and OpenCV's `imread` in the whole process, and sets the threads of torch for everybody.
     """
     from hafbench.weights import cache_folder
 
@@ -46,12 +46,18 @@ def import_ultralytics() -> Any:
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 
     import cv2
+    import torch
     from PIL import Image
 
+    threads = os.environ.get("OMP_NUM_THREADS")
     kept = [(Image, "open", Image.open), *((cv2, name, getattr(cv2, name)) for name in ("imread", "imwrite", "imshow"))]
     import ultralytics
     from ultralytics.nn import tasks
+    from ultralytics.utils import torch_utils
 
+    if threads is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    torch_utils.NUM_THREADS = torch.get_num_threads()
     for module, name, original in kept:
         setattr(module, name, original)
     tasks.SAFE_LOAD = True  # in case it was imported before us
@@ -85,6 +91,19 @@ def load_yolo(path: Path) -> Any:
             f"{path} cannot be loaded as an ultralytics model ({type(error).__name__}: {reason})."
         ) from error
     return model
+
+
+def every_class() -> type[Any]:
+    """A predictor for pose models that names every class of a box above the threshold, not the likeliest alone."""
+    from ultralytics.models.yolo.pose import PosePredictor
+    from ultralytics.utils.nms import non_max_suppression
+
+    class EveryClass(PosePredictor):  # type: ignore[misc]
+        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **_: Any) -> Any:
+            kept = non_max_suppression(preds, self.args.conf, self.args.iou, multi_label=True, nc=len(self.model.names))
+            return self.construct_results(kept, img, orig_imgs)
+
+    return EveryClass
 
 
 def _renamed(path: Path) -> str:

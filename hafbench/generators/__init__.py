@@ -12,7 +12,7 @@ def preset_rows() -> list[dict[str, object]]:
     return [
         {
             "model": preset.name,
-            "hub id": preset.hub_id,
+            "hub id": preset.hub_id or "comes with hafbench",
             "licence": preset.licence,
             "gated": "yes" if preset.gated else "no",
             "size": preset.size,

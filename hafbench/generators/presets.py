@@ -12,10 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """One line of `hafbench models`."""
+    """One line of `hafbench models`; `built_in` is its folder in the built-in world's weights, if it comes with us."""
 
     name: str
-    hub_id: str
+    hub_id: str | None
     licence: str
     gated: bool
     pipeline: str
@@ -26,6 +26,7 @@ class Preset:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     revision: str | None = None
     variant: str | None = None
+    built_in: str | None = None
 
     def call(self) -> dict[str, Any]:
         """The arguments of the pipeline's call."""
@@ -40,6 +41,8 @@ _CARD = "see the model card"
 
 # fmt: off
 _TABLE = (
+    Preset("mannequin", None, "Apache-2.0", _OPEN, "StableDiffusion3Pipeline", "fp32", 128, 12, 2.5,
+           arguments={"max_sequence_length": 1}, built_in="diffusion"),
     Preset("flux-dev", "black-forest-labs/FLUX.1-dev", _FLUX_NC, _GATED, "FluxPipeline", "bf16", 1024, 50, 3.5),
     Preset("flux-schnell", "black-forest-labs/FLUX.1-schnell", "Apache-2.0", _GATED, "FluxPipeline", "bf16", 1024,
            4, 0.0, arguments={"max_sequence_length": 256}),

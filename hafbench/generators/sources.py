@@ -13,6 +13,7 @@ from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.images import sha256_of
+from hafbench.worlds import built_in
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -53,6 +54,8 @@ def find_source(model: str) -> Source:
     """A preset's name, an existing path, PRESET=PATH, or a hub id (ORG/NAME or ORG/NAME@REVISION), in this order."""
     if model in PRESETS:
         preset = PRESETS[model]
+        if preset.built_in:
+            return Source(model, path=built_in(preset.built_in), preset=preset)
         return Source(model, preset.hub_id, preset.revision, preset=preset)
     name, equals, copy = model.partition("=")
     path = Path(model)

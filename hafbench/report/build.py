@@ -34,6 +34,7 @@ def build_report(run: Run) -> Path:
         "manifest": run.manifest,
         "anatomy": [f for f in figures if f.role == "anatomy"],
         "quality": [f for f in figures if f.role == "quality"],
+        "notes": run.manifest.get("notes", []),
         "missing": fig.shortfalls(figures),
         "categories": categories,
         "findings": fig.finding_counts(run),

@@ -8,6 +8,7 @@ from typing import cast
 
 from hafbench.errors import HafError, nearest
 from hafbench.types import Role, Scorer
+from hafbench.worlds import PHOTOGRAPHS
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class ScorerOptions:
 
     device: str = "auto"
     iqa: str = "piqe"
-    clip: str = "ViT-B-32"
-    pose: str = "mediapipe"
+    clip: str = PHOTOGRAPHS.clip
+    pose: str = PHOTOGRAPHS.pose
     hands_card: str | None = None
 
 
@@ -34,11 +35,18 @@ SCORERS: dict[str, ScorerEntry] = {
     "hands": ScorerEntry(
         "hafbench.scorers.hands", "anatomy", "hands that hand detectors doubt: a detectability anomaly"
     ),
-    "limbs": ScorerEntry("hafbench.scorers.limbs", "anatomy", "limb proportions, missing and surplus limbs by pose"),
+    "digits": ScorerEntry(
+        "hafbench.scorers.digits", "anatomy", "count and shape of the digits of the built-in mannequins' hands"
+    ),
+    "limbs": ScorerEntry(
+        "hafbench.scorers.limbs",
+        "anatomy",
+        "limb proportions, missing and surplus limbs by pose; with --pose mannequin the count of mannequins' limbs",
+    ),
     "clip": ScorerEntry("hafbench.scorers.clip", "quality", "agreement of image and prompt (open_clip cosine)"),
     "iqa": ScorerEntry("hafbench.scorers.iqa", "quality", "image quality without a reference (pyiqa, default piqe)"),
 }
-DEFAULT_SCORERS: tuple[str, ...] = tuple(SCORERS)
+DEFAULT_SCORERS = PHOTOGRAPHS.scorers
 
 
 def check_names(names: list[str]) -> None:

@@ -15,6 +15,7 @@ from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.images import sha256_of
 from hafbench.types import Role, Score
+from hafbench.worlds import BUILT_IN, built_in
 
 if TYPE_CHECKING:
     from hafbench.scorers import ScorerOptions
@@ -71,9 +72,11 @@ class ClipScorer:
 
 
 def parse_model(text: str) -> ClipModel:
-    """ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID, or a folder with open_clip_config.json."""
+    """`mannequin`, ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID, or a folder with open_clip_config.json."""
     import open_clip
 
+    if text == BUILT_IN:
+        return ClipModel(f"local-dir:{built_in('clip')}")
     if Path(text).is_dir():
         if not (Path(text) / "open_clip_config.json").is_file():
             raise HafError(f"--clip {text}: this folder has no open_clip_config.json.")

@@ -23,13 +23,14 @@ import numpy as np
 
 from hafbench.detectors import COCO_POINTS, BodyDetector, load_body_detector
 from hafbench.types import Box, Finding, Keypoint, Role, Score
+from hafbench.worlds import BUILT_IN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hafbench.scorers import ScorerOptions
     from hafbench.suites import Prompt
-    from hafbench.types import Pixels
+    from hafbench.types import Pixels, Scorer
 
 POINT = {name: index for index, name in enumerate(COCO_POINTS)}
 
@@ -104,7 +105,7 @@ class LimbsScorer:
     name = "limbs"
     version = "1"
     role: Role = "anatomy"
-    higher_is_better = False
+    higher_is_better: bool | None = False
     about = (
         "Suspicion of a wrong limb, from 2-D skeletons: limbs too long for the body, and limbs that two skeletons on "
         "one trunk do not share. Pose nets draw the body that they expect, so that most wrong limbs pass unseen, and "
@@ -198,6 +199,10 @@ def surplus(bodies: list[Body]) -> Iterator[Finding]:
                     yield Finding("limbs", "extra", f"second_{name}", chance, other.box, other.keypoints)
 
 
-def load(options: ScorerOptions) -> LimbsScorer:
+def load(options: ScorerOptions) -> Scorer:
     """The scorer over `options.pose`; raises Unavailable if the detector's weights are not on this machine."""
+    if options.pose == BUILT_IN:
+        from hafbench.scorers.limb_count import load as load_limb_count
+
+        return load_limb_count(options)
     return LimbsScorer(load_body_detector(options.pose, options.device))
