@@ -7,17 +7,21 @@ digit may hide. A figure's hands are too small for their digits to be told apart
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hafbench.detectors.mannequin import MannequinDetector, SeenHand, Thing
-from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_mannequin_card
-from hafbench.types import Finding, Kind, Role, Score
+from hafbench.detectors.mannequin import SeenHand, Thing
+from hafbench.scorers.mannequin import load_scorer
+from hafbench.scorers.mannequin_card import MannequinCard
+from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:
     from hafbench.scorers import ScorerOptions
-    from hafbench.suites import Prompt
-    from hafbench.types import Pixels, Scorer
+    from hafbench.types import Scorer
 
+ABOUT = (
+    "How surely a hand has a digit too many or too few, or a malformed one, by the detector of the built-in world. "
+    "Hands of whole figures are too small for it, and of photographs it knows nothing."
+)
 DIGITS = 5
 _SHAPES: Mapping[str, tuple[Kind, str]] = {
     "digit_fused": ("configuration", "fused_digits"),
@@ -65,33 +69,6 @@ def judge(hands: tuple[SeenHand, ...], card: MannequinCard) -> Score:
     return card.score((finding for seen in judged for finding in suspect(seen)), measures)
 
 
-class DigitsScorer:
-    """Judges every hand of the built-in world that is large enough; the picture by the worst finding."""
-
-    name = "digits"
-    role: Role = "anatomy"
-    higher_is_better: bool | None = False
-    about = (
-        "How surely a hand has a digit too many or too few, or a malformed one, by the detector of the built-in world. "
-        "Hands of whole figures are too small for it, and of photographs it knows nothing."
-    )
-
-    def __init__(self, detector: MannequinDetector, card: MannequinCard) -> None:
-        self.version = f"1-card-{card.version}"
-        self.settings: Mapping[str, Any] = {
-            "detector": detector.name,
-            "card": {"version": card.version, "threshold": THRESHOLD, "counted": card.counted},
-            "weights": dict(detector.weights),
-        }
-        self._detector, self._card = detector, card
-
-    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """The worst chance of an error in [0, 1]; unknown if no hand is seen that is large enough."""
-        return judge(self._detector.detect(image).hands, self._card)
-
-
 def load(options: ScorerOptions) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    from hafbench.detectors.mannequin import load_mannequin_detector
-
-    return DigitsScorer(load_mannequin_detector(options.device), load_mannequin_card())
+    return load_scorer("digits", ABOUT, "1", lambda sight, card: judge(sight.hands, card), options)

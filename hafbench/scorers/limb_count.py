@@ -7,17 +7,21 @@ missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hafbench.detectors.mannequin import MannequinDetector, SeenPerson, Thing
-from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_mannequin_card
-from hafbench.types import Finding, Kind, Role, Score
+from hafbench.detectors.mannequin import SeenPerson, Thing
+from hafbench.scorers.mannequin import load_scorer
+from hafbench.scorers.mannequin_card import MannequinCard
+from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:
     from hafbench.scorers import ScorerOptions
-    from hafbench.suites import Prompt
-    from hafbench.types import Pixels, Scorer
+    from hafbench.types import Scorer
 
+ABOUT = (
+    "How surely a figure has a limb too many or too few, or a malformed one, by the detector of the built-in world. "
+    "Of photographs it knows nothing."
+)
 LIMBS = 2
 _SHAPES: Mapping[str, Kind] = {"detached": "configuration", "long": "proportion", "short": "proportion"}
 
@@ -51,33 +55,6 @@ def judge(people: tuple[SeenPerson, ...], card: MannequinCard) -> Score:
     return card.score((finding for seen in people for finding in suspect(seen)), measures)
 
 
-class LimbCountScorer:
-    """Judges every figure of the built-in world; the picture by the worst finding."""
-
-    name = "limbs"
-    role: Role = "anatomy"
-    higher_is_better: bool | None = False
-    about = (
-        "How surely a figure has a limb too many or too few, or a malformed one, by the detector of the built-in "
-        "world. Of photographs it knows nothing."
-    )
-
-    def __init__(self, detector: MannequinDetector, card: MannequinCard) -> None:
-        self.version = f"mannequin-1-card-{card.version}"
-        self.settings: Mapping[str, Any] = {
-            "detector": detector.name,
-            "card": {"version": card.version, "threshold": THRESHOLD, "counted": card.counted},
-            "weights": dict(detector.weights),
-        }
-        self._detector, self._card = detector, card
-
-    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """The worst chance of an error in [0, 1]; unknown if nobody is seen."""
-        return judge(self._detector.detect(image).people, self._card)
-
-
 def load(options: ScorerOptions) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    from hafbench.detectors.mannequin import load_mannequin_detector
-
-    return LimbCountScorer(load_mannequin_detector(options.device), load_mannequin_card())
+    return load_scorer("limbs", ABOUT, "mannequin-1", lambda sight, card: judge(sight.people, card), options)

@@ -6,7 +6,8 @@ A rectified flow in the layout of Stable Diffusion 3 (Esser et al. 2024, arXiv:2
 the transformer predicts n - x_0, s is logit-normal. The two text encoders learn with it; every batch has new captions.
 
 Writes OUT/pipeline, which DiffusionPipeline.from_pretrained loads (16-bit weights), log.jsonl, a checkpoint and sheets
-of samples. `--resume` goes on from the checkpoint for --minutes more; with --minutes 0 it only exports.
+of samples. `--resume` goes on from the checkpoint for --minutes more; with --minutes 0 it only exports. `--start`
+begins with the weights of an exported pipeline, where the checkpoint is gone.
 """
 
 from __future__ import annotations
@@ -176,6 +177,14 @@ class Training:
         models = {"parts": self.parts.state_dict(), "mean": self.mean.state_dict()}
         return {**models, "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
 
+    def start(self, pipeline: Path) -> None:
+        """Begin with the weights of an exported pipeline."""
+        made = StableDiffusion3Pipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
+        for name in TRAINED:
+            weights = getattr(made, name).state_dict()
+            self.parts[name].load_state_dict(weights)
+            self.mean[name].load_state_dict(weights)
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state = torch.load(path, weights_only=True)
@@ -208,11 +217,14 @@ class Training:
             path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n")
 
 
-def train(data: Path, vae: Path, out: Path, minutes: float, every: float, resume: bool) -> None:
+def train(given: argparse.Namespace) -> None:
     """Train by the clock, as one of several processes; the learning rate falls to zero as the minutes run out."""
+    data, vae, out, minutes = given.data, given.vae, given.out, given.minutes
     training = Training(vae, out)
-    if resume:
+    if given.resume:
         training.load(out / "checkpoint.pt")
+    elif given.start:
+        training.start(given.start)
     rank, workers, before = training.rank, training.workers, training.seconds
     count = len(np.load(data / "images.npy", mmap_mode="r"))
     latents = torch.from_numpy(np.array(encode_all(vae, np.load(data / "images.npy", mmap_mode="r"), out)))
@@ -247,7 +259,7 @@ def train(data: Path, vae: Path, out: Path, minutes: float, every: float, resume
                 samples_per_second=round(speed, 1),
             )
             logged, recent = (now, training.step), []
-        if rank == 0 and now - kept > 60 * every:
+        if rank == 0 and now - kept > 60 * given.every:
             training.keep(latents[-HELD_OUT:], shown[-HELD_OUT:])
             kept = time.monotonic()
     if rank == 0:
@@ -265,15 +277,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT")
+    parser.add_argument(
+        "--start", type=Path, help="begin with this pipeline's weights and tokenizer; take its vae, too"
+    )
     given = parser.parse_args()
     if given.resume and not (given.out / "checkpoint.pt").exists():
         raise SystemExit(f"--resume: there is no checkpoint.pt in {given.out}; leave out --resume to start anew.")
     given.out.mkdir(parents=True, exist_ok=True)
     if not (given.out / "tokenizer").exists():
-        train_on(given.data).save_pretrained(given.out / "tokenizer")
+        words = CLIPTokenizer.from_pretrained(given.start / "tokenizer") if given.start else train_on(given.data)
+        words.save_pretrained(given.out / "tokenizer")
     torch.set_num_threads(given.threads)
     encode_all(given.vae, np.load(given.data / "images.npy", mmap_mode="r"), given.out)
-    in_parallel(given.threads, train, given.data, given.vae, given.out, given.minutes, given.every, given.resume)
+    in_parallel(given.threads, train, given)
 
 
 if __name__ == "__main__":

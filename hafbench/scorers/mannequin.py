@@ -1,0 +1,46 @@
+"""What the anatomy scorers of the built-in world share: its detector, its card, and what they say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hafbench.detectors.mannequin import MannequinDetector, Sight
+from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_mannequin_card
+from hafbench.types import Role, Score
+
+if TYPE_CHECKING:
+    from hafbench.scorers import ScorerOptions
+    from hafbench.suites import Prompt
+    from hafbench.types import Pixels
+
+Judge = Callable[[Sight, MannequinCard], Score]
+
+
+class MannequinScorer:
+    """Judges what the detector sees of a picture; the picture by its worst finding."""
+
+    role: Role = "anatomy"
+    higher_is_better: bool | None = False
+
+    def __init__(
+        self, name: str, about: str, version: str, judge: Judge, detector: MannequinDetector, card: MannequinCard
+    ) -> None:
+        self.name, self.about, self.version = name, about, f"{version}-card-{card.version}"
+        self.settings: Mapping[str, Any] = {
+            "detector": detector.name,
+            "card": {"version": card.version, "threshold": THRESHOLD, "counted": card.counted},
+            "weights": dict(detector.weights),
+        }
+        self._judge, self._detector, self._card = judge, detector, card
+
+    def score(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """The worst chance of an error in [0, 1]; unknown if nothing is seen that can be judged."""
+        return self._judge(self._detector.detect(image), self._card)
+
+
+def load_scorer(name: str, about: str, version: str, judge: Judge, options: ScorerOptions) -> MannequinScorer:
+    """A scorer with the shipped detector and card; raises Unavailable if this installation lacks the detector."""
+    from hafbench.detectors.mannequin import load_mannequin_detector
+
+    return MannequinScorer(name, about, version, judge, load_mannequin_detector(options.device), load_mannequin_card())
