@@ -27,7 +27,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-WIDTH, LAYERS, HEAD = 192, 8, 32
+WIDTH, LAYERS, HEAD = 128, 8, 32
 TEXT_WIDTHS, TEXT_LAYERS = (128, 64), 2
 TOKENS = (16 // 2) ** 2
 
