@@ -198,14 +198,6 @@ def test_the_built_in_weights_are_named_without_their_place(run: Run) -> None:
     assert "transformer/diffusion_pytorch_model.safetensors" in generator["weights"]
 
 
-def lacks(*parts: str) -> bool:
-    return not all((Path(worlds.__file__).parent / "mannequin" / "weights" / part).exists() for part in parts)
-
-
-needs_clip = pytest.mark.skipif(lacks("clip"), reason="the built-in world's CLIP is not there yet")
-
-
-@needs_clip
 def test_the_built_in_clip_prefers_a_pictures_own_caption() -> None:
     clip = load_scorer("clip", ScorerOptions(clip="mannequin", device="cpu"))
     rng = Random(0)
@@ -221,10 +213,6 @@ def test_the_built_in_clip_prefers_a_pictures_own_caption() -> None:
     assert str(Path(worlds.__file__).parent) not in json.dumps(dict(clip.settings))
 
 
-needs_weights = pytest.mark.skipif(lacks("diffusion"), reason="the built-in world's model is not there yet")
-
-
-@needs_weights
 def test_the_bare_command_draws_judges_and_reports(tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = CliRunner().invoke(app, ["run", "--limit", "5", "--out", str(out), "--json"])

@@ -33,7 +33,8 @@ GROUPS: Mapping[str, tuple[str, int]] = {
     **dict.fromkeys(CLASSES[17:], ("leg", 3)),
 }
 
-SIDE = 192
+SIDE = 224
+"""Pictures are enlarged to it: the finest of the detector's three grids has a cell every 8 pixels of this size."""
 FLOOR = 0.02
 """Boxes of a lower confidence are not even candidates."""
 SAME = 0.5
