@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hafbench.detectors.mannequin import CLASSES, GROUPS, SeenHand, SeenPerson, Thing, arrange, merge
+from hafbench.detectors.mannequin import CLASSES, GROUPS, SeenHand, SeenPerson, Thing, arrange, average, merge, mirror
 from hafbench.errors import HafError
 from hafbench.mannequin.errors import DETAILS, JUDGING
 from hafbench.mannequin.picture import correct_picture, make_pair
@@ -54,6 +54,44 @@ def test_boxes_on_each_other_are_one_thing_with_all_its_classes() -> None:
     assert found["digit"][0].name == "digit_bent"
     assert found["digit"][0].share("digit_bent") == pytest.approx(0.8 / 1.3)
     assert len(found["arm"]) == 1
+
+
+def test_two_views_of_a_thing_are_averaged_and_one_seen_once_loses_half() -> None:
+    seen = average(
+        [
+            {"digit": [thing("digit", 0.8, box=(0, 0, 10, 10)), thing("thumb", 0.6, box=(20, 0, 30, 10))]},
+            {"digit": [thing("digit_bent", 0.5, box=(1, 0, 11, 10), digit=0.2)]},
+        ]
+    )
+    both, once = seen["digit"]
+    assert both.chances == pytest.approx({"digit": 0.5, "digit_bent": 0.25})
+    assert once.chances == {"thumb": 0.3}
+
+
+def test_two_things_in_one_view_stay_two() -> None:
+    boxes = ((0, 0, 10, 10), (3, 0, 13, 10))
+    seen = average([{"digit": [thing("digit", box=box) for box in boxes]}, {"digit": [thing("digit", box=boxes[1])]}])
+    assert sorted(one.box for one in seen["digit"]) == sorted(boxes)
+    assert {one.box: one.confidence for one in seen["digit"]} == pytest.approx({boxes[0]: 0.45, boxes[1]: 0.9})
+
+
+POINTS = st.lists(st.tuples(st.floats(0, 128), st.floats(0, 128), st.floats(0, 1)), min_size=17, max_size=17)
+
+
+@given(st.sampled_from(CLASSES), POINTS)
+def test_mirroring_twice_changes_nothing(name: str, points: list[tuple[float, float, float]]) -> None:
+    there = mirror((name, 0.5, (3.0, 4.0, 50.0, 60.0), tuple(points)), 128)
+    assert there[2] == (78, 4, 125, 60)
+    back = mirror(there, 128)
+    assert back[2] == (3, 4, 50, 60)
+    np.testing.assert_allclose(back[3], points, atol=1e-9)
+
+
+def test_the_left_of_a_mirrored_person_is_the_right() -> None:
+    points = tuple((float(i), 0.0, 1.0) for i in range(17))
+    person = mirror(("person_full", 0.5, (0, 0, 16, 9), points), 16)
+    assert person[3][5] == (16 - 6, 0, 1), "the left shoulder is where the right one was seen"
+    assert person[3][0] == (16, 0, 1)
 
 
 def test_digits_go_to_the_hand_that_they_lie_in_and_faint_hands_are_dropped() -> None:
@@ -172,3 +210,12 @@ def test_the_settings_name_the_detectors_file_and_checksum_only(scorers: dict[st
     for scorer in scorers.values():
         ((name, checksum),) = scorer.settings["weights"].items()
         assert name == "detector.pt" and len(checksum) == 64
+
+
+def test_a_mirrored_picture_is_judged_alike(scorers: dict[str, Scorer]) -> None:
+    pair = make_pair(883_000_000, JUDGING, "forked_digit", "hand")
+    assert pair is not None
+    views = (pair.erroneous.image, np.ascontiguousarray(pair.erroneous.image[:, ::-1]))
+    one, other = (scorers["digits"].score(view, None) for view in views)
+    assert one.value == pytest.approx(other.value, abs=1e-3)
+    assert [finding.detail for finding in one.findings] == [finding.detail for finding in other.findings]

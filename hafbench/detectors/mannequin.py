@@ -6,8 +6,8 @@ model (recipes/mannequin/detectors.py). It knows nothing of photographs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,11 @@ FLOOR = 0.02
 """Boxes of a lower confidence are not even candidates."""
 SAME = 0.5
 """Two boxes of a group with a larger intersection over union are the same thing."""
+MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+"""COCO's 17 points in the order of a mirrored person, whose left is right."""
+
+Candidate = tuple[str, float, Box, tuple[Keypoint, ...]]
+"""A class, its confidence, box and points, as the net proposes it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,16 @@ def _shared(one: Box, other: Box) -> float:
     return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
 
 
-def merge(candidates: Iterable[tuple[str, float, Box, tuple[Keypoint, ...]]]) -> dict[str, list[Thing]]:
+def mirror(candidate: Candidate, width: float) -> Candidate:
+    """What was proposed in a mirrored image, as it lies in the image."""
+    name, confidence, (x1, y1, x2, y2), points = candidate
+    points = tuple((width - x, y, v) for x, y, v in points)
+    if GROUPS[name][0] == "person":
+        points = tuple(points[i] for i in MIRRORED)
+    return name, confidence, (width - x2, y1, width - x1, y2), points
+
+
+def merge(candidates: Iterable[Candidate]) -> dict[str, list[Thing]]:
     """One Thing for each set of a group's boxes that lie on each other, surest first (non-maximum suppression)."""
     kept: dict[str, list[tuple[dict[str, float], Box, tuple[Keypoint, ...]]]] = {}
     for name, confidence, box, points in sorted(candidates, key=lambda candidate: -candidate[1]):
@@ -118,6 +132,29 @@ def merge(candidates: Iterable[tuple[str, float, Box, tuple[Keypoint, ...]]]) ->
         group: sorted((Thing(*thing) for thing in things), key=lambda thing: -thing.confidence)
         for group, things in kept.items()
     }
+
+
+def average(views: Sequence[Mapping[str, list[Thing]]]) -> dict[str, list[Thing]]:
+    """Things seen in several views of an image, surest first: the mean confidences, 0 from a view without the thing.
+
+    Box and points are from the first view that has it.
+    """
+    means: dict[str, list[Thing]] = {}
+    for view in views:
+        for group, things in view.items():
+            known = means.setdefault(group, [])
+            free = set(range(len(known)))
+            for thing in things:
+                shares = {name: chance / len(views) for name, chance in thing.chances.items()}
+                same = max(free, key=lambda i: overlap(known[i].box, thing.box), default=None)
+                if same is None or overlap(known[same].box, thing.box) <= SAME:
+                    known.append(Thing(shares, thing.box, thing.points))
+                    continue
+                free.remove(same)
+                before = known[same].chances
+                chances = {name: before.get(name, 0.0) + shares.get(name, 0.0) for name in {**before, **shares}}
+                known[same] = replace(known[same], chances=chances)
+    return {group: sorted(things, key=lambda thing: -thing.confidence) for group, things in means.items()}
 
 
 def _owner(thing: Thing, homes: Sequence[Thing]) -> int:
@@ -141,6 +178,19 @@ def arrange(things: Mapping[str, list[Thing]], sure: float = 0.3) -> Sight:
         tuple(SeenHand(hand, tuple(own)) for hand, own in zip(hands, digits, strict=True)),
         tuple(SeenPerson(*row) for row in zip(people, map(tuple, limbs["arm"]), map(tuple, limbs["leg"]), strict=True)),
     )
+
+
+def candidates(result: Any) -> Iterator[Candidate]:
+    """The proposals of an ultralytics result."""
+    points = result.keypoints.data.cpu().numpy().astype(float) if len(result.boxes) else []
+    for row, own in zip(result.boxes.data.cpu().numpy().astype(float), points, strict=True):
+        x1, y1, x2, y2, confidence, number = map(float, row)
+        yield (
+            CLASSES[int(number)],
+            confidence,
+            (x1, y1, x2, y2),
+            tuple((float(x), float(y), float(v)) for x, y, v in own),
+        )
 
 
 class MannequinDetector:
@@ -171,20 +221,13 @@ class MannequinDetector:
     def _look(self, image: Pixels) -> Sight:
         import numpy as np
 
-        result = self._model.predict(np.ascontiguousarray(image[..., ::-1]), **self._options)[0]
-        points = result.keypoints.data.cpu().numpy().astype(float) if len(result.boxes) else []
-        rows = result.boxes.data.cpu().numpy().astype(float)
-        return arrange(
-            merge(
-                (
-                    CLASSES[int(row[5])],
-                    float(row[4]),
-                    (float(row[0]), float(row[1]), float(row[2]), float(row[3])),
-                    tuple((float(x), float(y), float(v)) for x, y, v in own),
-                )
-                for row, own in zip(rows, points, strict=True)
-            )
+        # What the net sees in the mirrored image errs elsewhere; the mean of both is nearer to the truth.
+        views = (image, image[:, ::-1])
+        proposed, mirrored = self._model.predict(
+            [np.ascontiguousarray(view[..., ::-1]) for view in views], **self._options
         )
+        back = (mirror(candidate, float(image.shape[1])) for candidate in candidates(mirrored))
+        return arrange(average([merge(candidates(proposed)), merge(back)]))
 
 
 @lru_cache(maxsize=1)

@@ -20,15 +20,13 @@ from diffusers import AutoencoderKL
 from muon import MuonAdamW
 from PIL import Image, ImageFilter
 
-from hafbench.detectors.mannequin import CLASSES, SIDE
+from hafbench.detectors.mannequin import CLASSES, MIRRORED, SIDE
 
 VALIDATION = 500  # the last pictures of the set: for thresholds, never trained on
 ARTEFACTS = 0.25
 """The share of pictures that go through the autoencoder of the model that is judged."""
 OFTEN = ("turned_hand", "missing_digit", "extra_digit", "bent_digit")
 """Errors that come twice as often as rendered: a first fit took most of its wrong counts from them."""
-# COCO's points of a mirrored person.
-MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 
 
 def objects(row: dict[str, Any]) -> list[tuple[str, list[float], list[list[float]]]]:
