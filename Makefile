@@ -6,8 +6,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo test check format clean
 
 demo: $(INSTALLED)
-	$(BIN)/hafbench weights pull
-	$(BIN)/hafbench score examples/people --prompts examples/people.jsonl --scorers hands,limbs,iqa --out runs/demo
+	$(BIN)/hafbench run --model mannequin --out runs/demo
 
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull
