@@ -215,6 +215,10 @@ class Training:
         for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
             path = self.out / "pipeline" / name / "config.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n")
+        # diffusers notes there on which machine's path it found the autoencoder.
+        path = self.out / "pipeline" / "vae" / "config.json"
+        kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def train(given: argparse.Namespace) -> None:
