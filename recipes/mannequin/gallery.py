@@ -69,9 +69,10 @@ def errors(region: str, pairs: int) -> Image.Image:
 
 
 def samples(run: Path, columns: int) -> Image.Image:
-    """The first images of a run, row by row."""
-    files = sorted((run / "images").rglob("*.png"))[:: max(1, len(list((run / "images").rglob("*.png"))) // 48)][:48]
-    tiles = [np.array(Image.open(file).convert("RGB")) for file in files]
+    """Some 48 images from all over a run, row by row."""
+    files = sorted((run / "images").rglob("*.png"))
+    shown = files[:: max(1, len(files) // 48)][:48]
+    tiles = [np.array(Image.open(file).convert("RGB")) for file in shown]
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     return sheet([("" if i else "as the built-in model draws the suite mannequin", row) for i, row in enumerate(rows)])
 
