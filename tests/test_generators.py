@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from hafbench.errors import HafError
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
 from hafbench.generators.arguments import parse_argument, resolve_arguments
-from hafbench.generators.diffusion import OFFLOADS, NotFinite, _place
+from hafbench.generators.diffusion import OFFLOADS, NotFinite, _place, noise_seed
 from hafbench.suites import Prompt
 from tiny_pipelines import BUILDERS
 
@@ -71,9 +71,21 @@ def test_the_noise_is_that_of_the_diffusers_pipeline_called_by_hand(models: dict
     pipeline = diffusers.DiffusionPipeline.from_pretrained(models["flux"])
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
-        PROMPTS[0].text, num_inference_steps=2, height=32, width=32, generator=torch.Generator().manual_seed(7)
+        PROMPTS[0].text,
+        num_inference_steps=2,
+        height=32,
+        width=32,
+        generator=torch.Generator().manual_seed(noise_seed(PROMPTS[0].text, 7)),
     ).images[0]
     assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_prompts_of_one_seed_begin_with_independent_noise() -> None:
+    seeds = [noise_seed(text, seed) for text in ("a hand", "a foot", "1\na hand", "") for seed in (0, 1, -1)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    noise = torch.stack([torch.randn(4096, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    assert (torch.corrcoef(noise) - torch.eye(len(seeds))).abs().max() < 0.1
 
 
 def test_settings_say_what_was_loaded_and_are_json(models: dict[str, Path]) -> None:
@@ -161,7 +173,7 @@ def test_a_model_that_does_not_fit_the_device_is_one_sentence() -> None:
         _place(Large(), "cuda", "none")
 
 
-def test_noise_that_a_scheduler_draws_at_each_step_depends_on_the_seed_alone(
+def test_noise_that_a_scheduler_draws_at_each_step_is_the_same_in_every_batch(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(models["sd15"], tmp_path / "ancestral"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,12 +40,21 @@ class DiffusionRequest:
     offload: str = "none"
 
 
+def noise_seed(text: str, seed: int) -> int:
+    """The seed, from 0 to 2^63 - 1, of the noise of an image of the prompt `text`.
+
+    It depends on the text, too: were it the seed alone, all prompts of a seed would begin with the same noise, and one
+    unlucky noise would spoil many of them, while the statistics count prompts as independent.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:8], "big") >> 1
+
+
 class NotFinite(HafError):
     """A pipeline made NaN pixels."""
 
 
 class DiffusionGenerator:
-    """Draws each image from its own generator, seeded by the image's seed alone."""
+    """Draws each image from its own generator, seeded by its prompt and seed (`noise_seed`)."""
 
     def __init__(self, name: str, pipeline: Any, arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         self.name, self.settings = name, settings
@@ -65,7 +75,7 @@ class DiffusionGenerator:
             key: [value] * len(texts) if isinstance(value, str) and "prompt" in key else value
             for key, value in self._arguments.items()
         }
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        noise = [torch.Generator("cpu").manual_seed(noise_seed(*each)) for each in zip(texts, seeds, strict=True)]
         with torch.no_grad():
             made = self._pipeline(prompt=texts, generator=noise, output_type="np", **arguments)
         if not hasattr(made, "images"):
