@@ -23,7 +23,7 @@ from hafbench.mannequin.picture import correct_picture, make_pair, render
 from hafbench.mannequin.render import Bones, rasterise
 from hafbench.mannequin.scene import random_attributes, random_scene
 from hafbench.mannequin.skeleton import BODY_LIMITS, DIGITS, WRIST_LIMITS, flexion, reach, within_limits
-from hafbench.mannequin.truth import Truth
+from hafbench.mannequin.truth import Truth, inside_share
 
 SEEDS = st.integers(0, 2**31 - 1)
 few = settings(max_examples=12, deadline=None)
@@ -234,3 +234,10 @@ def test_a_data_set_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
     assert 0 < sum(row["error"] is not None for row in rows) < 8
     attributes = Attributes(**rows[0]["attributes"])
     assert asdict(attributes) == rows[0]["attributes"]
+
+
+def test_what_lies_outside_of_the_picture_is_not_inside() -> None:
+    line = np.array([(-10.0, 5.0, 0.0), (10.0, 5.0, 3.0), (10.0, 25.0, 9.0)])
+    assert inside_share(line, 20) == pytest.approx(25 / 40, abs=0.02)
+    assert inside_share(line + 100, 20) == 0
+    assert inside_share(np.abs(line) / 2, 20) == 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hafbench.mannequin.scene import Scene
     from hafbench.mannequin.shapes import Capsules
 
-# A digit counts as well visible from this share of its own area on.
+# A digit counts as well visible from this share of it on, in the picture and not hidden.
 VISIBLE_SHARE = 0.45
 # And from this many pixels on, in a picture 128 pixels wide.
 VISIBLE_PIXELS = 14
@@ -25,13 +25,17 @@ VISIBLE_PIXELS = 14
 
 @dataclass(frozen=True)
 class DigitTruth:
-    """A digit in pixels: four joints from base to tip, the box of what is seen of it, the share of it that is seen."""
+    """A digit in pixels: four joints from base to tip, the box of what is seen of it.
+
+    visible: the share of what lies in the picture that nothing hides. inside: the share of its length in the picture.
+    """
 
     name: str
     box: Box
     points: tuple[Keypoint, ...]
     points_3d: tuple[tuple[float, float, float], ...]
     visible: float
+    inside: float
     pixels: int
     raised: bool
     defect: str | None
@@ -108,6 +112,16 @@ def project(scene: Scene, points: Array, size: int) -> Array:
     return seen
 
 
+def inside_share(points: Array, size: int) -> float:
+    """The share in 0..1 of the length of a line through `points` (n, 3) that lies in the picture."""
+    bones = points[1:, :2] - points[:-1, :2]
+    lengths = np.hypot(*bones.T)
+    steps = (np.arange(32) + 0.5) / 32
+    along = points[:-1, None, :2] + steps[:, None] * bones[:, None]
+    within = ((along >= 0) & (along < size)).all(-1).mean(1)
+    return float((within * lengths).sum() / max(1e-9, float(lengths.sum())))
+
+
 class _Seen:
     """The scene as the camera sees it: says which points are visible."""
 
@@ -146,14 +160,15 @@ def _hand_truth(seen: _Seen, hand: Hand, name: str, truth: Truth) -> HandTruth:
         digits.append(
             DigitTruth(
                 digit.name, box_of(shown), points, tuple((float(x), float(y), float(z)) for x, y, z in flat),
-                round(min(1.0, share), 3), pixels, digit.raised, digit.defect, part,
+                round(min(1.0, share), 3), round(inside_share(flat, seen.size), 3), pixels,
+                digit.raised, digit.defect, part,
             )
         )  # fmt: skip
         if digit.name in _FIRST_POINT and digit.defect != "two_thumbs":
             first = _FIRST_POINT[digit.name]
             keypoints[first : first + 4] = points
     enough = VISIBLE_PIXELS * (seen.size / 128) ** 2
-    countable = bool(digits) and all(d.visible >= VISIBLE_SHARE and d.pixels >= enough for d in digits)
+    countable = bool(digits) and all(d.visible * d.inside >= VISIBLE_SHARE and d.pixels >= enough for d in digits)
     mask = truth.mask(name) & ~truth.mask(f"{name}.forearm")
     return HandTruth(box_of(mask), hand.side, countable, tuple(keypoints), tuple(digits), hand.defect, name)
 
