@@ -33,8 +33,8 @@ GROUPS: Mapping[str, tuple[str, int]] = {
     **dict.fromkeys(CLASSES[17:], ("leg", 3)),
 }
 
-SIDE = 224
-"""Pictures are enlarged to it: the finest of the detector's three grids has a cell every 8 pixels of this size."""
+SIDES = (224, 256)
+"""Pictures are enlarged to each: the finest of the detector's three grids has a cell every 8 pixels of such a size."""
 FLOOR = 0.02
 """Boxes of a lower confidence are not even candidates."""
 SAME = 0.5
@@ -207,7 +207,7 @@ class MannequinDetector:
         where = None if device == "auto" else device
         # Its own suppression only drops the very same box of a class; `merge` does the rest.
         self._last: tuple[bytes, Sight] | None = None
-        self._options: dict[str, Any] = {"conf": FLOOR, "iou": 0.8, "imgsz": SIDE, "verbose": False, "device": where}
+        self._options: dict[str, Any] = {"conf": FLOOR, "iou": 0.8, "verbose": False, "device": where}
         self._options["predictor"] = every_class()
 
     def detect(self, image: Pixels) -> Sight:
@@ -221,13 +221,14 @@ class MannequinDetector:
     def _look(self, image: Pixels) -> Sight:
         import numpy as np
 
-        # What the net sees in the mirrored image errs elsewhere; the mean of both is nearer to the truth.
-        views = (image, image[:, ::-1])
-        proposed, mirrored = self._model.predict(
-            [np.ascontiguousarray(view[..., ::-1]) for view in views], **self._options
-        )
-        back = (mirror(candidate, float(image.shape[1])) for candidate in candidates(mirrored))
-        return arrange(average([merge(candidates(proposed)), merge(back)]))
+        # What the net sees in the mirrored image, or in another size, errs elsewhere; the mean is nearer to the truth.
+        pair = [np.ascontiguousarray(view[..., ::-1]) for view in (image, image[:, ::-1])]
+        views = []
+        for side in SIDES:
+            proposed, mirrored = self._model.predict(pair, imgsz=side, **self._options)
+            back = (mirror(candidate, float(image.shape[1])) for candidate in candidates(mirrored))
+            views += [merge(candidates(proposed)), merge(back)]
+        return arrange(average(views))
 
 
 @lru_cache(maxsize=1)

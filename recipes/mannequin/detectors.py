@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL
 from muon import MuonAdamW
 from PIL import Image, ImageFilter
 
-from hafbench.detectors.mannequin import CLASSES, MIRRORED, SIDE
+from hafbench.detectors.mannequin import CLASSES, MIRRORED, SIDES
 
 VALIDATION = 500  # the last pictures of the set: for thresholds, never trained on
 ARTEFACTS = 0.25
@@ -169,7 +169,7 @@ def train(out: Path, architecture: Path, epochs: int, rate: float, weights: Path
         return
     model = ultralytics.YOLO(weights or architecture, task="pose")
     model.train(
-        trainer=Trainer, data=str(out / "data.yaml"), epochs=epochs, imgsz=SIDE, batch=16, nbs=16, workers=0,
+        trainer=Trainer, data=str(out / "data.yaml"), epochs=epochs, imgsz=SIDES[0], batch=16, nbs=16, workers=0,
         device="cpu", amp=False,
         plots=False, project=str(out.resolve()), name="fit", exist_ok=True, seed=0, lr0=rate, lrf=0.01,
         cos_lr=True, warmup_epochs=0.5, mosaic=0.0, fliplr=0.0, scale=0.08, translate=0.03, degrees=5.0, hsv_h=0.02,
