@@ -241,3 +241,15 @@ def test_what_lies_outside_of_the_picture_is_not_inside() -> None:
     assert inside_share(line, 20) == pytest.approx(25 / 40, abs=0.02)
     assert inside_share(line + 100, 20) == 0
     assert inside_share(np.abs(line) / 2, 20) == 1
+
+
+@pytest.mark.parametrize("seed", [40_000_123, 40_000_682, 40_001_596, 40_000_937])
+def test_a_wrong_number_of_digits_can_be_told_from_a_right_one_with_a_hidden_thumb(seed: int) -> None:
+    # The first error tried for each of these is a sixth digit, or no thumb, on the back of a hand whose thumb is hidden.
+    pair = make_pair(seed, JUDGING)
+    assert pair is not None
+    (hand,) = pair.erroneous.truth.hands
+    if pair.error.detail == "extra_digit":
+        assert hand.countable
+    if pair.error.detail == "missing_digit" and pair.correct.scene.attributes.view == "back":
+        assert hand.digits[0].name == "thumb"

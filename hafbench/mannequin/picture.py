@@ -13,7 +13,7 @@ from hafbench.mannequin.attributes import Attributes, Framing
 from hafbench.mannequin.backgrounds import background
 from hafbench.mannequin.errors import TUNING, Error, ErrorSettings, malform
 from hafbench.mannequin.scene import Scene, random_scene, shapes
-from hafbench.mannequin.truth import DigitTruth, Truth, box_of, project, truth_of
+from hafbench.mannequin.truth import DigitTruth, HandTruth, Truth, box_of, project, truth_of
 
 if TYPE_CHECKING:
     from hafbench.mannequin.figure import Limb
@@ -126,6 +126,14 @@ def _digit_shows(correct: Picture, digit: DigitTruth, hand: Hand) -> bool:
     return bool(apart >= 0.14 * hand.scale * correct.scene.camera[2] * size)
 
 
+def _number_shows(correct: HandTruth, erroneous: HandTruth, view: str | None) -> bool:
+    """Whether a wrong number of digits can be told from a right one of which some are hidden."""
+    if any(digit.defect == "extra_digit" for digit in erroneous.digits):
+        return erroneous.countable
+    # From the back, a hand without a thumb looks like one that has folded it.
+    return view != "back" or correct.digits[0].name == erroneous.digits[0].name
+
+
 def _limb_shows(correct: Picture, erroneous: Picture, limb: Limb) -> bool:
     """Whether a malformed limb stands out: from the body, from the side, and with a gap if it is detached."""
     size, person = correct.image.shape[0], correct.truth.people[0]
@@ -155,7 +163,9 @@ def _inside(point: Keypoint, size: int) -> bool:
 def _error_shows(correct: Picture, erroneous: Picture) -> bool:
     """Whether somebody who looks at the erroneous picture alone can see what is wrong."""
     size, scene = correct.image.shape[0], erroneous.scene
-    for hand, truth in zip(scene.hands, erroneous.truth.hands, strict=False):
+    for hand, truth, sound in zip(scene.hands, erroneous.truth.hands, correct.truth.hands, strict=False):
+        if not _number_shows(sound, truth, scene.attributes.view):
+            return False
         if not all(digit.defect is None or _digit_shows(correct, digit, hand) for digit in truth.digits):
             return False
         if hand.defect is not None and sum(_inside(digit.points[-1], size) for digit in truth.digits) < 4:
