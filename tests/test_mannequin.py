@@ -245,7 +245,7 @@ def test_what_lies_outside_of_the_picture_is_not_inside() -> None:
 
 @pytest.mark.parametrize("seed", [40_000_123, 40_000_682, 40_001_596, 40_000_937])
 def test_a_wrong_number_of_digits_can_be_told_from_a_right_one_with_a_hidden_thumb(seed: int) -> None:
-    # The first error tried for each of these is a sixth digit, or no thumb, on the back of a hand whose thumb is hidden.
+    # The first error tried for each of these is a sixth digit, or no thumb, on the back of a hand that hides its thumb.
     pair = make_pair(seed, JUDGING)
     assert pair is not None
     (hand,) = pair.erroneous.truth.hands
