@@ -88,7 +88,7 @@ def main() -> None:
     if asked.samples:
         made["samples"] = samples(asked.samples, 8)
     for name, page in made.items():
-        page.quantize(256, dither=Image.Dither.NONE).save(asked.out / f"{name}.png", optimize=True)
+        page.save(asked.out / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
