@@ -98,25 +98,26 @@ def versions(row: dict[str, Any], rng: np.random.Generator) -> list[tuple[str, b
     return [*both, ("-2", False), ("m-2", True)] if often else both
 
 
-def prepare(data: Path, out: Path) -> None:
-    """Write pictures and labels in their versions; the last pictures, as they are, are for validation."""
-    images = np.load(data / "images.npy", mmap_mode="r")
-    rows = [json.loads(line) for line in (data / "truth.jsonl").open()]
+def prepare(sets: list[Path], out: Path) -> None:
+    """Write pictures and labels in their versions; the last pictures of a set, as they are, are for validation."""
     rng = np.random.default_rng(0)
     for part in ("train", "val"):
         for kind in ("images", "labels"):
             (out / kind / part).mkdir(parents=True, exist_ok=True)
-    for i, row in enumerate(rows):
-        part = "val" if i >= len(rows) - VALIDATION else "train"
-        for ending, flip in versions(row, rng) if part == "train" else [("", False)]:
-            image = Image.fromarray(np.array(images[i]))
-            if flip:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            if part == "train":
-                image = worn(image, rng)
-            name = f"{i:06d}{ending}"
-            image.save(out / "images" / part / f"{name}.png", compress_level=1)
-            (out / "labels" / part / f"{name}.txt").write_text(label(row, images.shape[1], flip))
+    for number, data in enumerate(sets):
+        images = np.load(data / "images.npy", mmap_mode="r")
+        rows = [json.loads(line) for line in (data / "truth.jsonl").open()]
+        for i, row in enumerate(rows):
+            part = "val" if i >= len(rows) - VALIDATION else "train"
+            for ending, flip in versions(row, rng) if part == "train" else [("", False)]:
+                image = Image.fromarray(np.array(images[i]))
+                if flip:
+                    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                if part == "train":
+                    image = worn(image, rng)
+                name = f"{number}-{i:06d}{ending}"
+                image.save(out / "images" / part / f"{name}.png", compress_level=1)
+                (out / "labels" / part / f"{name}.txt").write_text(label(row, images.shape[1], flip))
     names = dict(enumerate(CLASSES))
     about = {"path": str(out.resolve()), "train": "images/train", "val": "images/val", "names": names}
     about |= {"kpt_shape": [21, 3], "flip_idx": list(range(21))}
@@ -193,7 +194,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("prepare", "artefacts", "train", "store"))
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+", help="one or several sets")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vae", type=Path)
     parser.add_argument("--weights", type=Path)
