@@ -12,18 +12,30 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 from hafbench.runs import read_run
+from hafbench.statistics import error_rate
 
 COLUMNS, ROWS, SIDE = 8, 5, 224
 VERDICTS = ("digits", "limbs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A labelled image: the scorer that judged it, whether that flagged it (None: it could not tell), the label."""
+
+    prompt: str
+    scorer: str
+    flagged: bool | None
+    bad: bool
 
 
 def sheets(run: Path, out: Path) -> None:
@@ -45,35 +57,54 @@ def sheets(run: Path, out: Path) -> None:
     (out / "images.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(images)))
 
 
-def share(count: int, of: int) -> dict[str, float | int]:
-    """A proportion with its Wilson interval."""
-    low, high = proportion_confint(count, max(1, of), method="wilson")
-    return {"share": round(count / max(1, of), 4), "low": round(low, 4), "high": round(high, 4), "n": of}
+def share(verdicts: Sequence[bool], prompts: Sequence[str]) -> dict[str, float | int | None]:
+    """A proportion with an interval that knows that the images of a prompt are not independent."""
+    rate = error_rate(verdicts, prompts)
+    return {"share": rate.estimate, "low": rate.low, "high": rate.high, "n": rate.scored}
+
+
+def agreement(rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the scorers' verdict on images is the label's, of those that they could judge."""
+    judged = [row for row in rows if row.flagged is not None]
+
+    def rate(of: Callable[[Row], bool], chosen: Sequence[Row]) -> dict[str, float | int | None]:
+        return share([of(row) for row in chosen], [row.prompt for row in chosen])
+
+    bad, good = [row for row in judged if row.bad], [row for row in judged if not row.bad]
+    table = [[sum(row.flagged == flag for row in some) for flag in (False, True)] for some in (good, bad)]
+    return {
+        "bad_by_eye": rate(lambda row: row.bad, rows),
+        "bad_by_eye_of_the_judged": rate(lambda row: row.bad, judged),
+        "flagged": rate(lambda row: bool(row.flagged), judged),
+        "agreement": rate(lambda row: row.flagged == row.bad, judged),
+        "sensitivity": rate(lambda row: bool(row.flagged), bad),
+        "specificity": rate(lambda row: not row.flagged, good),
+        "kappa": round(float(cohens_kappa(np.array(table)).kappa), 3),
+        "good_flagged_bad_flagged": table,
+    }
 
 
 def agree(run: Path, labels: Path) -> dict[str, Any]:
-    """How often the scorers' verdict on an image is the label's."""
+    """The agreement on all labelled images, and on each scorer's."""
     records = read_run(run).records
     anatomy = records[records["scorer"].isin(VERDICTS)]
-    flagged = {str(name): bool((rows["is_error"] == True).any()) for name, rows in anatomy.groupby("image")}  # noqa: E712
-    judged = {str(name): bool((rows["status"] == "scored").any()) for name, rows in anatomy.groupby("image")}
+    verdicts: dict[str, tuple[str, str, bool | None]] = {}
+    for name, own in anatomy.groupby("image"):
+        scored = own[own["status"] == "scored"]
+        flagged = bool((scored["is_error"] == True).any()) if len(scored) else None  # noqa: E712
+        scorer = scored["scorer"].iloc[0] if len(scored) else "none"
+        verdicts[str(name)] = (str(own["prompt_id"].iloc[0]), scorer, flagged)
     with labels.open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    clear = [row for row in rows if row["label"] in ("good", "bad") and judged[row["image"]]]
-    table = np.zeros((2, 2), dtype=int)
-    for row in clear:
-        table[int(row["label"] == "bad"), int(flagged[row["image"]])] += 1
-    kappa = cohens_kappa(table)
+        found = list(csv.DictReader(lines))
+    clear = [line for line in found if line["label"] in ("good", "bad")]
+    rows = [Row(*verdicts[line["image"]], bad=line["label"] == "bad") for line in clear]
+    by_scorer = {name: agreement([row for row in rows if row.scorer == name]) for name in VERDICTS}
     return {
-        "labelled": len(rows),
-        "unclear": sum(row["label"] == "unclear" for row in rows),
-        "not_judged": sum(not judged[row["image"]] for row in rows),
-        "bad_by_eye": share(int(table[1].sum()), int(table.sum())),
-        "flagged": share(int(table[:, 1].sum()), int(table.sum())),
-        "agreement": share(int(np.trace(table)), int(table.sum())),
-        "sensitivity": share(int(table[1, 1]), int(table[1].sum())),
-        "specificity": share(int(table[0, 0]), int(table[0].sum())),
-        "kappa": {"kappa": round(kappa.kappa, 3), "low": round(kappa.kappa_low, 3), "high": round(kappa.kappa_upp, 3)},
+        "labelled": len(found),
+        "unclear": len(found) - len(clear),
+        "not_judged": sum(row.flagged is None for row in rows),
+        "all": agreement(rows),
+        **by_scorer,
     }
 
 
