@@ -24,7 +24,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from hafbench.runs import read_run
 from hafbench.statistics import error_rate
 
-COLUMNS, ROWS, SIDE = 8, 5, 224
+COLUMNS, ROWS, SIDE = 6, 4, 230
 VERDICTS = ("digits", "limbs")
 
 
@@ -39,7 +39,7 @@ class Row:
 
 
 def sheets(run: Path, out: Path) -> None:
-    """Write sheets of forty numbered images, and a list of what the numbers are."""
+    """Write sheets of 24 numbered images, and a list of what the numbers are."""
     records = read_run(run).records
     images = sorted(set(records["image"]))
     out.mkdir(parents=True, exist_ok=True)
