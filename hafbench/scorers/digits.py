@@ -71,4 +71,4 @@ def judge(hands: tuple[SeenHand, ...], card: MannequinCard) -> Score:
 
 def load(options: ScorerOptions) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("digits", ABOUT, "3", lambda sight, card: judge(sight.hands, card), options)
+    return load_scorer("digits", ABOUT, "4", lambda sight, card: judge(sight.hands, card), options)

@@ -57,4 +57,4 @@ def judge(people: tuple[SeenPerson, ...], card: MannequinCard) -> Score:
 
 def load(options: ScorerOptions) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("limbs", ABOUT, "mannequin-3", lambda sight, card: judge(sight.people, card), options)
+    return load_scorer("limbs", ABOUT, "mannequin-4", lambda sight, card: judge(sight.people, card), options)
