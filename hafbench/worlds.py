@@ -60,7 +60,8 @@ def notes(model: str, suite: str, scorers: Iterable[str], options: ScorerOptions
     if world is MANNEQUINS:
         said.append(
             "This is the built-in world of mannequins, drawn by a small model that comes with hafbench: "
-            "no figure here is a statement about photographs or about any other model."
+            "no figure here is a statement about photographs or about any other model. Its pictures are blurred, and "
+            "digits and limbs flag about half of those that look right: their rates are too high (docs/mannequin.md)."
         )
         if strangers:
             said.append(f"{_listed(strangers)} only photographs: nothing follows from what is said of mannequins here.")
