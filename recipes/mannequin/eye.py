@@ -57,18 +57,14 @@ def sheets(run: Path, out: Path) -> None:
     (out / "images.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(images)))
 
 
-def share(verdicts: Sequence[bool], prompts: Sequence[str]) -> dict[str, float | int | None]:
-    """A proportion with an interval that knows that the images of a prompt are not independent."""
-    rate = error_rate(verdicts, prompts)
-    return {"share": rate.estimate, "low": rate.low, "high": rate.high, "n": rate.scored}
-
-
 def agreement(rows: Sequence[Row]) -> dict[str, Any]:
     """How far the scorers' verdict on images is the label's, of those that they could judge."""
     judged = [row for row in rows if row.flagged is not None]
 
     def rate(of: Callable[[Row], bool], chosen: Sequence[Row]) -> dict[str, float | int | None]:
-        return share([of(row) for row in chosen], [row.prompt for row in chosen])
+        # The images of a prompt are not independent.
+        found = error_rate([of(row) for row in chosen], [row.prompt for row in chosen])
+        return {"share": found.estimate, "low": found.low, "high": found.high, "n": found.scored}
 
     bad, good = [row for row in judged if row.bad], [row for row in judged if not row.bad]
     table = [[sum(row.flagged == flag for row in some) for flag in (False, True)] for some in (good, bad)]
