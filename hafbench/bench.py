@@ -49,8 +49,9 @@ def run_model(
     limit: int | None,
     options: BenchOptions,
     begin: Begin = _silent,
+    first_seed: int = 0,
 ) -> Run:
-    """Generate `seeds` images (seeds 0, 1, ...) for each prompt of a suite, score them, return the finished run."""
+    """Generate `seeds` images a prompt (seeds `first_seed`, ...), score them, return the finished run."""
     from hafbench.generators import load_generator
 
     check_names([*options.scorers, *options.require])
@@ -60,12 +61,17 @@ def run_model(
     request = {
         "suite": {"name": suite.name, "sha256": suite.sha256, "limit": limit},
         "seeds": seeds,
+        **({"first_seed": first_seed} if first_seed else {}),
         "batch_size": options.batch_size,
         "generator": {"name": generator.name, **generator.settings},
     }
-    tag = f"{generator.name}_{suite.name}_{seeds}" + (f"_limit{limit}" if limit else "")
+    tag = (
+        f"{generator.name}_{suite.name}_{seeds}"
+        + (f"_limit{limit}" if limit else "")
+        + (f"_from{first_seed}" if first_seed else "")
+    )
     out = options.out or Path("runs") / slug(tag)
-    samples = plan(prompts, range(seeds))
+    samples = plan(prompts, range(first_seed, first_seed + seeds))
     said = notes(model.model, suite.name, options.scorers, options.scorer_options)
     return _bench("run", generator.name, request, samples, out, "images", options, begin, generator, said)
 

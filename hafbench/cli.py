@@ -92,6 +92,9 @@ def run(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, metavar="N", help="Images per prompt, with seeds 0, 1, ...")
     ] = 1,
+    first_seed: Annotated[
+        int, typer.Option("--first-seed", min=0, metavar="S", help="The first seed, in place of 0.")
+    ] = 0,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="K", help="At most so many prompts, over all categories.")
     ] = None,
@@ -149,7 +152,9 @@ def run(
     request = DiffusionRequest(
         model=model, loras=tuple(lora), arguments=tuple(set_), device=device, dtype=dtype, offload=offload
     )
-    _bench(lambda begin: run_model(request, suite or world.suite, seeds, limit, options, begin), quiet, as_json)
+    _bench(
+        lambda begin: run_model(request, suite or world.suite, seeds, limit, options, begin, first_seed), quiet, as_json
+    )
 
 
 @app.command(short_help="Score a folder of images, write a report.")

@@ -1,0 +1,38 @@
+"""Rates, corrections, comparisons and power, with intervals that know that images of one prompt are not independent.
+
+No torch. Everywhere `clusters` are prompt ids, one an image; None or NaN is a cluster of its own. How each method was
+chosen and how often its intervals hold the truth: docs/statistics.md.
+"""
+
+from hafbench.statistics.corrected import Accuracy, Corrected, corrected_rate, prediction_powered_rate
+from hafbench.statistics.paired import (
+    Difference,
+    Duel,
+    Equivalence,
+    compare_duels,
+    compare_means,
+    equivalence,
+    holm,
+)
+from hafbench.statistics.power import Power, power_of
+from hafbench.statistics.rates import Mean, Rate, error_rate, mean_interval
+
+__all__ = [
+    "Accuracy",
+    "Corrected",
+    "Difference",
+    "Duel",
+    "Equivalence",
+    "Mean",
+    "Power",
+    "Rate",
+    "compare_duels",
+    "compare_means",
+    "corrected_rate",
+    "equivalence",
+    "error_rate",
+    "holm",
+    "mean_interval",
+    "power_of",
+    "prediction_powered_rate",
+]

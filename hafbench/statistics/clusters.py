@@ -1,0 +1,110 @@
+"""Prompts as clusters: codes, sums, the cluster-robust variance, and the bootstrap over whole clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CELLS = 1_000_000
+"""Numbers held at once while resampling: 8 MB, which a cache may hold."""
+
+
+def as_floats(values: Any) -> Floats:
+    """Numbers or verdicts as floats (n,), NaN for what is missing: a sequence with None, an array, a pandas column."""
+    if hasattr(values, "to_numpy"):
+        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.asarray(values, dtype=np.float64)
+
+
+def cluster_codes(clusters: Any) -> Ints:
+    """Codes (n,) from 0 on, equal where the clusters are; None or NaN is a cluster of its own."""
+    import pandas as pd
+
+    column = clusters if hasattr(clusters, "to_numpy") else pd.Series(list(clusters), dtype=object)
+    codes, values = pd.factorize(column)
+    alone = codes < 0
+    codes[alone] = len(values) + np.arange(alone.sum())
+    return np.asarray(codes, dtype=np.int64)
+
+
+def cluster_sums(values: Floats, codes: Ints) -> Floats:
+    """The sum of the values of each cluster that is there, (k,)."""
+    if not len(codes):
+        return np.zeros(0)
+    there = np.bincount(codes) > 0
+    return np.asarray(np.bincount(codes, weights=values)[there])
+
+
+def robust_variance(sums: Floats, n: float) -> float:
+    """The cluster-robust variance of a mean of n values, from the residual sums of its k clusters (k at least 2).
+
+    The sandwich estimator with the factor k / (k - 1) (Liang & Zeger 1986, Biometrika 73, 13-22).
+    """
+    k = len(sums)
+    return float(k / (k - 1) * np.sum(sums**2) / n**2)
+
+
+def bootstrap(
+    totals: Floats, statistic: Callable[[Floats], Floats], *, resamples: int, seed: int, confidence: float
+) -> tuple[Floats, Floats]:
+    """Bounds (s,) of `statistic` by resampling whole clusters.
+
+    `totals` (k, t) are the sums of each cluster, k at least 2; `statistic` maps their sums over resampled clusters,
+    (resamples, t), to (resamples, s), and ignores NaN. The bounds are expanded percentiles: those whose width matches a
+    t interval on k - 1 degrees of freedom and the unbiased variance (Hesterberg 2015, American Statistician 69,
+    371-386, section 5.3), since plain percentiles are too narrow for few clusters.
+    """
+    from scipy.stats import norm, t
+
+    k = len(totals)
+    rng = np.random.default_rng(seed)
+    step = max(1, CELLS // k)
+    values = []
+    for first in range(0, resamples, step):
+        rows = min(step, resamples - first)
+        drawn = rng.integers(k, size=(rows, k)) + k * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * k).reshape(rows, k).astype(np.float64)
+        values.append(statistic(times @ totals))
+    tail = float(norm.cdf(np.sqrt(k / (k - 1)) * t.ppf((1 - confidence) / 2, k - 1)))
+    # "lower" and "higher" rather than between two values: a ratio may be infinite, and inf - inf is no number.
+    every = np.concatenate(values)
+    return (
+        np.asarray(np.nanquantile(every, tail, axis=0, method="lower")),
+        np.asarray(np.nanquantile(every, 1 - tail, axis=0, method="higher")),
+    )
+
+
+def permutation_p_value(
+    one: Floats, other: Floats, difference: Callable[[Floats, Floats], Floats], *, resamples: int, seed: int
+) -> float:
+    """Two-sided p-value that two models are alike: the labels of whole clusters change places.
+
+    `one` and `other` (k, t) are the sums of each cluster; `difference` maps two (resamples, t) to (resamples,). Every
+    exchange counts once where there are no more of them than `resamples`; else drawn ones, with the observed one among
+    them (Phipson & Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, 39).
+    """
+    k = len(one)
+    apart = other - one
+    observed = abs(float(difference(one.sum(0)[None], other.sum(0)[None])[0]))
+    exact = 2**k <= resamples if k < 60 else False
+    count = 2**k if exact else resamples
+    rng = np.random.default_rng([seed, 1])
+    step = max(1, CELLS // k)
+    as_far = 0
+    for first in range(0, count, step):
+        rows = min(step, count - first)
+        if exact:
+            swap = (np.arange(first, first + rows)[:, None] >> np.arange(k)) & 1
+        else:
+            swap = rng.integers(2, size=(rows, k), dtype=np.int8)
+        moved = swap.astype(np.float64) @ apart
+        values = difference(one.sum(0) + moved, other.sum(0) - moved)
+        # Sums in another order differ by rounding, and an exact tie must count.
+        as_far += int(np.sum(np.abs(values) >= observed - 1e-12))
+    return as_far / count if exact else (as_far + 1) / (count + 1)

@@ -1,0 +1,201 @@
+"""Two models on the same prompts: the difference of their rates or means, wins and losses, and equivalence.
+
+A comparison is by (prompt, seed) where both models have it, and else by prompt. `baseline` comes first; a difference is
+candidate - baseline, so that an error rate's negative difference is an improvement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hafbench.statistics.clusters import (
+    Floats,
+    as_floats,
+    bootstrap,
+    cluster_codes,
+    cluster_sums,
+    permutation_p_value,
+    robust_variance,
+)
+from hafbench.statistics.rates import wilson
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of means over shared prompts. Intervals and tests are None where there are fewer than two prompts.
+
+    `baseline` and `candidate` are the means of what was compared, `n_baseline` and `n_candidate` their images.
+    `error` is the cluster-robust standard error; `p_value` is of the clustered permutation test.
+    """
+
+    n_baseline: int
+    n_candidate: int
+    clusters: int
+    baseline: float | None
+    candidate: float | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Pairs of images of the same prompt and seed: the candidate wins where only the baseline's image is in error.
+
+    `rsi` is the Relative Superiority Index, (win + tie) / (lose + tie) (ASAP, eq. 8): 1 is parity, higher is better;
+    infinite where the candidate won every pair. `mcnemar` is the exact test's p-value, which takes every pair as
+    independent; the permutation test of the difference does not.
+    """
+
+    win: int
+    tie: int
+    lose: int
+    rsi: float | None
+    rsi_low: float | None
+    rsi_high: float | None
+    mcnemar: float | None
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Whether a mean stayed within +- margin: `p_value` of the two one-sided tests, and the 90 % interval behind it."""
+
+    margin: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    shown: bool
+
+
+def compare_means(
+    baseline: Any,
+    baseline_clusters: Any,
+    candidate: Any,
+    candidate_clusters: Any,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Difference:
+    """The difference of two means of values or verdicts, over the prompts that both have; None and NaN are left out.
+
+    The interval is a bootstrap of whole prompts, with expanded percentiles; the p-value is of the permutation test that
+    exchanges the models' labels for whole prompts. Where no image differs the data cannot tell how rare differences
+    are: the interval is then Wilson's bound for none among as many images as there are prompts.
+    """
+    one, other, both = _totals(baseline, baseline_clusters, candidate, candidate_clusters)
+    k, n_one, n_other = len(one), int(one[:, 1].sum()), int(other[:, 1].sum())
+    if not k:
+        return Difference(0, 0, 0, None, None, None, None, None, None, None)
+    mean, new = (float(side[:, 0].sum() / side[:, 1].sum()) for side in (one, other))
+    if k < 2:
+        return Difference(n_one, n_other, k, mean, new, new - mean, None, None, None, None)
+    influence = (other[:, 0] - new * other[:, 1]) / n_other - (one[:, 0] - mean * one[:, 1]) / n_one
+    error = robust_variance(influence, 1) ** 0.5
+    if not both:
+        # Nothing moves within the pairs: neither a resample nor an exchange can.
+        far = wilson(0.0, k, confidence)[1]
+        return Difference(n_one, n_other, k, mean, new, 0.0, -far, far, error, 1.0)
+
+    def difference(x: Floats, y: Floats) -> Floats:
+        return np.asarray(y[:, 0] / y[:, 1] - x[:, 0] / x[:, 1])
+
+    low, high = bootstrap(
+        np.hstack([one, other]),
+        lambda sums: difference(sums[:, :2], sums[:, 2:])[:, None],
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
+    )
+    p_value = permutation_p_value(one, other, difference, resamples=resamples, seed=seed)
+    return Difference(n_one, n_other, k, mean, new, new - mean, float(low[0]), float(high[0]), error, p_value)
+
+
+def _totals(
+    baseline: Any, baseline_clusters: Any, candidate: Any, candidate_clusters: Any
+) -> tuple[Floats, Floats, bool]:
+    """The sum and number of each shared cluster, (k, 2) for each side, and whether the sides differ anywhere."""
+    values = [as_floats(baseline), as_floats(candidate)]
+    codes = cluster_codes([*baseline_clusters, *candidate_clusters])
+    split = len(values[0])
+    tables = []
+    for value, code in zip(values, (codes[:split], codes[split:]), strict=True):
+        kept = np.isfinite(value)
+        size = int(codes.max(initial=-1)) + 1
+        sums, counts = (np.bincount(code[kept], weights, size) for weights in (value[kept], np.ones(kept.sum())))
+        tables.append(np.stack([sums, counts], axis=1))
+    shared = (tables[0][:, 1] > 0) & (tables[1][:, 1] > 0)
+    one, other = (np.asarray(table[shared], dtype=np.float64) for table in tables)
+    return one, other, bool(np.any(one != other))
+
+
+def compare_duels(
+    baseline: Any,
+    candidate: Any,
+    clusters: Any,
+    *,
+    higher_is_better: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Duel:
+    """Wins, ties, losses and RSI over pairs (n,) of the same prompt and seed; pairs with a None are left out.
+
+    Values are verdicts (True is an error) or scores; equal ones are ties. The interval of the RSI is a bootstrap of
+    whole prompts, with expanded percentiles.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    one, other = as_floats(baseline), as_floats(candidate)
+    kept = np.isfinite(one) & np.isfinite(other)
+    codes = cluster_codes(clusters)[kept]
+    gain = np.sign(other[kept] - one[kept]) * (1 if higher_is_better else -1)
+    counts = np.stack([cluster_sums(gain == sign, codes) for sign in (1, 0, -1)], axis=1)
+    win, tie, lose = (int(count) for count in counts.sum(0))
+    if not len(gain):
+        return Duel(0, 0, 0, None, None, None, None)
+    p_value = float(mcnemar([[0, win], [lose, 0]], exact=True).pvalue) if win + lose else 1.0
+    rsi = (win + tie) / (lose + tie) if lose + tie else float("inf")
+    if len(counts) < 2:
+        return Duel(win, tie, lose, rsi, None, None, p_value)
+
+    def index(sums: Floats) -> Floats:
+        with np.errstate(divide="ignore"):
+            return np.asarray((sums[:, :1] + sums[:, 1:2]) / (sums[:, 2:] + sums[:, 1:2]))
+
+    low, high = bootstrap(counts, index, resamples=resamples, seed=seed, confidence=confidence)
+    return Duel(win, tie, lose, rsi, float(low[0]), float(high[0]), p_value)
+
+
+def equivalence(difference: Difference, margin: float, level: float = 0.05) -> Equivalence:
+    """Two one-sided t tests that the difference lies within +- margin (Schuirmann 1987), on clusters - 1 degrees."""
+    from scipy.stats import t
+
+    if difference.estimate is None or difference.error is None:
+        return Equivalence(margin, None, None, None, False)
+    degrees = difference.clusters - 1
+    half = float(t.ppf(1 - level, degrees)) * difference.error
+    low, high = difference.estimate - half, difference.estimate + half
+    if difference.error == 0:
+        p_value = 0.0 if abs(difference.estimate) < margin else 1.0
+    else:
+        nearest = (margin - abs(difference.estimate)) / difference.error
+        p_value = float(t.sf(nearest, degrees))
+    return Equivalence(margin, low, high, p_value, p_value < level)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction for several comparisons, in their order; None stays None and does not count."""
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    corrected = iter(multipletests(known, method="holm")[1] if known else ())
+    return [None if p is None else float(next(corrected)) for p in p_values]

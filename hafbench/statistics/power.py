@@ -1,0 +1,66 @@
+"""What a suite can show: the smallest difference that it would find, and the seeds needed for a given one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hafbench.statistics.clusters import as_floats, cluster_codes
+
+
+@dataclass(frozen=True)
+class Power:
+    """The variances of a paired difference, for planning the next run.
+
+    `between` is the variance of a prompt's expected difference, `within` that of a pair about it; `seeds` is the mean
+    number of pairs a prompt, and `quantile` the sum of the normal quantiles of level and power.
+    """
+
+    prompts: int
+    seeds: float
+    between: float
+    within: float
+    quantile: float
+
+    @property
+    def smallest(self) -> float:
+        """The smallest true difference that such a comparison finds with the asked power."""
+        return self.quantile * math.sqrt((self.between + self.within / self.seeds) / self.prompts)
+
+    def seeds_for(self, difference: float) -> int | None:
+        """Seeds a prompt that would find a true difference of that size; None if only more prompts would do."""
+        room = self.prompts * (difference / self.quantile) ** 2 - self.between
+        return max(1, math.ceil(self.within / room - 1e-9)) if room > 0 else None
+
+    def prompts_for(self, difference: float) -> int:
+        """Prompts that would find a true difference of that size with as many seeds as now."""
+        return math.ceil((self.quantile / difference) ** 2 * (self.between + self.within / self.seeds) - 1e-9)
+
+
+def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: float = 0.8) -> Power | None:
+    """From the differences (n,) of pairs of the same prompt and seed; None if fewer than two prompts have one.
+
+    The variances are those of the one-way analysis of variance (method of moments); one seed a prompt cannot tell them
+    apart and all is taken as within, which makes `seeds_for` hopeful. Two-sided test, normal quantiles.
+    """
+    from scipy.stats import norm
+
+    values = as_floats(differences)
+    kept = np.isfinite(values)
+    _, codes = np.unique(cluster_codes(clusters)[kept], return_inverse=True)
+    values = values[kept]
+    n, k = len(values), int(codes.max(initial=-1)) + 1
+    if k < 2:
+        return None
+    sizes = np.bincount(codes)
+    means = np.bincount(codes, values) / sizes
+    quantile = float(norm.ppf(1 - level / 2) + norm.ppf(power))
+    total = float(np.sum(sizes * (means - values.mean()) ** 2)) / (k - 1)
+    if n == k:
+        return Power(k, 1.0, 0.0, total, quantile)
+    within = float(np.sum((values - means[codes]) ** 2)) / (n - k)
+    average = float(n - np.sum(sizes**2) / n) / (k - 1)
+    return Power(k, n / k, max(0.0, (total - within) / average), within, quantile)
