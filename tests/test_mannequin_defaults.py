@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("words", [(), ("--model", "mannequin"), ("--model", "mannequin=some/folder")])
 def test_a_bare_run_is_the_built_in_model_with_its_own_suite_and_scorers(asked: Any, words: tuple[str, ...]) -> None:
-    request, suite, seeds, limit, options, _ = asked("run", *words)
+    request, suite, seeds, limit, options, *_ = asked("run", *words)
     assert request.model == (words[1] if words else "mannequin")
     assert (suite, seeds, limit) == ("mannequin", 1, None)
     assert options.scorers == BUILT_IN_SCORERS
@@ -59,7 +59,7 @@ def test_a_bare_run_is_the_built_in_model_with_its_own_suite_and_scorers(asked: 
 
 
 def test_another_model_has_the_defaults_for_photographs(asked: Any) -> None:
-    request, suite, _, _, options, _ = asked("run", "--model", "sdxl")
+    request, suite, _, _, options, *_ = asked("run", "--model", "sdxl")
     assert (request.model, suite) == ("sdxl", "haf-50")
     assert options == BenchOptions()
     assert options.scorers == PHOTO_SCORERS
@@ -68,7 +68,7 @@ def test_another_model_has_the_defaults_for_photographs(asked: Any) -> None:
 
 def test_what_is_said_wins_over_the_defaults(asked: Any) -> None:
     words = ("--suite", "haf-500", "--scorers", "hands,limbs", "--pose", "mediapipe", "--clip", "ViT-L-14")
-    _, suite, seeds, _, options, _ = asked("run", *words, "--batch-size", "3", "--seeds", "2", "--require", "iqa")
+    _, suite, seeds, _, options, *_ = asked("run", *words, "--batch-size", "3", "--seeds", "2", "--require", "iqa")
     assert (suite, seeds, options.batch_size) == ("haf-500", 2, 3)
     assert options.scorers == ("hands", "limbs", "iqa")
     assert (options.scorer_options.clip, options.scorer_options.pose) == ("ViT-L-14", "mediapipe")

@@ -47,7 +47,7 @@ def corrected_rate(rate: Rate, accuracy: Accuracy, confidence: float = 0.95) -> 
     estimate = (rate + specificity - 1) / (sensitivity + specificity - 1) (Rogan & Gladen 1978, Am. J. Epidemiology 107,
     71-76). The interval holds every true rate t at which the rate seen is within its normal bounds, given the
     uncertainty of all three: (seen - expected)^2 <= z^2 (expected (1 - expected) / n + t^2 v1 + (1 - t)^2 v2), where
-    expected = t sensitivity + (1 - t) (1 - specificity), n is the rate's effective size, and v1 and v2 are the variances
+    expected = t sensitivity + (1 - t) (1 - specificity), n is the rate's effective size, v1 and v2 are the variances
     of the card's two shares, with half an image added on either side (Fieller 1954, JRSS B 16, 175-185, with Wilson's
     variance). It holds where the scorer errs on these images as often as on those that its accuracy was measured on.
     """

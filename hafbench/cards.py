@@ -1,0 +1,150 @@
+"""Calibration cards: how a scorer did on images that people, or a ground truth, labelled good or bad.
+
+A card is a JSON file that `hafbench calibrate` writes. A run carries the cards of its scorers in RUN/cards/SCORER.json,
+and everything that shows the run's rates shows them corrected by these cards, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hafbench.errors import HafError, first_problem
+from hafbench.statistics import Accuracy
+
+if TYPE_CHECKING:
+    from hafbench.runs import Run
+
+SHIPPED = Path(__file__).parent / "scorers" / "cards" / "calibration"
+"""Cards that come with the package, for the scorers of the built-in world."""
+
+
+class Frozen(BaseModel):
+    """A part of a card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Share(Frozen):
+    """A figure in [0, 1] with its 95 % interval; `n` images. None where there are too few."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Stratum(Frozen):
+    """The AUROC within a part of the images that are alike in size, sharpness or source."""
+
+    by: str
+    name: str
+    auroc: Share
+
+
+class Bin(Frozen):
+    """One point of the reliability curve: images whose value is in [low, high), and how many of them are bad."""
+
+    low: float
+    high: float
+    value: float
+    bad: Share
+
+
+class Operating(Frozen):
+    """What the scorer would do at another threshold, chosen for a rate of false alarms."""
+
+    false_alarms: float
+    threshold: float
+    sensitivity: Share
+    specificity: Share
+
+
+class CalibrationCard(Frozen):
+    """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
+
+    `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms, sensitivity, threshold),
+    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `world` is what kind
+    of pictures these were, `made_on` says it in words.
+    """
+
+    format: int = Field(1, ge=1, le=1)
+    scorer: str
+    scorer_version: str
+    date: str
+    made_on: str
+    sha256: str
+    flagged_bad: int = Field(ge=0)
+    bad: int = Field(ge=0)
+    passed_good: int = Field(ge=0)
+    good: int = Field(ge=0)
+    unknown_bad: int = Field(ge=0)
+    unknown_good: int = Field(ge=0)
+    sensitivity: Share
+    specificity: Share
+    auroc: Share
+    baselines: Mapping[str, Share]
+    strata: tuple[Stratum, ...]
+    reliability: tuple[Bin, ...]
+    operating: tuple[Operating, ...]
+    roc: tuple[tuple[float, float, float | None], ...]
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The counts, for correcting a rate."""
+        return Accuracy(self.flagged_bad, self.bad, self.passed_good, self.good)
+
+
+def read_card(path: Path) -> CalibrationCard:
+    """Read a card; raises HafError if it is none."""
+    try:
+        return CalibrationCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HafError(f"{path}: the card cannot be read ({error}).") from error
+    except ValidationError as error:
+        raise HafError(f"{path} is not a calibration card: {first_problem(error)}.") from error
+
+
+def write_card(card: CalibrationCard, path: Path) -> None:
+    """Write a card, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def cards_of(run: Run) -> dict[str, CalibrationCard]:
+    """The cards that a run carries, by scorer, of the versions that scored it."""
+    versions = _versions(run.manifest)
+    cards = [read_card(path) for path in sorted((run.folder / "cards").glob("*.json"))]
+    return {card.scorer: card for card in cards if versions.get(card.scorer) == card.scorer_version}
+
+
+def attach_cards(run: Run, given: Iterable[Path]) -> None:
+    """Put the given cards, and for the other scorers the shipped ones, into a run's folder.
+
+    Raises HafError for a given card whose scorer, or whose version of it, the run does not have. Shipped cards go only
+    to runs of the built-in model itself, since they were made on its pictures.
+    """
+    versions = _versions(run.manifest)
+    for path in given:
+        card = read_card(path)
+        if versions.get(card.scorer) != card.scorer_version:
+            has = versions.get(card.scorer)
+            raise HafError(
+                f"{path} is of the scorer {card.scorer} {card.scorer_version}, but {run.folder} was scored by "
+                f"{f'its version {has}' if has else 'others'}; make a card with `hafbench calibrate`."
+            )
+        write_card(card, run.folder / "cards" / f"{card.scorer}.json")
+    if run.manifest["request"].get("generator", {}).get("name") == "mannequin":
+        for path in sorted(SHIPPED.glob("*.json")):
+            card, place = read_card(path), run.folder / "cards" / path.name
+            if versions.get(card.scorer) == card.scorer_version and not place.exists():
+                write_card(card, place)
+
+
+def _versions(manifest: Mapping[str, Any]) -> dict[str, str | None]:
+    return {name: entry.get("version") for name, entry in manifest["scorers"].items()}

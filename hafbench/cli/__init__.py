@@ -1,0 +1,53 @@
+"""The `hafbench` command: parse, call, print. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import hafbench
+from hafbench.cli import lists, measure
+from hafbench.cli.options import INTERRUPTED, USER_ERROR
+from hafbench.errors import HafError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: importing rich for it would take half of the time that --help has
+    pretty_exceptions_enable=False,
+    help="Measure how often a text-to-image model gets human anatomy wrong. "
+    "Exit codes: 0 all was scored, 2 a mistake in the command or its input, 3 finished, but not all was scored.",
+)
+
+app.command(short_help="Generate a suite's images, score them, write a report.")(measure.run)
+app.command(short_help="Score a folder of images, write a report.")(measure.score)
+app.command()(measure.report)
+app.command(short_help="List the model presets.")(lists.models)
+app.command()(lists.suites)
+app.add_typer(lists.scorers_app, name="scorers")
+app.add_typer(lists.weights_app, name="weights")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"hafbench {hafbench.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: the user's mistakes become one sentence and exit code 2."""
+    try:
+        app()
+    except HafError as error:
+        print(f"hafbench: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hafbench: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("hafbench: stopped; the same command goes on where this one ended.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
