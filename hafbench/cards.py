@@ -6,6 +6,8 @@ and everything that shows the run's rates shows them corrected by these cards, t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +69,9 @@ class CalibrationCard(Frozen):
     """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
 
     `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms, sensitivity, threshold),
-    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `world` is what kind
-    of pictures these were, `made_on` says it in words.
+    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `made_on` says in words
+    what the images were, `sha256` identifies them with their labels, and `source` is that of a model's pictures
+    (`source_of`), None for others.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -77,6 +80,7 @@ class CalibrationCard(Frozen):
     date: str
     made_on: str
     sha256: str
+    source: str | None
     flagged_bad: int = Field(ge=0)
     bad: int = Field(ge=0)
     passed_good: int = Field(ge=0)
@@ -127,7 +131,7 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
     """Put the given cards, and for the other scorers the shipped ones, into a run's folder.
 
     Raises HafError for a given card whose scorer, or whose version of it, the run does not have. Shipped cards go only
-    to runs of the built-in model itself, since they were made on its pictures.
+    to runs of the model and settings that they were made on.
     """
     versions = _versions(run.manifest)
     for path in given:
@@ -139,11 +143,20 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
                 f"{f'its version {has}' if has else 'others'}; make a card with `hafbench calibrate`."
             )
         write_card(card, run.folder / "cards" / f"{card.scorer}.json")
-    if run.manifest["request"].get("generator", {}).get("name") == "mannequin":
-        for path in sorted(SHIPPED.glob("*.json")):
-            card, place = read_card(path), run.folder / "cards" / path.name
-            if versions.get(card.scorer) == card.scorer_version and not place.exists():
-                write_card(card, place)
+    source = source_of(run.manifest)
+    for path in sorted(SHIPPED.glob("*.json")):
+        card, place = read_card(path), run.folder / "cards" / path.name
+        if source == card.source and versions.get(card.scorer) == card.scorer_version and not place.exists():
+            write_card(card, place)
+
+
+def source_of(manifest: Mapping[str, Any]) -> str | None:
+    """What a run's pictures come from, as a hash: the model's weights and settings; None for a folder of images."""
+    generator = manifest["request"].get("generator")
+    if generator is None:
+        return None
+    kept = {key: value for key, value in generator.items() if key not in ("name", "device", "offload")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _versions(manifest: Mapping[str, Any]) -> dict[str, str | None]:
