@@ -69,9 +69,9 @@ class CalibrationCard(Frozen):
     """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
 
     `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms, sensitivity, threshold),
-    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `made_on` says in words
-    what the images were, `sha256` identifies them with their labels, and `source` is that of a model's pictures
-    (`source_of`), None for others.
+    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `made_on` says
+    in words what the images were, `sha256` identifies them with their labels, and `source` is that of a model's
+    pictures (`source_of`), None for others.
     """
 
     format: int = Field(1, ge=1, le=1)

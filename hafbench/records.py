@@ -156,22 +156,42 @@ def write_tables(rows: Iterable[Row], folder: Path) -> None:
     (folder / ".records.csv").replace(folder / "records.csv")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """records.parquet as a data frame: findings are lists of dicts, measures are dicts, a missing value is NA."""
+def read_table(path: Path, findings: bool = True) -> pd.DataFrame:
+    """records.parquet as a data frame: findings are lists of dicts, measures are dicts, a missing value is NA.
+
+    Without `findings` the columns findings and measures, which take most of the time and memory, are left out.
+    """
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    nested = ("findings", "measures")
     try:
-        table = pq.read_table(path)
+        there = pq.read_schema(path).names
+        table = pq.read_table(path, columns=there if findings else [name for name in there if name not in nested])
     except (OSError, pa.ArrowInvalid) as error:
         raise HafError(f"{path}: the records cannot be read ({error}); run the same command again.") from error
-    missing = set(arrow_schema().names) - set(table.column_names)
+    missing = set(arrow_schema().names) - set(there)
     if missing:
         raise HafError(f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/records.md.")
-    rows = table.to_pylist()
-    for row in rows:
-        row["findings"] = list(row["findings"] or ())
-        row["measures"] = dict(row["measures"] or ())
-    frame = pd.DataFrame({name: [row[name] for row in rows] for name in table.column_names})
-    return frame.astype({"seed": "Int64", "value": "float64", "is_error": "boolean"})
+    columns = {name: table[name] for name in table.column_names}
+    frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items() if name not in nested})
+    frame = frame.astype({"seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64"})
+    frame["is_error"] = pd.array(columns["is_error"].to_pandas(), dtype="boolean")
+    if findings:
+        found = [list(findings or ()) for findings in columns["findings"].to_pylist()]
+        measured = [dict(measures or ()) for measures in columns["measures"].to_pylist()]
+        frame = frame.assign(findings=pd.Series(found, dtype=object), measures=pd.Series(measured, dtype=object))
+    return frame
+
+
+def read_findings(path: Path) -> pd.DataFrame:
+    """All findings of records.parquet, one a row: `row` is the record's place, then region, kind, detail and score."""
+    import pandas as pd
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    lists = pq.read_table(path, columns=["findings"])["findings"].combine_chunks()
+    flat = pc.list_flatten(lists)
+    fields = {name: pc.struct_field(flat, name).to_pandas() for name in ("region", "kind", "detail", "score")}
+    return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})

@@ -37,14 +37,14 @@ class Run:
         return self.folder / str(self.manifest["image_root"])
 
 
-def read_run(folder: Path) -> Run:
-    """Read a finished run; raises HafError if `folder` is none."""
+def read_run(folder: Path, findings: bool = True) -> Run:
+    """Read a finished run; raises HafError if `folder` is none. Without `findings` its records lack two columns."""
     manifest = _read_manifest(folder)
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
     if not (folder / "records.parquet").exists():
         raise HafError(f"{folder} is an unfinished run: the command that started it, given again, finishes it.")
-    return Run(folder, manifest, records.read_table(folder / "records.parquet"))
+    return Run(folder, manifest, records.read_table(folder / "records.parquet", findings))
 
 
 @dataclass

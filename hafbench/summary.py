@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def summarize(run: Run, report: Path) -> dict[str, Any]:
     """Per scorer the error rate or the mean with its 95 % interval, coverage, and the reasons for what is missing."""
-    from hafbench.report.figures import all_figures
+    from hafbench.figures import all_figures
 
     scorers = []
     for figures in all_figures(run):

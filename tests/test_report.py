@@ -16,9 +16,9 @@ from PIL import Image
 
 from hafbench.errors import Unavailable
 from hafbench.evaluate import describe, evaluate
+from hafbench.figures import count_alike
 from hafbench.records import Sample
 from hafbench.report import build_report
-from hafbench.report.figures import count_alike
 from hafbench.report.gallery import gallery_items
 from hafbench.report.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.runs import Run, open_run

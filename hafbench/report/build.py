@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hafbench.report import figures as fig
+from hafbench import figures as fig
+from hafbench.cards import source_of
 from hafbench.report.gallery import gallery_items, kinds_of
+from hafbench.report.page import render_page, render_text
 from hafbench.report.plots import category_plot
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def build_report(run: Run) -> Path:
     """Write the report into FOLDER/report and return the page's path."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from hafbench.runs import disk_errors
 
     folder = run.folder / "report"
@@ -37,41 +33,28 @@ def build_report(run: Run) -> Path:
         "notes": run.manifest.get("notes", []),
         "missing": fig.shortfalls(figures),
         "categories": categories,
-        "findings": fig.finding_counts(run),
+        "findings": fig.finding_rates(run),
+        "cards": [f.card for f in figures if f.card],
+        "source": source_of(run.manifest),
         "facts": facts(run),
         "weights": {n: d["weights"] for n, d in run.manifest["scorers"].items() if d.get("weights")},
         "settings": json.dumps(run.manifest["request"], indent=2, ensure_ascii=False),
     }
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": fig.percent, "number": fig.number, "score": fig.score, "cell": _cell}
     gallery, left_out = gallery_items(run)
-    script = (TEMPLATES / "gallery.js").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        "report",
+        "gallery.js",
         **context,
         plot=plot,
         gallery=gallery,
         left_out=left_out,
         kinds=kinds_of(finding for item in gallery for score in item.scores for finding in score["findings"]),
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    markdown = environment.overlay(autoescape=False).get_template("report.md.j2")
+    markdown = render_text("report.md", **context, has_plot=plot is not None)
     with disk_errors(folder):
         (folder / "index.html").write_text(page, encoding="utf-8")
-        (folder / "report.md").write_text(markdown.render(**context, has_plot=plot is not None), encoding="utf-8")
+        (folder / "report.md").write_text(markdown, encoding="utf-8")
     return folder / "index.html"
-
-
-def _cell(text: object) -> str:
-    """A text within a Markdown table: on one line, without what would end the cell or start a tag."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hafbench.report.figures import ScorerFigures
+from hafbench.figures import ScorerFigures
 
 INK = "#123456"  # stands for the page's own text colour, which is put in afterwards
 LOOKS = (("#1591a8", "o"), ("#e8590c", "s"), ("#845ef7", "^"), ("#40a055", "D"))

@@ -1,0 +1,242 @@
+"""The numbers of a run, from its records: rates and means per scorer and per category, and what was found."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hafbench.cards import CalibrationCard, Share, cards_of
+from hafbench.records import read_findings
+from hafbench.statistics import Corrected, Mean, Rate, corrected_rate, error_rate, mean_interval
+from hafbench.types import STATUSES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hafbench.runs import Run
+
+ANATOMY = "anatomy"
+"""The name of all anatomy scorers together."""
+ABOUT_ANATOMY = {
+    "role": "anatomy",
+    "higher_is_better": False,
+    "about": "All anatomy scorers together: an image counts as an error if any of them suspects one, and as judged if "
+    "any of them could judge it.",
+}
+
+
+@dataclass(frozen=True)
+class ScorerFigures:
+    """One scorer over a whole run or over one category; `rate` for anatomy scorers, `mean` for the others.
+
+    `reasons` are those of each status but "scored", with how many images they hold for, most first. `corrected` is the
+    rate corrected by the scorer's calibration `card`, if the run carries one.
+    """
+
+    scorer: str
+    role: str
+    about: str
+    images: int
+    statuses: Mapping[str, int]
+    reasons: Mapping[str, tuple[tuple[str, int], ...]]
+    rate: Rate | None = None
+    mean: Mean | None = None
+    higher_is_better: bool | None = None
+    card: CalibrationCard | None = None
+    corrected: Corrected | None = None
+
+    @property
+    def coverage(self) -> float:
+        """The share of images that were judged."""
+        return self.statuses["scored"] / self.images if self.images else 0.0
+
+
+def scorer_figures(
+    rows: pd.DataFrame, name: str, about: Mapping[str, Any], card: CalibrationCard | None = None
+) -> ScorerFigures:
+    """The figures of one scorer over its rows."""
+    statuses = Counter(rows["status"])
+    rate = error_rate(rows["is_error"], rows["prompt_id"]) if about["role"] == "anatomy" else None
+    return ScorerFigures(
+        scorer=name,
+        role=about["role"],
+        about=about.get("about", ""),
+        images=len(rows),
+        statuses={status: statuses[status] for status in STATUSES},
+        reasons={
+            status: count_alike(rows["unscored"][rows["status"] == status].dropna())
+            for status in STATUSES[1:]
+            if statuses[status]
+        },
+        rate=rate,
+        mean=None if rate else mean_interval(rows["value"], rows["prompt_id"]),
+        higher_is_better=about.get("higher_is_better"),
+        card=card,
+        corrected=corrected_rate(rate, card.accuracy) if rate and card else None,
+    )
+
+
+def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row an image for all anatomy scorers together, with the records' columns.
+
+    `is_error` is True where any of them suspects an error, False where some judged and none does; `value` is the
+    highest of theirs. An image that none could judge has the status and reason of the first of them.
+    """
+    import numpy as np
+    import pandas as pd
+
+    names = [name for name, about in scorers.items() if about["role"] == "anatomy"]
+    rows = records[records["scorer"].isin(names)]
+    codes, images = pd.factorize(rows["image"])
+    verdicts = rows["is_error"].to_numpy(dtype=np.float64, na_value=np.nan)
+    # fmax passes over NaN: the worst verdict and value of those who could judge.
+    worst, value = np.full(len(images), np.nan), np.full(len(images), np.nan)
+    np.fmax.at(worst, codes, verdicts)
+    np.fmax.at(value, codes, rows["value"].to_numpy())
+    whole = rows.drop_duplicates("image").reset_index(drop=True)
+    judged = np.isfinite(worst)
+    return whole.assign(
+        scorer=ANATOMY,
+        scorer_version=None,
+        is_error=pd.array(worst, dtype="Float64").astype("boolean"),
+        value=value,
+        status=whole["status"].where(~judged, "scored"),
+        unscored=whole["unscored"].where(~judged, None),
+    )
+
+
+def measures(run: Run) -> dict[str, tuple[pd.DataFrame, Mapping[str, Any]]]:
+    """By name the rows and the description of each scorer, after all anatomy scorers together if there are several."""
+    scorers = run.manifest["scorers"]
+    found = {name: (run.records[run.records["scorer"] == name], about) for name, about in scorers.items()}
+    if sum(about["role"] == "anatomy" for about in scorers.values()) > 1:
+        found = {ANATOMY: (whole_pictures(run.records, scorers), ABOUT_ANATOMY), **found}
+    return found
+
+
+def count_alike(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Reasons that differ only in whole numbers are one, "26 to 53" in place of the number; most common first."""
+    number = r"(?<!\S)\d+(?:\.\d+)?(?!\S)"
+    groups: dict[str, list[list[str]]] = {}
+    for reason in reasons:
+        groups.setdefault(re.sub(number, "\0", reason), []).append(re.findall(number, reason))
+    counted = []
+    for pattern, values in groups.items():
+        text = pattern
+        for column in zip(*values, strict=True):
+            low, high = min(column, key=float), max(column, key=float)
+            text = text.replace("\0", low if low == high else f"{low} to {high}", 1)
+        counted.append((text, len(values)))
+    return tuple(sorted(counted, key=lambda entry: -entry[1]))
+
+
+def shortfalls(figures: Iterable[ScorerFigures]) -> list[tuple[list[str], str]]:
+    """What must be said before any figure: scorers that were not available or broke, as (scorers, sentence)."""
+    said: dict[str, list[str]] = {}
+    for figure in figures:
+        for status, word in (("unscored", "not scored"), ("failed", "failed")):
+            count = figure.statuses[status]
+            if count:
+                reason = figure.reasons[status][0][0] if figure.reasons[status] else ""
+                of = "" if count == figure.images else f" on {count} of {figure.images} images"
+                said.setdefault(f"{word}{of}: {reason}", []).append(figure.scorer)
+    return [(scorers, sentence) for sentence, scorers in said.items()]
+
+
+def all_figures(run: Run) -> list[ScorerFigures]:
+    """Every scorer of a run in the order it was asked for, after all anatomy scorers together."""
+    cards = cards_of(run)
+    return [scorer_figures(rows, name, about, cards.get(name)) for name, (rows, about) in measures(run).items()]
+
+
+def category_figures(run: Run) -> dict[str, list[ScorerFigures]]:
+    """Every scorer within each category; empty for a run whose images have none, or only one."""
+    categories = categories_of(run.records)
+    if len(categories) < 2:
+        return {}
+    every = measures(run)
+    return {
+        category: [
+            scorer_figures(rows[rows["category"] == category], name, about) for name, (rows, about) in every.items()
+        ]
+        for category in categories
+    }
+
+
+def categories_of(records: pd.DataFrame) -> list[str]:
+    """The categories that are there, in the suites' order."""
+    from hafbench.suites import CATEGORIES
+
+    present = set(records["category"].dropna())
+    return [category for category in CATEGORIES if category in present]
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """How often a scorer found one kind of error in one region: `rate` is the share of the images that it judged.
+
+    `kind` is None for all kinds of the region together. `findings` counts them all, of which an image may have several.
+    """
+
+    region: str
+    kind: str | None
+    scorer: str
+    findings: int
+    rate: Rate
+
+
+def finding_rates(run: Run) -> list[FoundRate]:
+    """The rate of each region, and of each kind in it where there are several; the most frequent first."""
+    import pandas as pd
+
+    findings = read_findings(run.folder / "records.parquet")
+    records = run.records.reset_index(drop=True)
+    findings["scorer"] = records["scorer"].to_numpy()[findings["row"].to_numpy()]
+    regions: list[list[FoundRate]] = []
+    for keys, found in findings.groupby(["scorer", "region"], sort=False):
+        scorer, region = (str(key) for key in keys)
+        own = records[records["scorer"] == scorer]
+        kinds = [str(kind) for kind in found["kind"].value_counts().index]
+        whole: list[str | None] = [None] if len(kinds) > 1 else []
+        parts = [(kind, found[found["kind"] == kind] if kind else found) for kind in [*whole, *kinds]]
+        rates = []
+        for kind, part in parts:
+            has = pd.Series(own.index.isin(part["row"]), index=own.index, dtype="boolean")
+            rate = error_rate(has.where(own["is_error"].notna()), own["prompt_id"])
+            rates.append(FoundRate(region, kind, scorer, len(part), rate))
+        regions.append(rates)
+    return [rate for rates in sorted(regions, key=lambda rates: -rates[0].rate.errors) for rate in rates]
+
+
+def percent(value: float | None) -> str:
+    """0.1234 as 12.3 %."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def share(value: Share) -> str:
+    """A share of a card with its interval, such as 82.1 % [74.0, 88.1]."""
+    interval = "" if value.low is None or value.high is None else f" [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    return percent(value.estimate) + interval
+
+
+def number(value: float | None) -> str:
+    """Three significant digits."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def points(value: float | None) -> str:
+    """A difference of rates in percentage points: 0.1234 as +12.3."""
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals, and what is below them as such."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def score(value: float, role: str) -> str:
+    """A single image's value: a probability with two decimals, anything else with three significant digits."""
+    return f"{value:.2f}" if role == "anatomy" else number(value)

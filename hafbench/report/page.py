@@ -1,0 +1,58 @@
+"""One look for every page: a template, the shared style, and one script, in a single file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hafbench import figures as fig
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@lru_cache
+def environment() -> Environment:
+    """The templates, with HTML escaped, and how numbers are written."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {name: getattr(fig, name) for name in ("percent", "number", "score", "share", "points", "p_value")}
+    made.filters["cell"] = _cell
+    return made
+
+
+def render_page(template: str, script: str, **context: Any) -> str:
+    """A self-contained HTML page from TEMPLATE.html.j2 and the script of that name."""
+    code = (TEMPLATES / script).read_text(encoding="utf-8")
+    return (
+        environment()
+        .get_template(f"{template}.html.j2")
+        .render(
+            **context,
+            style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+            script=code,
+            script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        )
+    )
+
+
+def render_text(template: str, **context: Any) -> str:
+    """A text, such as Markdown, from TEMPLATE.j2: nothing is escaped but by the filter `cell`."""
+    return environment().overlay(autoescape=False).get_template(f"{template}.j2").render(**context)
+
+
+def _cell(text: object) -> str:
+    """A text within a Markdown table: on one line, without what would end the cell or start a tag."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
