@@ -195,3 +195,15 @@ def read_findings(path: Path) -> pd.DataFrame:
     flat = pc.list_flatten(lists)
     fields = {name: pc.struct_field(flat, name).to_pandas() for name in ("region", "kind", "detail", "score")}
     return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})
+
+
+def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """The findings of a few images of records.parquet, by image."""
+    import pyarrow.parquet as pq
+
+    wanted = list(images)
+    table = pq.read_table(path, columns=["image", "findings"], filters=[("image", "in", wanted)])
+    found: dict[str, list[dict[str, Any]]] = {image: [] for image in wanted}
+    for row in table.to_pylist():
+        found[row["image"]] += row["findings"] or []
+    return found

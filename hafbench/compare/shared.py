@@ -1,0 +1,135 @@
+"""What two runs share: scorers, prompts and pairs of (prompt, seed), joined into one table a measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hafbench.errors import HafError
+from hafbench.figures import measures
+from hafbench.runs import differences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hafbench.runs import Run
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two runs have in common.
+
+    `pairs` is the number of (prompt, seed) that both have; 0 where they share prompts but no seed, and are compared by
+    prompt. `remarks` say what was left out and why, `changes` how the requests differ.
+    """
+
+    prompts: int
+    pairs: int
+    images: tuple[int, int]
+    scorers: tuple[str, ...]
+    remarks: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[str]:
+    """The scorers that judged both runs in the same version, settings and weights."""
+    one, other = (run.manifest["request"]["scorers"] for run in (baseline, candidate))
+    names = []
+    for name in [*one, *(name for name in other if name not in one)]:
+        if name not in one or name not in other:
+            remarks.append(f"{name} is left out: only one of the runs has it.")
+            continue
+        changes = differences(
+            {key: one[name].get(key) for key in _IDENTITY}, {key: other[name].get(key) for key in _IDENTITY}
+        )
+        if changes:
+            remarks.append(f"{name} is left out: it is not the same scorer ({'; '.join(changes[:2])}).")
+        elif baseline.manifest["scorers"][name].get("unavailable"):
+            remarks.append(f"{name} is left out: neither run was scored by it.")
+        else:
+            names.append(name)
+    if not names:
+        raise HafError(f"{baseline.folder} and {candidate.folder} share no scorer: {' '.join(remarks)}")
+    return names
+
+
+_IDENTITY = ("version", "settings", "weights", "unavailable")
+
+
+def keyed_measures(run: Run, names: Sequence[str]) -> dict[str, tuple[pd.DataFrame, Mapping[str, Any]]]:
+    """The measures of the shared scorers, each row with `key`, its prompt's identity, and `pair`, its number there.
+
+    Without a prompt the key is the image's name. `pair` is the seed, or 0 for the only image of its key; several
+    images of a prompt without seeds are not paired with anything (-1).
+    """
+    import numpy as np
+
+    scorers = {name: run.manifest["scorers"][name] for name in names}
+    narrowed = replace(
+        run, manifest={**run.manifest, "scorers": scorers}, records=run.records[run.records["scorer"].isin(names)]
+    )
+    keyed = {}
+    for name, (rows, about) in measures(narrowed).items():
+        prompted = rows["prompt_id"].notna()
+        # The text is part of the identity: suites of different versions may give one id to two prompts.
+        key = (rows["prompt_id"].astype(str) + "\0" + rows["prompt"].astype(str)).where(prompted, rows["image"])
+        seeds = rows["seed"].to_numpy(dtype=np.float64, na_value=np.nan)
+        alone = ~key.duplicated(keep=False).to_numpy()
+        pair = np.where(np.isnan(seeds), np.where(alone & ~prompted.to_numpy(), 0.0, -1.0), seeds)
+        keyed[name] = (rows.assign(key=key, pair=pair), about)
+    return keyed
+
+
+_COLUMNS = ["key", "pair", "image", "prompt", "category", "seed", "status", "value", "is_error"]
+
+
+def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The shared rows of both sides, columns with the endings _a and _b: joined by pair where any is shared.
+
+    Else the rows of shared prompts one below the other, with the columns of the other side missing.
+    """
+    import pandas as pd
+
+    sides = [
+        side[_COLUMNS].rename(columns={name: f"{name}_{end}" for name in _COLUMNS if name not in ("key", "pair")})
+        for side, end in ((one, "a"), (other, "b"))
+    ]
+    both = [side[side["pair"] >= 0].drop_duplicates(["key", "pair"]) for side in sides]
+    joined = both[0].merge(both[1], on=["key", "pair"], how="inner", validate="one_to_one")
+    if len(joined):
+        return joined.assign(paired=True)
+    keys = set(one["key"]) & set(other["key"])
+    return pd.concat([side[side["key"].isin(keys)] for side in sides], ignore_index=True).assign(paired=False)
+
+
+def describe_shared(
+    baseline: Run,
+    candidate: Run,
+    sides: Sequence[Mapping[str, tuple[pd.DataFrame, Any]]],
+    table: pd.DataFrame,
+    names: Sequence[str],
+    remarks: list[str],
+) -> Shared:
+    """What two runs share, from the table of their first measure; `remarks` are those so far."""
+    paired = bool(table["paired"].all())
+    counts = [int(table[f"image_{end}"].notna().sum()) for end in "ab"]
+    whole = [next(iter(side.values()))[0] for side in sides]
+    if not paired:
+        remarks.append("They share prompts but no seed: compared by prompt, without wins and losses.")
+    left = [len(rows) - count for rows, count in zip(whole, counts, strict=True)]
+    if any(left):
+        remarks.append(f"Not shared, and left out: {left[0]} images of the baseline, {left[1]} of the candidate.")
+    return Shared(
+        prompts=int(table["key"].nunique()),
+        pairs=len(table) if paired else 0,
+        images=(counts[0], counts[1]),
+        scorers=tuple(names),
+        remarks=tuple(remarks),
+        changes=tuple(differences(_asked(baseline), _asked(candidate))),
+    )
+
+
+def _asked(run: Run) -> dict[str, Any]:
+    """The request but for its scorers."""
+    return {key: value for key, value in run.manifest["request"].items() if key != "scorers"}
