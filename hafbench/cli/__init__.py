@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from hafbench.cli import lists, measure
+from hafbench.cli import compare, lists, measure
 from hafbench.cli.options import INTERRUPTED, USER_ERROR
 from hafbench.errors import HafError
 
@@ -18,12 +18,14 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: importing rich for it would take half of the time that --help has
     pretty_exceptions_enable=False,
     help="Measure how often a text-to-image model gets human anatomy wrong. "
-    "Exit codes: 0 all was scored, 2 a mistake in the command or its input, 3 finished, but not all was scored.",
+    "Exit codes: 0 all was scored, 2 a mistake in the command or its input, 3 finished, but not all was scored, "
+    "4 a condition of --fail-if holds.",
 )
 
 app.command(short_help="Generate a suite's images, score them, write a report.")(measure.run)
 app.command(short_help="Score a folder of images, write a report.")(measure.score)
 app.command()(measure.report)
+app.command(short_help="Compare runs: what differs, and how sure that is.")(compare.compare)
 app.command(short_help="List the model presets.")(lists.models)
 app.command()(lists.suites)
 app.add_typer(lists.scorers_app, name="scorers")

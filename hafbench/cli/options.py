@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hafbench.bench import BenchOptions
     from hafbench.worlds import World
 
-USER_ERROR, NOT_ALL_SCORED, INTERRUPTED = 2, 3, 130
+USER_ERROR, NOT_ALL_SCORED, CONDITION_HELD, INTERRUPTED = 2, 3, 4, 130
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; the default is below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

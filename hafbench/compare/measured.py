@@ -61,7 +61,7 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """In a word or two: better, worse, kept, or not shown."""
+        """In a word: better, worse, kept (within the margin), changed, or that no difference is shown."""
         p, moved = self.corrected_p, self.difference.estimate
         if p is None or moved is None:
             return "too little to tell"
@@ -72,7 +72,7 @@ class Measured:
             if self.higher_is_better is None:
                 return "changed"
             return "better" if (moved > 0) == self.higher_is_better else "worse"
-        return "no difference shown"
+        return "not shown"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from hafbench.compare.measured import Comparison, Measured
+from hafbench.compare.measured import Comparison, Measured, Versus
 from hafbench.figures import number, p_value, percent, points
 
 COLUMNS = ("model", "measure", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
@@ -73,30 +74,28 @@ def _bounds(one: Measured) -> tuple[float | None, float | None, float | None]:
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know to read the table, one sentence a line."""
-    said = [f"Baseline: {comparison.label}."]
-    for versus in comparison.versus:
-        shared = versus.shared
-        what = (
-            f"{shared.pairs} pairs of the same prompt and seed"
-            if shared.pairs
-            else f"{shared.images[0]} and {shared.images[1]} images by prompt"
-        )
-        said.append(f"{versus.label}: {what}, {shared.prompts} prompts. {' '.join(shared.remarks)}".rstrip())
-        if shared.changes:
-            said.append(f"{versus.label} differs in {'; '.join(shared.changes[:4])}.")
-        for one in versus.measured:
-            if one.equivalence:
-                kept = "stayed" if one.equivalence.shown else "is not shown to have stayed"
-                said.append(
-                    f"{versus.label}: {one.name} {kept} within ±{number(one.equivalence.margin)} of the baseline "
-                    f"(two one-sided tests, p {p_value(one.equivalence.p_value)})."
-                )
-        first = versus.measured[0]
-        if first.power and first.role == "anatomy":
-            said.append(
-                f"{versus.label}: these prompts and seeds find a difference of {first.name} of "
-                f"{100 * first.power.smallest:.1f} points with 80 % power."
-            )
+    own = [f"{versus.label}: {sentence}" for versus in comparison.versus for sentence in notes_of(versus)]
+    return [f"Baseline: {comparison.label}.", *own]
+
+
+def notes_of(versus: Versus) -> list[str]:
+    """What was compared, how the runs differ, whether quality was kept, and what could have been found."""
+    shared = versus.shared
+    count = f"{shared.pairs} pairs of the same prompt and seed"
+    if not shared.pairs:
+        count = f"{shared.images[0]} and {shared.images[1]} images by prompt"
+    said = [f"{count}, {shared.prompts} prompts. {' '.join(shared.remarks)}".rstrip()]
+    if shared.changes:
+        said.append(f"differs in {'; '.join(shared.changes[:4])}.")
+    for one in versus.measured:
+        if one.equivalence:
+            kept = "stayed" if one.equivalence.shown else "is not shown to have stayed"
+            margin, p = number(one.equivalence.margin), p_value(one.equivalence.p_value)
+            said.append(f"{one.name} {kept} within ±{margin} of the baseline (two one-sided tests, p {p}).")
+    first = versus.measured[0]
+    if first.power and first.role == "anatomy":
+        points = f"{100 * first.power.smallest:.1f} points"
+        said.append(f"these prompts and seeds find a difference of {first.name} of {points} with 80 % power.")
     return said
 
 
@@ -104,6 +103,33 @@ FOOT = (
     "Differences in percentage points for rates, with 95 % intervals of a bootstrap over prompts; p of a permutation "
     "test over prompts, corrected by Holm. RSI = (win + tie) / (lose + tie), 1 is parity."
 )
+
+
+def print_comparison(comparison: Comparison, page: Path) -> None:
+    """The table on stdout, its notes, and where the page is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for versus in comparison.versus:
+        title = Text.assemble((versus.label, "bold"), f" against {comparison.label}")
+        table = Table(box=None, pad_edge=False, title_justify="left", title=title)
+        for column in ("measure", "from", "to", "difference", "p", "verdict"):
+            table.add_column(column, no_wrap=True)
+        for one in versus.measured:
+            row = line(versus.label, one)
+            style = {"worse": "red", "better": "green"}.get(one.verdict, "")
+            table.add_row(one.name, row.baseline, row.candidate, row.difference, row.p, row.verdict, style=style)
+        console.print(table)
+        first = line(versus.label, versus.measured[0])
+        if versus.measured[0].duel:
+            console.print(Text(f"{first.measure}: win / tie / lose {first.counts}, RSI {first.rsi}"))
+        for sentence in notes_of(versus):
+            console.print(Text(sentence, style="dim"))
+        console.print()
+    console.print(Text(FOOT, style="dim"))
+    console.print(Text(f"Page: {page}"), soft_wrap=True)
 
 
 def to_markdown(comparison: Comparison) -> str:

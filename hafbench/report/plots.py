@@ -64,7 +64,7 @@ def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
     axes.set_xlim(-far, far)
-    axes.set_xlabel("← fewer errors    difference, percentage points    more errors →")
+    axes.set_xlabel("← fewer errors · percentage points · more errors →")
     return _svg(figure, f"Differences of error rates, {label}")
 
 
@@ -143,5 +143,5 @@ def _svg(figure: Any, label: str, png: Path | None = None) -> str:
     plt.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    named = f'width="100%" role="img" aria-label="{escape(label, quote=True)}"'.replace("\\", "\\\\")
-    return re.sub(r'width="[^"]*" height="[^"]*"', named, svg, count=1)
+    named = f'width="100%" role="img" aria-label="{escape(label, quote=True)}"'
+    return re.sub(r'width="[^"]*" height="[^"]*"', lambda _: named, svg, count=1)

@@ -1,0 +1,96 @@
+"""`hafbench compare`: two or more runs side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hafbench.cli.options import CONDITION_HELD, Json, Quiet
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from hafbench.compare import Comparison
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN_C ...]", help="Run folders.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="RUN", help="Which of them is the baseline; default: the first."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the page; default: runs/compare_....")
+    ] = None,
+    margin: Annotated[
+        list[str],
+        typer.Option(
+            "--margin",
+            metavar="SCORER=X",
+            help="How far a quality score may move and count as kept; default: 0.2 standard deviations.",
+        ),
+    ] = [],  # noqa: B006
+    fail_if: Annotated[
+        list[str],
+        typer.Option(
+            "--fail-if", metavar="CONDITION", help='Exit with 4 if it holds, such as "aer > baseline + 0.02".'
+        ),
+    ] = [],  # noqa: B006
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare runs on the prompts, seeds and scorers that they share: differences, their certainty, and a page."""
+    from hafbench.bench import slug
+    from hafbench.compare import compare_runs
+    from hafbench.compare.condition import failures, parse_condition
+    from hafbench.report.comparison import build_comparison
+    from hafbench.runs import read_run
+
+    if len(runs) < 2:
+        raise HafError("Give at least two run folders to compare.")
+    if sum((markdown, latex, as_json)) > 1:
+        raise HafError("Give only one of --markdown, --latex and --json.")
+    conditions = [parse_condition(text) for text in fail_if]
+    margins = dict(_margin(text) for text in margin)
+    place = 0
+    if baseline is not None:
+        folders = [run.resolve() for run in runs]
+        if baseline.resolve() not in folders:
+            raise HafError(f"--baseline {baseline} is none of the runs that are compared.")
+        place = folders.index(baseline.resolve())
+    comparison = compare_runs([read_run(run, findings=False) for run in runs], place, margins)
+    held = [sentence for condition in conditions for sentence in failures(condition, comparison)]
+    names = [runs[place], *(run for index, run in enumerate(runs) if index != place)]
+    page = build_comparison(comparison, out or Path("runs") / slug("compare_" + "_".join(run.name for run in names)))
+    if not quiet:
+        _print(comparison, page, markdown, latex, as_json)
+    for sentence in held:
+        typer.echo(f"hafbench: {sentence}", err=True)
+    if held:
+        raise typer.Exit(CONDITION_HELD)
+
+
+def _margin(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not name or not 0 < value < float("inf"):
+        raise HafError(f"--margin {text}: give SCORER=X with a positive number, such as clip=0.01.")
+    return name, value
+
+
+def _print(comparison: Comparison, page: Path, markdown: bool, latex: bool, as_json: bool) -> None:
+    from hafbench.compare.tables import print_comparison, to_json, to_latex, to_markdown
+
+    if as_json:
+        typer.echo(json.dumps(to_json(comparison) | {"page": str(page)}, indent=2))
+    elif markdown or latex:
+        typer.echo(to_markdown(comparison) if markdown else to_latex(comparison))
+    else:
+        print_comparison(comparison, page)
