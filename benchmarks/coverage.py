@@ -26,7 +26,7 @@ from hafbench.statistics import (
 )
 
 PROMPT, SHARED = 0.3, 0.2
-SIZES = ((50, 2), (500, 4), (2000, 4))
+SIZES = ((50, 2), (52, 4), (500, 4), (2000, 4))
 RESAMPLES = 2000
 Held = bool
 
@@ -160,18 +160,15 @@ def main() -> None:
     parser.add_argument("--benchmarks", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="quantities whose name holds this")
-    parser.add_argument("--small", default="50x2", help="images x seeds of the smallest benchmark")
     asked = parser.parse_args()
-    images, seeds = (int(part) for part in asked.small.split("x"))
-    sizes = ((images, seeds), *SIZES[1:])
-    print("| 95 % interval | " + " | ".join(f"n = {n}, {m} seeds" for n, m in sizes) + " |")
-    print("|---|" + "---|" * len(sizes))
+    print("| 95 % interval | " + " | ".join(f"{n} images, {m} seeds" for n, m in SIZES) + " |")
+    print("|---|" + "---|" * len(SIZES))
     with get_context("spawn").Pool(asked.workers) as pool:
         for name in QUANTITIES:
             if asked.only not in name:
                 continue
             cells = []
-            for n, m in sizes:
+            for n, m in SIZES:
                 held = pool.map(simulate, [(name, n, m, i) for i in range(asked.benchmarks)], chunksize=50)
                 cells.append(f"{100 * np.mean(held):.1f} %")
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

@@ -11,6 +11,7 @@ import typer
 from hafbench.cli.options import (
     NOT_ALL_SCORED,
     Card,
+    Cards,
     Clip,
     Device,
     Iqa,
@@ -27,7 +28,7 @@ from hafbench.cli.options import (
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hafbench.bench import Begin
     from hafbench.runs import Run
@@ -81,6 +82,7 @@ def run(
     clip: Clip = None,
     pose: Pose = None,
     hands_card: Card = None,
+    card: Cards = [],  # noqa: B006
     resume: Resume = True,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -98,7 +100,7 @@ def run(
     world = PHOTOGRAPHS if images is not None else world_of(model)
     options = bench_options(world, scorers, require, out, resume, batch_size, device, iqa, clip, pose, hands_card)
     if images is not None:
-        _bench(lambda begin: score_folder(images, prompts, options, begin), quiet, as_json)
+        _bench(lambda begin: score_folder(images, prompts, options, begin), card, quiet, as_json)
         return
     if prompts is not None:
         raise HafError(
@@ -110,7 +112,10 @@ def run(
         model=model, loras=tuple(lora), arguments=tuple(set_), device=device, dtype=dtype, offload=offload
     )
     _bench(
-        lambda begin: run_model(request, suite or world.suite, seeds, limit, options, begin, first_seed), quiet, as_json
+        lambda begin: run_model(request, suite or world.suite, seeds, limit, options, begin, first_seed),
+        card,
+        quiet,
+        as_json,
     )
 
 
@@ -125,6 +130,7 @@ def score(
     clip: Clip = None,
     pose: Pose = None,
     hands_card: Card = None,
+    card: Cards = [],  # noqa: B006
     resume: Resume = True,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -134,28 +140,36 @@ def score(
     from hafbench.worlds import PHOTOGRAPHS
 
     options = bench_options(PHOTOGRAPHS, scorers, require, out, resume, None, device, iqa, clip, pose, hands_card)
-    _bench(lambda begin: score_folder(folder, prompts, options, begin), quiet, as_json)
+    _bench(lambda begin: score_folder(folder, prompts, options, begin), card, quiet, as_json)
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    card: Cards = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Write the report of a finished run again."""
+    """Write the report of a finished run again, with the calibration cards that it carries and those given."""
+    from hafbench.cards import attach_cards
     from hafbench.report import build_report
     from hafbench.runs import read_run
 
-    path = build_report(read_run(folder))
+    finished = read_run(folder)
+    attach_cards(finished, card)
+    path = build_report(finished)
     print(json.dumps({"report": str(path)}) if as_json else path)
 
 
-def _bench(work: Callable[[Begin], Run], quiet: bool, as_json: bool) -> None:
+def _bench(work: Callable[[Begin], Run], cards: Sequence[Path], quiet: bool, as_json: bool) -> None:
+    from hafbench.cards import attach_cards, read_card
     from hafbench.progress import progress_bar
     from hafbench.report import build_report
     from hafbench.summary import print_summary, summarize
 
+    for path in cards:
+        read_card(path)  # a file that is no card is better refused before an hour of work than after
     with progress_bar(quiet or as_json) as begin:
         finished = work(begin)
+    attach_cards(finished, cards)
     page = build_report(finished)
     summary = summarize(finished, page)
     if as_json:

@@ -43,6 +43,10 @@ Pose = Annotated[
 Card = Annotated[
     Path | None, typer.Option("--hands-card", metavar="FILE", help="A logistic card of your own for the hands scorer.")
 ]
+Cards = Annotated[
+    list[Path],
+    typer.Option("--card", metavar="FILE", help="A calibration card of `hafbench calibrate`; may be repeated."),
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")]
 PromptsFile = Annotated[
     Path | None, typer.Option("--prompts", metavar="FILE", help="Suite or table mapping images to prompts and seeds.")

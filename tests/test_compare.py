@@ -1,0 +1,309 @@
+"""Comparing runs: what they share, verdicts by hand, tables, conditions, and the page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hafbench.cli import app
+from hafbench.compare import Comparison, compare_runs
+from hafbench.compare.condition import failures, parse_condition
+from hafbench.compare.tables import escape, to_json, to_latex, to_markdown
+from hafbench.errors import HafError
+from hafbench.evaluate import describe, evaluate
+from hafbench.records import Sample
+from hafbench.report.comparison import build_comparison, pair_items
+from hafbench.runs import Run, open_run, read_run
+from hafbench.suites import Prompt
+from hafbench.types import Finding, Score
+
+EVIL = "<script>document.title='pwned'</script>$_%&"
+
+
+class Painted:
+    """Reads the verdict from the picture: red is an error, green sound, black cannot be judged."""
+
+    name, role, higher_is_better, about = "hands", "anatomy", False, "red"
+
+    def __init__(self, version: str = "1", threshold: float = 0.5) -> None:
+        self.version, self.settings = version, {"threshold": threshold}
+
+    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
+        red, green, _ = image.reshape(-1, 3).mean(0) / 255
+        if red + green < 0.1:
+            return Score("unknown", reason="too dark")
+        found = (Finding("hands", "extra", "extra_digit", float(red), (2, 2, 12, 12)),) if red > 0.5 else ()
+        return Score("scored", float(red), bool(red > 0.5), findings=found)
+
+
+class Blueness:
+    """A quality score."""
+
+    name, version, role, higher_is_better, about = "iqa", "1", "quality", True, "blue"
+    settings: Mapping[str, Any] = {}
+
+    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
+        return Score("scored", float(image[..., 2].mean() / 255))
+
+
+COLOURS = {"e": (250, 0, 100), "s": (0, 250, 100), "u": (0, 0, 100)}
+
+
+def make_run(
+    folder: Path,
+    verdicts: dict[str, str],
+    *,
+    name: str = "a model",
+    first_seed: int = 0,
+    scorers: dict[str, Any] | None = None,
+    text: str = "a hand",
+    steps: int = 10,
+) -> Run:
+    """A run whose prompts have the verdicts of a word: "esu" is an error, a sound and an unjudged image."""
+    scorers = scorers or {"hands": Painted(), "iqa": Blueness()}
+    described = describe(scorers)
+    samples = [
+        Sample(
+            f"{prompt}/{first_seed + i}.png",
+            Prompt(id=prompt, text=f"{text} {prompt}", category=category),
+            first_seed + i,
+        )
+        for number, (prompt, word) in enumerate(verdicts.items())
+        for category in [("basic_anatomy", "full_body")[number % 2]]
+        for i in range(len(word))
+    ]
+    rng = np.random.default_rng(list(name.encode()))
+    request = {
+        "suite": {"name": "tiny", "sha256": "0", "limit": None},
+        "generator": {"name": name, "steps": steps},
+        "scorers": {key: {**value, "about": None} for key, value in described.items()},
+    }
+    details = {"scorers": described, "image_root": "images"}
+    with open_run(folder, command="run", name=name, request=request, details=details) as run:
+        for sample in samples:
+            word = verdicts[sample.prompt.id]
+            colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
+            run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))
+        return evaluate(run, samples, scorers, image_root=folder / "images")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Run, Run]:
+    one = make_run(tmp_path / "one", {"a": "ees", "b": "ess", "c": "sse", "d": "esu"}, name="old")
+    other = make_run(tmp_path / "two", {"a": "sse", "b": "sss", "c": "sse", "d": "sss"}, name="new", steps=20)
+    return one, other
+
+
+def only(comparison: Comparison, name: str = "hands") -> Any:
+    (versus,) = comparison.versus
+    return next(one for one in versus.measured if one.name == name)
+
+
+def test_wins_rates_and_bounds_by_hand(pair: tuple[Run, Run]) -> None:
+    found = only(compare_runs(pair))
+    # Old: a ees, b ess, c sse, d esu; new: a sse, b sss, c sse, d sss. Judged by both: 11 pairs.
+    assert (found.duel.win, found.duel.tie, found.duel.lose) == (4, 6, 1)
+    assert (found.difference.baseline, found.difference.candidate) == (5 / 11, 2 / 11)
+    assert found.difference.estimate == pytest.approx(-3 / 11)
+    assert (found.lowest, found.highest) == (pytest.approx(-4 / 12), pytest.approx(-3 / 12))
+    assert found.duel.rsi == 10 / 7
+    assert (found.baseline.errors, found.baseline.scored, found.baseline.total) == (5, 11, 12)
+    assert set(found.by_category) == {"basic_anatomy", "full_body"}
+
+
+def test_what_is_shared_is_said(pair: tuple[Run, Run]) -> None:
+    shared = compare_runs(pair).versus[0].shared
+    assert (shared.prompts, shared.pairs, shared.images) == (4, 12, (12, 12))
+    assert shared.changes == ('generator.name: "old" -> "new"', "generator.steps: 10 -> 20")
+
+
+def test_runs_that_overlap_are_compared_on_the_overlap(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", {"a": "es", "b": "es", "only": "ee"})
+    other = make_run(tmp_path / "two", {"a": "ss", "b": "ssss"}, name="longer")
+    comparison = compare_runs([one, other])
+    assert comparison.versus[0].shared.pairs == 4
+    assert "2 images of the baseline, 2 of the candidate" in " ".join(comparison.versus[0].shared.remarks)
+    assert only(comparison).difference.estimate == -0.5
+
+
+def test_other_seeds_are_compared_by_prompt(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", {"a": "es", "b": "es"})
+    other = make_run(tmp_path / "two", {"a": "ss", "b": "es"}, first_seed=7, name="two")
+    comparison = compare_runs([one, other])
+    assert (comparison.versus[0].shared.pairs, only(comparison).duel) == (0, None)
+    assert only(comparison).difference.estimate == -0.25
+    assert "no seed" in " ".join(comparison.versus[0].shared.remarks)
+    build_comparison(comparison, tmp_path / "page")
+
+
+def test_a_prompt_whose_text_changed_is_another_prompt(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", {"a": "es"})
+    other = make_run(tmp_path / "two", {"a": "es"}, text="two feet")
+    with pytest.raises(HafError, match="share no prompt"):
+        compare_runs([one, other])
+
+
+def test_another_version_of_a_scorer_is_not_compared(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", {"a": "es", "b": "es"})
+    other = make_run(tmp_path / "two", {"a": "es", "b": "ss"}, scorers={"hands": Painted("2"), "iqa": Blueness()})
+    comparison = compare_runs([one, other])
+    assert [one.name for one in comparison.versus[0].measured] == ["iqa"]
+    assert 'version: "1" -> "2"' in " ".join(comparison.versus[0].shared.remarks)
+    stricter = make_run(tmp_path / "three", {"a": "es", "b": "ss"}, scorers={"hands": Painted("1", 0.7)})
+    with pytest.raises(HafError, match=r"share no scorer.*threshold"):
+        compare_runs([one, stricter])
+
+
+def test_quality_is_kept_or_not_by_the_margin(pair: tuple[Run, Run]) -> None:
+    wide, narrow = (only(compare_runs(pair, margins={"iqa": margin}), "iqa") for margin in (0.5, 1e-9))
+    assert (wide.verdict, wide.equivalence.shown) == ("kept", True)
+    assert not narrow.equivalence.shown
+    with pytest.raises(HafError, match="no quality score 'hands'"):
+        compare_runs(pair, margins={"hands": 1})
+
+
+def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(tmp_path: Path) -> None:
+    prompts = [f"p{i}" for i in range(13)]
+    runs = [
+        make_run(tmp_path / name, dict.fromkeys(prompts, word), name=name)
+        for name, word in (("bad", "ee"), ("good", "ss"), ("half", "es"), ("same", "ee"))
+    ]
+    by_name = {versus.label: versus.measured[0] for versus in compare_runs(runs).versus}
+    assert {name: one.verdict for name, one in by_name.items()} == {
+        "good": "better",
+        "half": "better",
+        "same": "not shown",
+    }
+    # 13 prompts change alike: 2 of the 2^13 exchanges are as far; Holm multiplies the smallest of three by 3.
+    assert by_name["good"].difference.p_value == 2 / 2**13
+    assert by_name["good"].corrected_p == pytest.approx(3 * by_name["good"].difference.p_value)
+    worse = compare_runs(runs, baseline=1).versus[0].measured[0]
+    assert worse.verdict == "worse"
+    assert worse.duel.rsi == 0
+
+
+def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tuple[Run, Run]) -> None:
+    comparison = compare_runs(pair)
+    items, left_out = pair_items(comparison.baseline, comparison.versus[0])
+    assert [item.change for item in items] == ["regression", *["improvement"] * 4]
+    assert left_out == 0
+    assert (items[0].prompt, items[0].seed) == ("a hand a", "seed 2")
+    assert (items[0].baseline.error, items[0].candidate.error) == (False, True)
+    assert items[0].candidate.kinds == ("hands: extra digit",)
+    assert items[0].candidate.pictures.marked
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("aer > baseline + 0.02", False),
+        ("aer < baseline - 0.2", True),
+        ("aer.hands <= 0.2", True),
+        ("aer.high > 0.9", False),
+        ("difference.high < 1", True),
+        ("rsi > 1.4", True),
+        ("mean.iqa > baseline + 0.5", False),
+    ],
+)
+def test_conditions(pair: tuple[Run, Run], text: str, holds: bool) -> None:
+    assert bool(failures(parse_condition(text), compare_runs(pair))) == holds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "aer", "aer > ", "beauty > 1", "rsi > baseline", "aer > baseline * 2", "aer == 1"]
+)
+def test_conditions_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(HafError, match="--fail-if"):
+        parse_condition(text)
+
+
+def test_a_condition_that_cannot_be_told_is_no_pass(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    with pytest.raises(HafError, match="shares no such measure"):
+        failures(parse_condition("aer.limbs > 0"), compare_runs(pair))
+    dark = make_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
+    with pytest.raises(HafError, match="cannot be told"):
+        failures(parse_condition("aer > 0"), compare_runs([pair[0], dark]))
+
+
+def test_tables_of_every_kind_hold_the_same_figures(tmp_path: Path, pair: tuple[Run, Run]) -> None:
+    comparison = compare_runs(pair)
+    markdown, latex, data = to_markdown(comparison), to_latex(comparison), to_json(comparison)
+    assert "| new | hands | 45.5 % | 18.2 % |" in markdown
+    assert r"new & hands & 45.5 \% & 18.2 \% & $-$27.3" in latex
+    assert data["candidates"][0]["measures"][0]["difference"]["estimate"] == pytest.approx(-3 / 11)
+    json.dumps(data, allow_nan=False)
+
+
+def test_latex_is_escaped() -> None:
+    assert escape(r"a_b & 50 % {\x} ~^#$") == (
+        r"a\_b \& 50 \% \{\textbackslash{}x\} \textasciitilde{}\textasciicircum{}\#\$"
+    )
+
+
+def test_the_command_prints_writes_a_page_and_exits_by_the_condition(
+    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    invoke = CliRunner().invoke
+    done = invoke(app, ["compare", "one", "two", "--out", "page"])
+    assert (done.exit_code, (tmp_path / "page" / "index.html").exists()) == (0, True)
+    assert "new against old" in done.output
+    assert invoke(app, ["compare", "one", "two", "-q", "--fail-if", "aer > baseline + 0.02"]).exit_code == 0
+    worse = invoke(app, ["compare", "one", "two", "--baseline", "two", "-q", "--fail-if", "aer > baseline + 0.02"])
+    assert worse.exit_code == 4
+    assert (tmp_path / "runs" / "compare_two_one" / "index.html").exists()
+    data = json.loads(invoke(app, ["compare", "one", "two", "--json"]).stdout)
+    assert data["baseline"]["label"] == "old"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["one"], "at least two"),
+        (["one", "one"], "given twice"),
+        (["one", "missing"], "not a run folder"),
+        (["one", "two", "--baseline", "three"], "none of the runs"),
+        (["one", "two", "--margin", "iqa=x"], "positive number"),
+        (["one", "two", "--latex", "--json"], "only one of"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["compare", *words])
+    assert isinstance(result.exception, HafError)
+    assert said in str(result.exception)
+
+
+def test_nothing_of_the_runs_is_markup_on_the_page(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", {"a": "es", "b": "ss"}, name=EVIL, text=EVIL)
+    other = make_run(tmp_path / "two", {"a": "se", "b": "es"}, name=f"{EVIL} two", text=EVIL)
+    page = build_comparison(compare_runs([one, other]), tmp_path / "page").read_text()
+    assert "<script>document" not in page
+    assert page.count("<script>") == 1
+
+
+def test_folders_of_images_without_prompts_are_compared_by_name(tmp_path: Path) -> None:
+    for folder, value in (("one", 250), ("two", 10)):
+        for name in ("x.png", "y.png"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("RGB", (16, 16), (value, 250 - value, 0)).save(tmp_path / folder / name)
+    runs = []
+    for folder in ("one", "two"):
+        scorers = {"hands": Painted()}
+        described = describe(scorers)
+        request = {"images": {"folder": folder}, "scorers": described}
+        details = {"scorers": described, "image_root": str(tmp_path / folder)}
+        with open_run(
+            tmp_path / f"run_{folder}", command="score", name=folder, request=request, details=details
+        ) as run:
+            evaluate(run, [Sample("x.png"), Sample("y.png")], scorers, image_root=tmp_path / folder)
+        runs.append(read_run(tmp_path / f"run_{folder}", findings=False))
+    found = only(compare_runs(runs))
+    assert (found.duel.win, found.difference.estimate) == (2, -1.0)
