@@ -14,6 +14,7 @@ import numpy as np
 
 from hafbench.statistics.clusters import (
     Floats,
+    as_column,
     as_floats,
     bootstrap,
     cluster_codes,
@@ -123,8 +124,10 @@ def _totals(
     baseline: Any, baseline_clusters: Any, candidate: Any, candidate_clusters: Any
 ) -> tuple[Floats, Floats, bool]:
     """The sum and number of each shared cluster, (k, 2) for each side, and whether the sides differ anywhere."""
+    import pandas as pd
+
     values = [as_floats(baseline), as_floats(candidate)]
-    codes = cluster_codes([*baseline_clusters, *candidate_clusters])
+    codes = cluster_codes(pd.concat([as_column(baseline_clusters), as_column(candidate_clusters)]))
     split = len(values[0])
     tables = []
     for value, code in zip(values, (codes[:split], codes[split:]), strict=True):
