@@ -1,7 +1,7 @@
 """How long statistics take: `python benchmarks/statistics_speed.py`, on one core.
 
-10,000 resamples of 500 prompts x 4 seeds x 10 scores; a million records read and summed up; and two runs of half a million
-records each compared.
+10,000 resamples of 500 prompts x 4 seeds x 10 scores; a million records read and summed up; and two runs of half a
+million records each compared.
 """
 
 from __future__ import annotations

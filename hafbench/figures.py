@@ -216,8 +216,8 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def share(value: Share) -> str:
-    """A share of a card with its interval, such as 82.1 % [74.0, 88.1]."""
+def share(value: Share | Rate | Corrected) -> str:
+    """A share with its interval, such as 82.1 % [74.0, 88.1]."""
     interval = "" if value.low is None or value.high is None else f" [{100 * value.low:.1f}, {100 * value.high:.1f}]"
     return percent(value.estimate) + interval
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def summarize(run: Run, report: Path) -> dict[str, Any]:
                 **figures.statuses,
                 **({"errors": figures.rate.errors} if figures.rate else {}),
                 **({"estimate": figure.estimate, "low": figure.low, "high": figure.high} if figure else {}),
+                **({"corrected": asdict(figures.corrected)} if figures.corrected else {}),
                 "reasons": {reason: count for group in figures.reasons.values() for reason, count in group},
             }
         )
@@ -59,6 +61,11 @@ def print_summary(summary: dict[str, Any]) -> None:
         reasons += [f"{entry['scorer']}: {count} x {reason}" for reason, count in list(entry["reasons"].items())[:3]]
     console = Console(highlight=False)
     console.print(table)
+    for entry in summary["scorers"]:
+        corrected = entry.get("corrected")
+        if corrected and corrected["low"] is not None:
+            rate = "{estimate:.1%}, {low:.1%} to {high:.1%}".format(**corrected)
+            console.print(Text(f"{entry['scorer']}: corrected for its mistakes by its calibration card {rate}"))
     for note in summary["notes"]:
         console.print(Text(note))
     for reason in reasons:
