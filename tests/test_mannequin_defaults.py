@@ -218,5 +218,5 @@ def test_the_bare_command_draws_judges_and_reports(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["run", "--limit", "5", "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
-    assert [entry["scorer"] for entry in summary["scorers"]] == list(BUILT_IN_SCORERS)
+    assert [entry["scorer"] for entry in summary["scorers"]] == ["anatomy", *BUILT_IN_SCORERS]
     assert str(Path(worlds.__file__).parent) not in (out / "run.json").read_text()
