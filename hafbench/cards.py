@@ -68,10 +68,11 @@ class Operating(Frozen):
 class CalibrationCard(Frozen):
     """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
 
-    `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms, sensitivity, threshold),
-    `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to beat. `made_on` says
-    in words what the images were, `sha256` identifies them with their labels, and `source` is that of a model's
-    pictures (`source_of`), None for others.
+    `effective_bad` and `effective_good` are the numbers of independent images that would tell as much, since images of
+    one prompt are alike. `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms,
+    sensitivity, threshold), `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to
+    beat. `made_on` says in words what the images were, `sha256` identifies them with their labels, and `source` is that
+    of a model's pictures (`source_of`), None for others.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -85,6 +86,8 @@ class CalibrationCard(Frozen):
     bad: int = Field(ge=0)
     passed_good: int = Field(ge=0)
     good: int = Field(ge=0)
+    effective_bad: float = Field(ge=0)
+    effective_good: float = Field(ge=0)
     unknown_bad: int = Field(ge=0)
     unknown_good: int = Field(ge=0)
     sensitivity: Share
@@ -98,8 +101,10 @@ class CalibrationCard(Frozen):
 
     @property
     def accuracy(self) -> Accuracy:
-        """The counts, for correcting a rate."""
-        return Accuracy(self.flagged_bad, self.bad, self.passed_good, self.good)
+        """The counts as so many independent images, for correcting a rate."""
+        bad = self.effective_bad / self.bad if self.bad else 0.0
+        good = self.effective_good / self.good if self.good else 0.0
+        return Accuracy(self.flagged_bad * bad, self.bad * bad, self.passed_good * good, self.good * good)
 
 
 def read_card(path: Path) -> CalibrationCard:

@@ -10,7 +10,7 @@ from hafbench import figures as fig
 from hafbench.cards import source_of
 from hafbench.report.gallery import gallery_items, kinds_of
 from hafbench.report.page import render_page, render_text
-from hafbench.report.plots import category_plot
+from hafbench.report.plots import card_plots, category_plot
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
@@ -35,6 +35,7 @@ def build_report(run: Run) -> Path:
         "categories": categories,
         "findings": fig.finding_rates(run),
         "cards": [f.card for f in figures if f.card],
+        "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run.manifest),
         "facts": facts(run),
         "weights": {n: d["weights"] for n, d in run.manifest["scorers"].items() if d.get("weights")},

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hafbench.cards import CalibrationCard
 from hafbench.figures import ScorerFigures
+from hafbench.statistics.rates import wilson
 
 if TYPE_CHECKING:
     from hafbench.compare import Measured
@@ -70,8 +74,6 @@ def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
 
 def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: tuple[str, str], rate: bool) -> str:
     """Each prompt by its mean with the baseline and with the candidate; prompts at one place are one larger dot."""
-    import numpy as np
-
     scale = 100 if rate else 1
     points, counts = np.unique(np.c_[baseline, candidate] * scale, axis=0, return_counts=True)
     figure, axes = _axes(4.6, 4.4)
@@ -87,6 +89,32 @@ def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: 
     axes.grid(axis="y", alpha=0.2)
     axes.set_aspect("equal", adjustable="box")
     return _svg(figure, "Prompts by both models")
+
+
+def card_plots(card: CalibrationCard) -> tuple[str, str]:
+    """The ROC with pointwise Wilson intervals, and the reliability curve, of a calibration card: inline SVGs."""
+    figure, axes = _axes(3.4, 3.3)
+    false, hit = (np.array([point[place] for point in card.roc]) for place in (0, 1))
+    bounds = np.array([wilson(value, max(1.0, card.effective_bad)) for value in hit])
+    axes.fill_between(100 * false, *(100 * bounds.T), color=LOOKS[0][0], alpha=0.18, linewidth=0)
+    axes.plot(100 * false, 100 * hit, color=LOOKS[0][0], lw=2)
+    axes.plot([0, 100], [0, 100], color=INK, lw=0.8, alpha=0.5)
+    passed = card.specificity.estimate
+    if passed is not None and card.sensitivity.estimate is not None:
+        axes.plot(100 * (1 - passed), 100 * card.sensitivity.estimate, LOOKS[1][1], color=LOOKS[1][0], ms=7)
+    axes.set_xlabel("good images flagged, %")
+    axes.set_ylabel("bad images flagged, %")
+    roc = _svg(figure, f"ROC of {card.scorer}")
+
+    figure, axes = _axes(3.4, 3.3)
+    for one in card.reliability:
+        if one.bad.estimate is not None and one.bad.low is not None and one.bad.high is not None:
+            axes.plot([100 * one.value] * 2, [100 * one.bad.low, 100 * one.bad.high], color=LOOKS[0][0], lw=2)
+            axes.plot(100 * one.value, 100 * one.bad.estimate, "o", color=LOOKS[0][0], ms=5)
+    axes.plot([0, 100], [0, 100], color=INK, lw=0.8, alpha=0.5)
+    axes.set_xlabel("the scorer's chance of an error, %")
+    axes.set_ylabel("labelled bad, %")
+    return roc, _svg(figure, f"Reliability of {card.scorer}")
 
 
 def _short(text: str, most: int = 32) -> str:

@@ -17,10 +17,9 @@ from scipy.stats import bootstrap, mannwhitneyu
 from statsmodels.stats.proportion import proportion_confint
 
 from hafbench.detectors.mannequin import MannequinDetector, Sight, overlap
+from hafbench.labelled import FRAMINGS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import SHIPPED, load_mannequin_card
-
-FRAMINGS = {"digits": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
 
 
 def share(right: Sequence[bool]) -> dict[str, float | int]:

@@ -1,0 +1,240 @@
+"""From labelled images and what a scorer says of them to its calibration card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hafbench.cards import Bin, CalibrationCard, Operating, Share, Stratum, source_of
+from hafbench.errors import HafError
+from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
+from hafbench.statistics.clusters import Floats, cluster_codes, cluster_sums, robust_variance
+from hafbench.statistics.rates import wilson
+
+if TYPE_CHECKING:
+    from hafbench.labelled import Labelled
+    from hafbench.runs import Run
+    from hafbench.types import Pixels, Scorer
+
+FALSE_ALARMS = (0.01, 0.05, 0.1)
+FEWEST = 5
+"""Good, and bad, images that a stratum needs for a figure."""
+BINS = 10
+ROC_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A labelled image and what the scorer says; `value` and `flagged` are None if it could not judge it.
+
+    `size` is the shorter side in pixels, `sharpness` the log variance of the Laplacian at 512 pixels.
+    """
+
+    name: str
+    bad: bool
+    source: str | None
+    prompt: str | None
+    value: float | None
+    flagged: bool | None
+    size: float
+    sharpness: float
+
+
+def judge(images: Iterable[Labelled], scorer: Scorer) -> list[Judged]:
+    """Score every clearly labelled image; raises HafError (BadImage) for one that cannot be read."""
+    judged = []
+    for one in images:
+        if one.bad is None:
+            continue
+        pixels = one.read()
+        score = scorer.score(pixels, None)
+        judged.append(Judged(one.name, one.bad, one.source, one.prompt, score.value, score.is_error, *_cues(pixels)))
+    return judged
+
+
+def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
+    """What a run's records say of the labelled images, whose names are the records'; prompts are theirs, too."""
+    if scorer not in run.manifest["scorers"]:
+        raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest['scorers'])}.")
+    if run.manifest["scorers"][scorer]["role"] != "anatomy":
+        raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
+    own = run.records[run.records["scorer"] == scorer]
+    rows = {str(row["image"]): row for row in own.to_dict("records")}
+    judged = []
+    for one in images:
+        if one.name not in rows:
+            raise HafError(f"{run.folder} has no image {one.name}: the labels are of another run.")
+        if one.bad is None:
+            continue
+        row = rows[one.name]
+        known = row["status"] == "scored"
+        prompt = row["prompt_id"] if isinstance(row["prompt_id"], str) else one.prompt
+        value, flagged = (float(row["value"]), bool(row["is_error"])) if known else (None, None)
+        judged.append(Judged(one.name, one.bad, one.source, prompt, value, flagged, *_cues(one.read())))
+    return judged
+
+
+def _cues(pixels: Pixels) -> tuple[float, float]:
+    from PIL import Image
+    from scipy.ndimage import laplace
+
+    height, width = pixels.shape[:2]
+    grey = Image.fromarray(pixels).convert("L")
+    grey.thumbnail((512, 512))
+    return float(min(height, width)), float(np.log(laplace(np.asarray(grey, dtype=np.float64)).var() + 1e-6))
+
+
+def make_card(
+    judged: Sequence[Judged],
+    scorer: str,
+    version: str,
+    *,
+    made_on: str,
+    run: Run | None = None,
+    false_alarms: Sequence[float] = FALSE_ALARMS,
+) -> CalibrationCard:
+    """The card; raises HafError with fewer than two good or two bad images that the scorer could judge."""
+    sure = [one for one in judged if one.value is not None]
+    bad, good = ([one for one in sure if one.bad is side] for side in (True, False))
+    if min(len(bad), len(good)) < 2:
+        raise HafError(
+            f"{scorer} could judge {len(bad)} bad and {len(good)} good images of {len(judged)}; two of each are needed."
+        )
+    values = np.array([one.value for one in sure], dtype=np.float64)
+    truth = np.array([one.bad for one in sure])
+    clusters = cluster_codes([one.prompt for one in sure])
+    flagged = np.array([one.flagged for one in sure], dtype=bool)
+    cues = {"size": np.array([one.size for one in sure]), "sharpness": np.array([one.sharpness for one in sure])}
+    digest = hashlib.sha256("".join(sorted(f"{one.name}\0{one.bad}\n" for one in judged)).encode())
+    return CalibrationCard(
+        format=1,
+        scorer=scorer,
+        scorer_version=version,
+        date=datetime.now(UTC).date().isoformat(),
+        made_on=made_on,
+        sha256=digest.hexdigest(),
+        source=source_of(run.manifest) if run else None,
+        flagged_bad=int(flagged[truth].sum()),
+        bad=len(bad),
+        passed_good=int((~flagged[~truth]).sum()),
+        good=len(good),
+        effective_bad=error_rate(flagged[truth], clusters[truth]).effective or 0.0,
+        effective_good=error_rate(flagged[~truth], clusters[~truth]).effective or 0.0,
+        unknown_bad=sum(one.value is None and one.bad for one in judged),
+        unknown_good=sum(one.value is None and not one.bad for one in judged),
+        sensitivity=_share(flagged[truth], clusters[truth]),
+        specificity=_share(~flagged[~truth], clusters[~truth]),
+        auroc=auroc(values, truth, clusters),
+        baselines={name: _better_way(cue, truth, clusters) for name, cue in cues.items()},
+        strata=tuple(_strata(values, truth, clusters, cues, [one.source for one in sure])),
+        reliability=tuple(_reliability(values, truth, clusters)),
+        operating=tuple(_operating(values, truth, clusters, rate) for rate in false_alarms),
+        roc=tuple(_roc(values, truth)),
+    )
+
+
+def powered(judged: Sequence[Judged], run: Run, scorer: str) -> Corrected:
+    """The true error rate of all images of a run that the scorer judges, when a random part of them has labels."""
+    rows = run.records[(run.records["scorer"] == scorer) & (run.records["status"] == "scored")]
+    labels = {one.name: float(one.bad) for one in judged}
+    known = [labels.get(image, np.nan) for image in rows["image"]]
+    return prediction_powered_rate(known, rows["is_error"], rows["prompt_id"])
+
+
+def auroc(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Share:
+    """The chance that a bad image has a higher value than a good one, ties as halves.
+
+    The variance is DeLong's (1988, Biometrics 44, 837-845), summed by prompt (Obuchowski 1997, Biometrics 53, 567-578);
+    the interval is normal on the logit scale. Without a single misplaced pair it is Wilson's for the fewer side.
+    """
+    from scipy.stats import norm, rankdata
+
+    m, n = int(truth.sum()), int((~truth).sum())
+    if min(m, n) < 1:
+        return Share(estimate=None, low=None, high=None, n=m + n)
+    ranks = rankdata(values)
+    area = float((ranks[truth].sum() - m * (m + 1) / 2) / (m * n))
+    if area in (0.0, 1.0) or min(m, n) < 2:
+        low, high = wilson(area, min(m, n))
+        return Share(estimate=area, low=low, high=high, n=m + n)
+    influence = np.zeros(len(values))
+    influence[truth] = ((ranks[truth] - rankdata(values[truth])) / n - area) / m
+    influence[~truth] = ((m - ranks[~truth] + rankdata(values[~truth])) / m - area) / n
+    sums = cluster_sums(influence, clusters)
+    error = (robust_variance(sums, 1) if len(sums) > 1 else 0.0) ** 0.5
+    middle, half = np.log(area / (1 - area)), norm.ppf(0.975) * error / (area * (1 - area))
+    low, high = (float(1 / (1 + np.exp(-bound))) for bound in (middle - half, middle + half))
+    return Share(estimate=area, low=low, high=high, n=m + n)
+
+
+def _better_way(cue: Floats, truth: np.ndarray, clusters: np.ndarray) -> Share:
+    """The AUROC of a cue by whichever direction does better here: what a scorer has to beat."""
+    return max(auroc(cue, truth, clusters), auroc(-cue, truth, clusters), key=lambda share: share.estimate or 0)
+
+
+def _share(verdicts: np.ndarray, clusters: np.ndarray) -> Share:
+    rate = error_rate(verdicts, clusters)
+    return Share(estimate=rate.estimate, low=rate.low, high=rate.high, n=rate.scored)
+
+
+def _strata(
+    values: Floats, truth: np.ndarray, clusters: np.ndarray, cues: dict[str, Floats], sources: Sequence[str | None]
+) -> Iterable[Stratum]:
+    parts = []
+    for by, cue in cues.items():
+        cuts = np.unique(np.quantile(cue, [1 / 3, 2 / 3]))
+        places = np.searchsorted(cuts, cue, side="left")
+        if len(np.unique(places)) > 1:
+            names = ("low", "middle", "high") if len(cuts) == 2 else ("low", "high")
+            parts += [(by, name, places == place) for place, name in enumerate(names)]
+    if len(known := sorted({source for source in sources if source})) > 1:
+        parts += [("source", name, np.array([source == name for source in sources])) for name in known]
+    for by, name, part in parts:
+        own = truth[part]
+        enough = min(int(own.sum()), int((~own).sum())) >= FEWEST
+        found = auroc(values[part], own, clusters[part])
+        yield Stratum(by=by, name=name, auroc=found if enough else Share(estimate=None, low=None, high=None, n=found.n))
+
+
+def _reliability(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Iterable[Bin]:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
+    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
+    for place in np.unique(places):
+        part = places == place
+        yield Bin(
+            low=float(edges[place]),
+            high=float(edges[min(place + 1, len(edges) - 1)]),
+            value=float(values[part].mean()),
+            bad=_share(truth[part], clusters[part]),
+        )
+
+
+def _operating(values: Floats, truth: np.ndarray, clusters: np.ndarray, rate: float) -> Operating:
+    """The smallest threshold at which no more than that share of the good images is flagged."""
+    good = np.sort(values[~truth])
+    allowed = int(np.floor(rate * len(good) + 1e-9))
+    # At the value of the first good image that may not be flagged a threshold must lie just above.
+    threshold = float(np.nextafter(good[len(good) - 1 - allowed], np.inf)) if allowed < len(good) else float(good[0])
+    flagged = values >= threshold
+    return Operating(
+        false_alarms=rate,
+        threshold=threshold,
+        sensitivity=_share(flagged[truth], clusters[truth]),
+        specificity=_share(~flagged[~truth], clusters[~truth]),
+    )
+
+
+def _roc(values: Floats, truth: np.ndarray) -> Iterable[tuple[float, float, float | None]]:
+    """(false alarms, sensitivity, threshold) from none flagged to all; at most about ROC_POINTS of them."""
+    thresholds = np.unique(values)[::-1]
+    if len(thresholds) > ROC_POINTS:
+        thresholds = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, ROC_POINTS).astype(int))]
+    yield 0.0, 0.0, None
+    for threshold in thresholds:
+        flagged = values >= threshold
+        yield float(flagged[~truth].mean()), float(flagged[truth].mean()), float(threshold)

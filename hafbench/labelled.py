@@ -1,0 +1,126 @@
+"""Images labelled good or bad: a folder for each label, a CSV, or the built-in world's ground truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from hafbench.errors import HafError
+from hafbench.images import find_images, load_image
+
+if TYPE_CHECKING:
+    from hafbench.types import Pixels
+
+LABELS = {"good": False, "bad": True, "unclear": None}
+WORLD = "mannequin"
+"""In place of labels: renders of the built-in world, whose truth is known."""
+FRAMINGS = {"digits": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
+"""Which pictures of the built-in world its scorers are made for."""
+WORLD_SEED = 40
+"""Of renders that no model or card of the package has seen (docs/mannequin.md lists those that are taken)."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image with its label; `bad` is None for an unclear one, `source` names where it comes from, if known."""
+
+    name: str
+    bad: bool | None
+    source: str | None
+    prompt: str | None
+    read: Callable[[], Pixels]
+
+
+def read_labels(labels: Path, images: Path | None) -> list[Labelled]:
+    """Labelled images of a folder with good/ and bad/, of a CSV, or of a set of renders (images.npy, truth.jsonl).
+
+    A CSV has the columns image and label (good, bad, unclear), and may have source and prompt_id; its images lie below
+    `images`, or below its own folder. Raises HafError for anything else, naming the line.
+    """
+    if (labels / "truth.jsonl").exists():
+        return list(_from_renders(labels))
+    if labels.is_dir():
+        return _from_folders(labels)
+    if labels.is_file():
+        return _from_table(labels, images or labels.parent)
+    raise HafError(f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or the word {WORLD}.")
+
+
+def _file(path: Path) -> Callable[[], Pixels]:
+    def read() -> Pixels:
+        import numpy as np
+
+        return np.asarray(load_image(path))
+
+    return read
+
+
+def _from_folders(folder: Path) -> list[Labelled]:
+    found = []
+    for label in ("good", "bad"):
+        paths = find_images(folder / label) if (folder / label).is_dir() else []
+        if not paths:
+            raise HafError(f"{folder} has no images in {label}/; put the images of each label into good/ and bad/.")
+        for path in paths:
+            inside = path.relative_to(folder / label)
+            source = inside.parts[0] if len(inside.parts) > 1 else None
+            found.append(Labelled(path.relative_to(folder).as_posix(), LABELS[label], source, None, _file(path)))
+    return found
+
+
+def _from_table(path: Path, images: Path) -> list[Labelled]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HafError(f"{path}: the labels cannot be read ({error}).") from error
+    if not rows or not {"image", "label"} <= set(rows[0]):
+        raise HafError(f"{path}: a table of labels has the columns image and label, and one image a line.")
+    found: dict[str, Labelled] = {}
+    for number, row in enumerate(rows, 2):
+        name, label = (row["image"] or "").strip(), (row["label"] or "").strip().lower()
+        if label not in LABELS:
+            raise HafError(f"{path}, line {number}: '{label}' is no label; use good, bad or unclear.")
+        inside = PurePosixPath(name)
+        if not name or inside.is_absolute() or ".." in inside.parts:
+            raise HafError(f"{path}, line {number}: '{name}' is no path below {images}.")
+        if name in found:
+            raise HafError(f"{path}, line {number}: {name} has a label already.")
+        prompt, source = (row.get(key) or None for key in ("prompt_id", "source"))
+        found[name] = Labelled(name, LABELS[label], source, prompt, _file(images / name))
+    return list(found.values())
+
+
+def _from_renders(folder: Path) -> Iterator[Labelled]:
+    import numpy as np
+
+    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    with (folder / "truth.jsonl").open(encoding="utf-8") as lines:
+        for index, line in enumerate(lines):
+            yield _render(str(index), json.loads(line), images[index])
+
+
+def _render(name: str, truth: dict[str, Any], pixels: Pixels) -> Labelled:
+    import numpy as np
+
+    return Labelled(name, truth["error"] is not None, truth["attributes"]["framing"], None, lambda: np.array(pixels))
+
+
+def render_world(scorer: str, count: int, seed: int) -> Iterator[Labelled]:
+    """`count` renders of the framings that a scorer of the built-in world is made for, half of them with an error."""
+    from hafbench.mannequin.dataset import draw
+    from hafbench.mannequin.errors import JUDGING
+    from hafbench.mannequin.picture import SIZE
+
+    framings = FRAMINGS.get(scorer)
+    number, drawn = seed * 10_000_000, 0
+    while drawn < count:
+        pixels, truth = draw(number, 0.5, JUDGING, SIZE)
+        if framings is None or truth["attributes"]["framing"] in framings:
+            drawn += 1
+            yield _render(str(number), truth, pixels)
+        number += 1
