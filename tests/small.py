@@ -2,11 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from hafbench.evaluate import describe, evaluate
+from hafbench.records import Sample
+from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
 from hafbench.types import Finding, Score
 
@@ -62,3 +66,72 @@ class Returns:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+class Painted:
+    """Reads the verdict from the picture: red is an error, green sound, black cannot be judged."""
+
+    name, role, higher_is_better, about = "hands", "anatomy", False, "red"
+
+    def __init__(self, version: str = "1", threshold: float = 0.5) -> None:
+        self.version, self.settings = version, {"threshold": threshold}
+
+    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
+        red, green, _ = image.reshape(-1, 3).mean(0) / 255
+        if red + green < 0.1:
+            return Score("unknown", reason="too dark")
+        found = (Finding("hands", "extra", "extra_digit", float(red), (2, 2, 12, 12)),) if red > 0.5 else ()
+        return Score("scored", float(red), bool(red > 0.5), findings=found)
+
+
+class Blueness:
+    """A quality score."""
+
+    name, version, role, higher_is_better, about = "iqa", "1", "quality", True, "blue"
+    settings: Mapping[str, Any] = {}
+
+    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
+        return Score("scored", float(image[..., 2].mean() / 255))
+
+
+COLOURS = {"e": (250, 0, 100), "s": (0, 250, 100), "u": (0, 0, 100)}
+
+
+def coloured_run(
+    folder: Path,
+    verdicts: dict[str, str],
+    *,
+    name: str = "a model",
+    first_seed: int = 0,
+    scorers: dict[str, Any] | None = None,
+    text: str = "a hand",
+    steps: int = 10,
+) -> Run:
+    """A run whose prompts have the verdicts of a word: "esu" is an error, a sound and an unjudged image."""
+    scorers = scorers or {"hands": Painted(), "iqa": Blueness()}
+    described = describe(scorers)
+    samples = [
+        Sample(
+            f"{prompt}/{first_seed + i}.png",
+            Prompt(id=prompt, text=f"{text} {prompt}", category=category),
+            first_seed + i,
+        )
+        for number, (prompt, word) in enumerate(verdicts.items())
+        for category in [("basic_anatomy", "full_body")[number % 2]]
+        for i in range(len(word))
+    ]
+    rng = np.random.default_rng(list(name.encode()))
+    request = {
+        "suite": {"name": "tiny", "sha256": "0", "limit": None},
+        "seeds": max(map(len, verdicts.values())),
+        **({"first_seed": first_seed} if first_seed else {}),
+        "generator": {"name": name, "steps": steps},
+        "scorers": {key: {**value, "about": None} for key, value in described.items()},
+    }
+    details = {"scorers": described, "image_root": "images"}
+    with open_run(folder, command="run", name=name, request=request, details=details) as run:
+        for sample in samples:
+            word = verdicts[sample.prompt.id]
+            colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
+            run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))
+        return evaluate(run, samples, scorers, image_root=folder / "images")

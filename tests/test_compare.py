@@ -1,11 +1,9 @@
 """Comparing runs: what they share, verdicts by hand, tables, conditions, and the page."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -19,83 +17,15 @@ from hafbench.evaluate import describe, evaluate
 from hafbench.records import Sample
 from hafbench.report.comparison import build_comparison, pair_items
 from hafbench.runs import Run, open_run, read_run
-from hafbench.suites import Prompt
-from hafbench.types import Finding, Score
+from small import Blueness, Painted, coloured_run
 
 EVIL = "<script>document.title='pwned'</script>$_%&"
 
 
-class Painted:
-    """Reads the verdict from the picture: red is an error, green sound, black cannot be judged."""
-
-    name, role, higher_is_better, about = "hands", "anatomy", False, "red"
-
-    def __init__(self, version: str = "1", threshold: float = 0.5) -> None:
-        self.version, self.settings = version, {"threshold": threshold}
-
-    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
-        red, green, _ = image.reshape(-1, 3).mean(0) / 255
-        if red + green < 0.1:
-            return Score("unknown", reason="too dark")
-        found = (Finding("hands", "extra", "extra_digit", float(red), (2, 2, 12, 12)),) if red > 0.5 else ()
-        return Score("scored", float(red), bool(red > 0.5), findings=found)
-
-
-class Blueness:
-    """A quality score."""
-
-    name, version, role, higher_is_better, about = "iqa", "1", "quality", True, "blue"
-    settings: Mapping[str, Any] = {}
-
-    def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
-        return Score("scored", float(image[..., 2].mean() / 255))
-
-
-COLOURS = {"e": (250, 0, 100), "s": (0, 250, 100), "u": (0, 0, 100)}
-
-
-def make_run(
-    folder: Path,
-    verdicts: dict[str, str],
-    *,
-    name: str = "a model",
-    first_seed: int = 0,
-    scorers: dict[str, Any] | None = None,
-    text: str = "a hand",
-    steps: int = 10,
-) -> Run:
-    """A run whose prompts have the verdicts of a word: "esu" is an error, a sound and an unjudged image."""
-    scorers = scorers or {"hands": Painted(), "iqa": Blueness()}
-    described = describe(scorers)
-    samples = [
-        Sample(
-            f"{prompt}/{first_seed + i}.png",
-            Prompt(id=prompt, text=f"{text} {prompt}", category=category),
-            first_seed + i,
-        )
-        for number, (prompt, word) in enumerate(verdicts.items())
-        for category in [("basic_anatomy", "full_body")[number % 2]]
-        for i in range(len(word))
-    ]
-    rng = np.random.default_rng(list(name.encode()))
-    request = {
-        "suite": {"name": "tiny", "sha256": "0", "limit": None},
-        "generator": {"name": name, "steps": steps},
-        "scorers": {key: {**value, "about": None} for key, value in described.items()},
-    }
-    details = {"scorers": described, "image_root": "images"}
-    with open_run(folder, command="run", name=name, request=request, details=details) as run:
-        for sample in samples:
-            word = verdicts[sample.prompt.id]
-            colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
-            run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))
-        return evaluate(run, samples, scorers, image_root=folder / "images")
-
-
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Run, Run]:
-    one = make_run(tmp_path / "one", {"a": "ees", "b": "ess", "c": "sse", "d": "esu"}, name="old")
-    other = make_run(tmp_path / "two", {"a": "sse", "b": "sss", "c": "sse", "d": "sss"}, name="new", steps=20)
+    one = coloured_run(tmp_path / "one", {"a": "ees", "b": "ess", "c": "sse", "d": "esu"}, name="old")
+    other = coloured_run(tmp_path / "two", {"a": "sse", "b": "sss", "c": "sse", "d": "sss"}, name="new", steps=20)
     return one, other
 
 
@@ -123,8 +53,8 @@ def test_what_is_shared_is_said(pair: tuple[Run, Run]) -> None:
 
 
 def test_runs_that_overlap_are_compared_on_the_overlap(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", {"a": "es", "b": "es", "only": "ee"})
-    other = make_run(tmp_path / "two", {"a": "ss", "b": "ssss"}, name="longer")
+    one = coloured_run(tmp_path / "one", {"a": "es", "b": "es", "only": "ee"})
+    other = coloured_run(tmp_path / "two", {"a": "ss", "b": "ssss"}, name="longer")
     comparison = compare_runs([one, other])
     assert comparison.versus[0].shared.pairs == 4
     assert "2 images of the baseline, 2 of the candidate" in " ".join(comparison.versus[0].shared.remarks)
@@ -132,8 +62,8 @@ def test_runs_that_overlap_are_compared_on_the_overlap(tmp_path: Path) -> None:
 
 
 def test_other_seeds_are_compared_by_prompt(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", {"a": "es", "b": "es"})
-    other = make_run(tmp_path / "two", {"a": "ss", "b": "es"}, first_seed=7, name="two")
+    one = coloured_run(tmp_path / "one", {"a": "es", "b": "es"})
+    other = coloured_run(tmp_path / "two", {"a": "ss", "b": "es"}, first_seed=7, name="two")
     comparison = compare_runs([one, other])
     assert (comparison.versus[0].shared.pairs, only(comparison).duel) == (0, None)
     assert only(comparison).difference.estimate == -0.25
@@ -142,19 +72,19 @@ def test_other_seeds_are_compared_by_prompt(tmp_path: Path) -> None:
 
 
 def test_a_prompt_whose_text_changed_is_another_prompt(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", {"a": "es"})
-    other = make_run(tmp_path / "two", {"a": "es"}, text="two feet")
+    one = coloured_run(tmp_path / "one", {"a": "es"})
+    other = coloured_run(tmp_path / "two", {"a": "es"}, text="two feet")
     with pytest.raises(HafError, match="share no prompt"):
         compare_runs([one, other])
 
 
 def test_another_version_of_a_scorer_is_not_compared(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", {"a": "es", "b": "es"})
-    other = make_run(tmp_path / "two", {"a": "es", "b": "ss"}, scorers={"hands": Painted("2"), "iqa": Blueness()})
+    one = coloured_run(tmp_path / "one", {"a": "es", "b": "es"})
+    other = coloured_run(tmp_path / "two", {"a": "es", "b": "ss"}, scorers={"hands": Painted("2"), "iqa": Blueness()})
     comparison = compare_runs([one, other])
     assert [one.name for one in comparison.versus[0].measured] == ["iqa"]
     assert 'version: "1" -> "2"' in " ".join(comparison.versus[0].shared.remarks)
-    stricter = make_run(tmp_path / "three", {"a": "es", "b": "ss"}, scorers={"hands": Painted("1", 0.7)})
+    stricter = coloured_run(tmp_path / "three", {"a": "es", "b": "ss"}, scorers={"hands": Painted("1", 0.7)})
     with pytest.raises(HafError, match=r"share no scorer.*threshold"):
         compare_runs([one, stricter])
 
@@ -170,7 +100,7 @@ def test_quality_is_kept_or_not_by_the_margin(pair: tuple[Run, Run]) -> None:
 def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(tmp_path: Path) -> None:
     prompts = [f"p{i}" for i in range(13)]
     runs = [
-        make_run(tmp_path / name, dict.fromkeys(prompts, word), name=name)
+        coloured_run(tmp_path / name, dict.fromkeys(prompts, word), name=name)
         for name, word in (("bad", "ee"), ("good", "ss"), ("half", "es"), ("same", "ee"))
     ]
     by_name = {versus.label: versus.measured[0] for versus in compare_runs(runs).versus}
@@ -225,7 +155,7 @@ def test_conditions_that_are_none_are_refused(text: str) -> None:
 def test_a_condition_that_cannot_be_told_is_no_pass(tmp_path: Path, pair: tuple[Run, Run]) -> None:
     with pytest.raises(HafError, match="shares no such measure"):
         failures(parse_condition("aer.limbs > 0"), compare_runs(pair))
-    dark = make_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
+    dark = coloured_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
     with pytest.raises(HafError, match="cannot be told"):
         failures(parse_condition("aer > 0"), compare_runs([pair[0], dark]))
 
@@ -282,8 +212,8 @@ def test_mistakes_are_one_sentence(
 
 
 def test_nothing_of_the_runs_is_markup_on_the_page(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", {"a": "es", "b": "ss"}, name=EVIL, text=EVIL)
-    other = make_run(tmp_path / "two", {"a": "se", "b": "es"}, name=f"{EVIL} two", text=EVIL)
+    one = coloured_run(tmp_path / "one", {"a": "es", "b": "ss"}, name=EVIL, text=EVIL)
+    other = coloured_run(tmp_path / "two", {"a": "se", "b": "es"}, name=f"{EVIL} two", text=EVIL)
     page = build_comparison(compare_runs([one, other]), tmp_path / "page").read_text()
     assert "<script>document" not in page
     assert page.count("<script>") == 1

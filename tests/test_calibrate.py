@@ -1,0 +1,262 @@
+"""Calibration: figures against scipy and scikit-learn, labels of every form, cards that travel with runs."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import bootstrap
+from sklearn.metrics import roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
+from typer.testing import CliRunner
+
+from hafbench.calibrate import Judged, auroc, judge, make_card, powered
+from hafbench.cards import attach_cards, cards_of, read_card, write_card
+from hafbench.cli import app
+from hafbench.errors import HafError
+from hafbench.figures import all_figures
+from hafbench.labelled import read_labels, render_world
+from hafbench.report import build_report
+from hafbench.runs import Run
+from small import Painted, coloured_run
+
+FLOATS = st.floats(0, 1, allow_nan=False).map(lambda value: round(value, 2))
+
+
+def judged(values: list[float], bad: list[bool], **fields: Any) -> list[Judged]:
+    return [
+        Judged(
+            str(i),
+            is_bad,
+            fields.get("source"),
+            fields["prompts"][i] if "prompts" in fields else None,
+            value,
+            value >= 0.5,
+            64.0,
+            fields["sharpness"][i] if "sharpness" in fields else float(i % 7),
+        )
+        for i, (value, is_bad) in enumerate(zip(values, bad, strict=True))
+    ]
+
+
+@given(st.lists(st.tuples(FLOATS, st.booleans()), min_size=4, max_size=60))
+def test_the_auroc_is_scikit_learns_and_turns_with_the_sign(data: list) -> None:
+    values, truth = np.array([v for v, _ in data]), np.array([t for _, t in data])
+    found = auroc(values, truth, np.arange(len(values)))
+    if truth.all() or not truth.any():
+        assert found.estimate is None
+        return
+    assert found.estimate == pytest.approx(roc_auc_score(truth, values))
+    assert found.low <= found.estimate <= found.high
+    assert auroc(-values, truth, np.arange(len(values))).estimate == pytest.approx(1 - found.estimate)
+
+
+def test_the_interval_of_the_auroc_is_close_to_the_bootstraps() -> None:
+    rng = np.random.default_rng(0)
+    bad, good = rng.normal(1, 1, 150), rng.normal(0, 1, 150)
+    found = auroc(np.r_[bad, good], np.arange(300) < 150, np.arange(300))
+    area = lambda one, other: (one[:, None] > other).mean()  # noqa: E731
+    expected = bootstrap((bad, good), area, vectorized=False, n_resamples=2000, rng=1).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.012)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_interval_of_the_auroc_holds_the_truth(seeds: int) -> None:
+    """Images of a prompt share a part of their value; two normals one standard deviation apart have .7602."""
+    rng = np.random.default_rng(seeds)
+    held = 0
+    for _ in range(500):
+        prompts = np.repeat(np.arange(120 // seeds), seeds)
+        truth = rng.permutation(np.arange(120) % 2 == 0)
+        values = truth + 0.6 * rng.normal(size=prompts[-1] + 1)[prompts] + 0.8 * rng.normal(size=120)
+        found = auroc(values, truth, prompts)
+        held += found.low <= 0.7602 <= found.high
+    assert 0.92 <= held / 500 <= 0.98
+
+
+def test_a_card_by_hand() -> None:
+    values = [0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.3, 0.1]
+    bad = [True, True, True, True, False, False, False, False]
+    card = make_card(judged(values, bad), "digits", "1", made_on="numbers")
+    assert (card.flagged_bad, card.bad, card.passed_good, card.good) == (3, 4, 3, 4)
+    assert (card.sensitivity.low, card.sensitivity.high) == pytest.approx(proportion_confint(3, 4, method="wilson"))
+    # Of 16 pairs (bad, good) the bad image is the higher one in 14: 0.2 is below 0.6 and 0.3.
+    assert card.auroc.estimate == pytest.approx(14 / 16)
+    assert card.baselines["size"].estimate == 0.5
+
+
+@given(st.lists(st.tuples(FLOATS, st.booleans()), min_size=8, max_size=80), st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_threshold_keeps_its_false_alarms_and_a_lower_one_would_not(data: list, rate: float) -> None:
+    values, bad = [v for v, _ in data], [t for _, t in data]
+    if min(sum(bad), len(bad) - sum(bad)) < 2:
+        return
+    card = make_card(judged(values, bad), "digits", "1", made_on="numbers", false_alarms=[rate])
+    good = np.array(values)[~np.array(bad)]
+    threshold = card.operating[0].threshold
+    assert (good >= threshold).mean() <= rate
+    assert (good >= np.nextafter(threshold, -1)).mean() > rate
+    assert card.operating[0].specificity.estimate == pytest.approx(1 - (good >= threshold).mean())
+
+
+def test_sharpness_that_does_as_well_is_seen_in_the_baseline() -> None:
+    rng = np.random.default_rng(0)
+    bad = (np.arange(200) % 2 == 0).tolist()
+    sharpness = [-float(b) + rng.normal() * 0.1 for b in bad]
+    card = make_card(judged(rng.random(200).tolist(), bad, sharpness=sharpness), "d", "1", made_on="numbers")
+    assert card.baselines["sharpness"].estimate > 0.95 > card.auroc.high
+    assert {stratum.by for stratum in card.strata} == {"sharpness"}
+
+
+def test_images_of_few_prompts_count_as_fewer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    truth = (np.arange(120) % 2 == 0).tolist()
+    hits = np.repeat(rng.random(30), 4)
+    card = make_card(judged(hits.tolist(), truth, prompts=[f"p{i // 4}" for i in range(120)]), "d", "1", made_on="-")
+    assert card.effective_bad < card.bad
+    assert card.accuracy.bad == pytest.approx(card.effective_bad)
+    assert card.accuracy.sensitivity == pytest.approx(card.sensitivity.estimate)
+    write_card(card, tmp_path / "card.json")
+    assert read_card(tmp_path / "card.json") == card
+
+
+def test_too_few_labels_are_refused() -> None:
+    with pytest.raises(HafError, match="could judge 1 bad and 2 good"):
+        make_card(judged([0.1, 0.2, 0.3], [True, False, False]), "digits", "1", made_on="-")
+
+
+def paint(path: Path, red: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 30, 3), (red, 255 - red, 0), dtype=np.uint8)).save(path)
+
+
+def test_a_folder_of_each_label_with_sources(tmp_path: Path) -> None:
+    for i in range(6):
+        paint(tmp_path / "good" / "camera" / f"{i}.png", 20 * i)
+        paint(tmp_path / "bad" / ("camera" if i % 2 else "model") / f"{i}.png", 130 + 20 * i)
+    found = read_labels(tmp_path, None)
+    assert [one.bad for one in found] == [False] * 6 + [True] * 6
+    card = make_card(judge(found, Painted()), "hands", "1", made_on="paint")
+    assert (card.auroc.estimate, card.sensitivity.estimate, card.specificity.estimate) == (1.0, 1.0, 1.0)
+    sources = {stratum.name: stratum.auroc for stratum in card.strata if stratum.by == "source"}
+    assert (sources["camera"].estimate, sources["model"].estimate) == (None, None)
+    assert sources["camera"].n == 9
+
+
+def test_a_table_of_labels_leaves_out_unclear_ones(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "prompt_id"])
+        for i in range(6):
+            paint(tmp_path / f"{i}.png", 255 if i % 2 else 0)
+            writer.writerow([f"{i}.png", "unclear" if i > 4 else "bad" if i % 2 else "good", f"p{i}"])
+    found = judge(read_labels(table, None), Painted())
+    assert [(one.name, one.bad, one.prompt) for one in found][:2] == [("0.png", False, "p0"), ("1.png", True, "p1")]
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,label\na.png,fine\n", "line 2: 'fine' is no label"),
+        ("image,label\n../a.png,good\n", "line 2: '../a.png' is no path below"),
+        ("image,label\n/etc/passwd,good\n", "is no path below"),
+        ("image,label\na.png,good\na.png,bad\n", "line 3: a.png has a label already"),
+        ("picture,label\na.png,good\n", "has the columns image and label"),
+        ("", "has the columns image and label"),
+    ],
+)
+def test_wrong_tables_are_named_by_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(HafError, match=said):
+        read_labels(tmp_path / "labels.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "--scorer", "digits"], "does not exist"),
+        (["empty", "--scorer", "digits"], "no images in good/"),
+        (["empty", "--scorer", "clip"], "is a quality score"),
+        (["empty", "--scorer", "beauty"], "no scorer 'beauty'"),
+        (["empty", "--scorer", "digits", "--false-alarms", "2"], "between 0 and 1"),
+        (["mannequin", "--scorer", "digits", "--run", "empty"], "brings its own images"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(app, ["calibrate", *words])
+    assert isinstance(result.exception, HafError)
+    assert said in str(result.exception)
+
+
+def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Path) -> None:
+    renders = list(render_world("digits", 6, 41))
+    assert {one.source for one in renders} <= {"hand", "two_hands"}
+    assert [one.name for one in renders] == [one.name for one in render_world("digits", 6, 41)]
+    result = CliRunner().invoke(
+        app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "24", "--out", str(tmp_path / "d.json"), "-q"]
+    )
+    assert result.exit_code == 0, result.output
+    card = read_card(tmp_path / "d.json")
+    assert card.bad + card.good + card.unknown_bad + card.unknown_good == 24
+    assert card.auroc.estimate > 0.8
+
+
+@pytest.fixture
+def labelled_run(tmp_path: Path) -> tuple[Run, Path]:
+    run = coloured_run(tmp_path / "run", {f"p{i}": "es" for i in range(20)})
+    labels = tmp_path / "labels.csv"
+    # Prompts 0 to 9 are labelled: of the flagged images 2 are good, of the passed ones 1 is bad.
+    lines = [f"p{i}/0.png,{'good' if i < 2 else 'bad'}\np{i}/1.png,{'bad' if i == 5 else 'good'}" for i in range(10)]
+    labels.write_text("image,label\n" + "\n".join(lines) + "\n")
+    return run, labels
+
+
+def test_a_card_of_a_runs_images_corrects_its_rate_and_shows_in_its_report(
+    tmp_path: Path, labelled_run: tuple[Run, Path]
+) -> None:
+    run, labels = labelled_run
+    out = tmp_path / "card.json"
+    words = ["calibrate", str(labels), "--run", str(run.folder), "--scorer", "hands", "--out", str(out)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "prediction-powered" in result.output
+    card = read_card(out)
+    assert (card.flagged_bad, card.bad, card.passed_good, card.good) == (8, 9, 9, 11)
+    attach_cards(run, [out])
+    assert cards_of(run) == {"hands": card}
+    figure = next(figure for figure in all_figures(run) if figure.scorer == "hands")
+    # Rogan and Gladen: (1/2 + 9/11 - 1) / (8/9 + 9/11 - 1).
+    assert figure.corrected.estimate == pytest.approx((0.5 + 9 / 11 - 1) / (8 / 9 + 9 / 11 - 1))
+    page = build_report(run).read_text()
+    assert "Corrected for the scorer" in page
+    assert "ROC of hands" in page
+
+
+def test_labels_and_verdicts_together_by_hand(labelled_run: tuple[Run, Path]) -> None:
+    from hafbench.calibrate import judged_by_run
+
+    run, labels = labelled_run
+    found = powered(judged_by_run(read_labels(labels, run.image_root), run, "hands"), run, "hands")
+    # 9 of 20 labelled are bad, and the verdicts of both halves are alike: nothing moves the labels' own rate.
+    assert found.estimate == pytest.approx(0.45)
+
+
+def test_a_card_of_another_version_is_refused(tmp_path: Path, labelled_run: tuple[Run, Path]) -> None:
+    run, _ = labelled_run
+    card = make_card(judged([0.9, 0.8, 0.1, 0.2], [True, True, False, False]), "hands", "2", made_on="-")
+    write_card(card, tmp_path / "card.json")
+    with pytest.raises(HafError, match=r"hands 2, but .* its version 1"):
+        attach_cards(run, [tmp_path / "card.json"])
+    (tmp_path / "card.json").write_text(json.dumps({"scorer": "hands"}))
+    with pytest.raises(HafError, match="is not a calibration card"):
+        attach_cards(run, [tmp_path / "card.json"])
