@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from hafbench.cli import calibrate, compare, lists, measure
+from hafbench.cli import calibrate, compare, leaderboard, lists, measure
 from hafbench.cli.options import INTERRUPTED, USER_ERROR
 from hafbench.errors import HafError
 
@@ -27,6 +27,7 @@ app.command(short_help="Score a folder of images, write a report.")(measure.scor
 app.command()(measure.report)
 app.command(short_help="Compare runs: what differs, and how sure that is.")(compare.compare)
 app.command(short_help="Measure how good a scorer is on labelled images.")(calibrate.calibrate)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command(short_help="List the model presets.")(lists.models)
 app.command()(lists.suites)
 app.add_typer(lists.scorers_app, name="scorers")
