@@ -40,7 +40,7 @@ def test_wins_rates_and_bounds_by_hand(pair: tuple[Run, Run]) -> None:
     assert (found.duel.win, found.duel.tie, found.duel.lose) == (4, 6, 1)
     assert (found.difference.baseline, found.difference.candidate) == (5 / 11, 2 / 11)
     assert found.difference.estimate == pytest.approx(-3 / 11)
-    assert (found.lowest, found.highest) == (pytest.approx(-4 / 12), pytest.approx(-3 / 12))
+    assert found.unjudged.bounds == pytest.approx((-4 / 12, -3 / 12))
     assert found.duel.rsi == 10 / 7
     assert (found.baseline.errors, found.baseline.scored, found.baseline.total) == (5, 11, 12)
     assert set(found.by_category) == {"basic_anatomy", "full_body"}
@@ -117,6 +117,28 @@ def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(t
     assert worse.duel.rsi == 0
 
 
+def test_a_run_whose_errors_cannot_be_judged_is_not_better(tmp_path: Path) -> None:
+    prompts = [f"p{i}" for i in range(13)]
+    one = coloured_run(tmp_path / "one", dict.fromkeys(prompts, "eess"), name="one")
+    other = coloured_run(tmp_path / "two", dict.fromkeys(prompts, "usus"), name="two")
+    found = only(compare_runs([one, other]))
+    # Of the pairs judged twice, e-s and s-s, half is better; the other two may hold as many errors as before.
+    assert found.difference.estimate == -0.5
+    assert found.corrected_p < 0.05
+    assert found.unjudged.one_sided == pytest.approx((-0.5, 0))
+    assert found.verdict == "judged unevenly"
+    assert "50.0 % of the images" in to_markdown(compare_runs([one, other]))
+    # Where not even all of them could undo it, it is better all the same.
+    worst = coloured_run(tmp_path / "three", dict.fromkeys(prompts, "eeee"), name="three")
+    assert only(compare_runs([worst, other])).verdict == "better"
+
+
+def test_what_a_next_run_needs_is_said(pair: tuple[Run, Run]) -> None:
+    text = to_markdown(compare_runs(pair, detect=0.3))
+    power = only(compare_runs(pair)).power
+    assert f"30 points would take {power.seeds_for(0.3)} seeds a prompt or {power.prompts_for(0.3)} prompts" in text
+
+
 def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tuple[Run, Run]) -> None:
     comparison = compare_runs(pair)
     items, left_out = pair_items(comparison.baseline, comparison.versus[0])
@@ -137,6 +159,8 @@ def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tupl
         ("aer.high > 0.9", False),
         ("difference.high < 1", True),
         ("rsi > 1.4", True),
+        ("judged < 1", False),
+        ("judged.hands > baseline + 0.05", True),
         ("mean.iqa > baseline + 0.5", False),
     ],
 )

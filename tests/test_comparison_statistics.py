@@ -15,6 +15,7 @@ from hafbench.statistics import (
     Accuracy,
     compare_duels,
     compare_means,
+    compare_unjudged,
     corrected_rate,
     equivalence,
     error_rate,
@@ -255,3 +256,37 @@ def test_seeds_cannot_make_up_for_prompts() -> None:
     assert plan.seeds_for(0.1) is None
     assert plan.prompts_for(0.1) > 4
     assert power_of([1.0, 0.0], ["a", "a"]) is None
+
+
+@given(PAIRS, st.integers(0, 2**31))
+def test_whatever_the_images_not_judged_are_the_difference_lies_in_the_bounds(data: list, seed: int) -> None:
+    one, other, clusters = (list(column) for column in zip(*data, strict=True))
+    found = compare_unjudged(one, clusters, other, clusters, paired=True)
+    rng = np.random.default_rng(seed)
+    chance = rng.random()
+    sides = [np.array([rng.random() < chance if v is None else v for v in side], dtype=float) for side in (one, other)]
+    low, high = found.bounds
+    assert low - 1e-12 <= sides[1].mean() - sides[0].mean() <= high + 1e-12
+    either = np.array([a is not None or b is not None for a, b in zip(one, other, strict=True)])
+    if either.any():
+        low, high = found.one_sided
+        assert low - 1e-12 <= sides[1][either].mean() - sides[0][either].mean() <= high + 1e-12
+
+
+def test_what_only_one_model_had_judged_may_undo_a_difference_by_hand() -> None:
+    clusters = np.repeat(np.arange(20), 4)
+    one, other = [True, True, False, None] * 20, [None, False, False, None] * 20
+    paired = compare_unjudged(one, clusters, other, clusters, paired=True)
+    # Of three pairs that somebody judged: 2/3 against 0 to 1/3; over all four: 2/4 to 3/4 against 0 to 2/4.
+    assert paired.one_sided == pytest.approx((-2 / 3, -1 / 3))
+    assert paired.bounds == pytest.approx((-3 / 4, 0))
+    assert (paired.judged.baseline, paired.judged.candidate) == (0.75, 0.5)
+    assert not paired.uneven()
+    # Not paired: the second lacks a third of what the first had judged.
+    loose = compare_unjudged(one, clusters, other, clusters, paired=False)
+    assert loose.one_sided == pytest.approx((-2 / 3, -1 / 3))
+    hiding = compare_unjudged(
+        [True, True, False, False] * 20, clusters, [None, None, False, False] * 20, clusters, paired=True
+    )
+    assert hiding.one_sided == pytest.approx((-0.5, 0))
+    assert hiding.uneven()

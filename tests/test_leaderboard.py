@@ -122,8 +122,16 @@ def test_entries_are_compared_as_their_runs(tmp_path: Path, first_seed: int) -> 
     other = coloured_run(
         tmp_path / "two", {"a": "sse", "b": "sss", "c": "uue", "d": "ees"}, name="new", first_seed=first_seed
     )
-    by_runs = compare_runs([one, other]).versus[0].measured[0].difference
-    assert compare_entries(make_entry(one, "me"), make_entry(other, "me")) == by_runs
+    by_runs = compare_runs([one, other]).versus[0].measured[0]
+    by_entries = compare_entries(make_entry(one, "me"), make_entry(other, "me"))
+    assert by_entries == (by_runs.difference, by_runs.unjudged)
+
+
+def test_a_model_whose_errors_cannot_be_judged_is_not_shown_to_be_better(tmp_path: Path) -> None:
+    verdicts = words(0.6, 0)
+    hidden = {prompt: word.replace("e", "u", 1) for prompt, word in verdicts.items()}
+    (table,) = tables([entry_of(tmp_path, verdicts, "seen"), entry_of(tmp_path, hidden, "hidden")])
+    assert [(place.entry.model.name, place.ranks) for place in table.places] == [("hidden", "1–2"), ("seen", "1–2")]
 
 
 def changed(entry: Entry, change: Any) -> Entry:

@@ -32,6 +32,9 @@ def compare(
             help="How far a quality score may move and count as kept; default: 0.2 standard deviations.",
         ),
     ] = [],  # noqa: B006
+    detect: Annotated[
+        float, typer.Option("--detect", metavar="X", help="Say how many seeds or prompts would find this difference.")
+    ] = 0.02,
     fail_if: Annotated[
         list[str],
         typer.Option(
@@ -54,6 +57,8 @@ def compare(
         raise HafError("Give at least two run folders to compare.")
     if sum((markdown, latex, as_json)) > 1:
         raise HafError("Give only one of --markdown, --latex and --json.")
+    if not 0 < detect < 1:
+        raise HafError(f"--detect {detect}: give a difference of rates between 0 and 1, such as 0.02.")
     conditions = [parse_condition(text) for text in fail_if]
     margins = dict(_margin(text) for text in margin)
     place = 0
@@ -62,7 +67,7 @@ def compare(
         if baseline.resolve() not in folders:
             raise HafError(f"--baseline {baseline} is none of the runs that are compared.")
         place = folders.index(baseline.resolve())
-    comparison = compare_runs([read_run(run, findings=False) for run in runs], place, margins)
+    comparison = compare_runs([read_run(run, findings=False) for run in runs], place, margins, detect)
     held = [sentence for condition in conditions for sentence in failures(condition, comparison)]
     names = [runs[place], *(run for index, run in enumerate(runs) if index != place)]
     page = build_comparison(comparison, out or Path("runs") / slug("compare_" + "_".join(run.name for run in names)))

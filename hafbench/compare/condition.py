@@ -20,10 +20,10 @@ PATTERN = re.compile(
     r"\s*(?P<what>[A-Za-z_]+)(?:\.(?P<scorer>[A-Za-z0-9_-]+))?(?:\.(?P<bound>low|high))?\s*(?P<sign>[<>]=?)\s*"
     r"(?:(?P<baseline>baseline)\s*(?:(?P<plus>[+-])\s*(?P<offset>\d*\.?\d+))?|(?P<number>[+-]?\d*\.?\d+))\s*"
 )
-WHAT = ("aer", "mean", "difference", "rsi")
+WHAT = ("aer", "mean", "judged", "difference", "rsi")
 HELP = (
-    "aer, mean, difference or rsi, of a scorer as in aer.digits (default: the first measure) and of an interval's end "
-    "as in difference.low; <, <=, > or >=; a number, or baseline, or baseline + or - a number"
+    "aer, mean, judged, difference or rsi, of a scorer as in aer.digits (default: the first measure) and of an "
+    "interval's end as in difference.low; <, <=, > or >=; a number, or baseline, or baseline + or - a number"
 )
 
 
@@ -48,7 +48,7 @@ def parse_condition(text: str) -> Condition:
     scorer, bound = match["scorer"], match["bound"]
     if scorer in ("low", "high") and bound is None:
         scorer, bound = None, scorer
-    if match["baseline"] and match["what"] not in ("aer", "mean"):
+    if match["baseline"] and match["what"] not in ("aer", "mean", "judged"):
         raise HafError(f"--fail-if '{text}': {match['what']} has no value of the baseline's own; give a number.")
     number = float(match["number"] or match["offset"] or 0) * (-1 if match["plus"] == "-" else 1)
     return Condition(text, match["what"], scorer, bound, match["sign"], number, bool(match["baseline"]))
@@ -61,7 +61,8 @@ def failures(condition: Condition, comparison: Comparison) -> list[str]:
         one = _measure(condition, versus.measured, versus.label)
         value, reference = _value(condition, one), condition.number
         if condition.from_baseline:
-            base = one.difference.baseline
+            shares = one.unjudged.judged if one.unjudged and condition.what == "judged" else one.difference
+            base = shares.baseline
             reference += base if base is not None else float("nan")
         if value is None or value != value or reference != reference:
             raise HafError(
@@ -73,7 +74,7 @@ def failures(condition: Condition, comparison: Comparison) -> list[str]:
 
 
 def _measure(condition: Condition, measured: tuple[Measured, ...], label: str) -> Measured:
-    role = {"aer": "anatomy", "mean": "quality"}.get(condition.what)
+    role = {"aer": "anatomy", "judged": "anatomy", "mean": "quality"}.get(condition.what)
     fitting = [one for one in measured if role in (None, one.role)]
     if condition.scorer:
         fitting = [one for one in fitting if one.name == condition.scorer]
@@ -91,6 +92,7 @@ def _value(condition: Condition, one: Measured) -> float | None:
         # The value itself is of what both runs could judge, as the baseline's is.
         "aer": (one.difference.candidate, own.low, own.high),
         "mean": (one.difference.candidate, own.low, own.high),
+        "judged": (one.unjudged.judged.candidate if one.unjudged else None, None, None),
         "difference": (one.difference.estimate, one.difference.low, one.difference.high),
         "rsi": (one.duel.rsi, one.duel.rsi_low, one.duel.rsi_high) if one.duel else (None, None, None),
     }

@@ -16,8 +16,10 @@ from hafbench.statistics import (
     Mean,
     Power,
     Rate,
+    Unjudged,
     compare_duels,
     compare_means,
+    compare_unjudged,
     equivalence,
     error_rate,
     holm,
@@ -35,14 +37,17 @@ MARGIN = 0.2
 """How far a quality score may move and count as kept, in standard deviations of the baseline's: a small effect by the
 usual convention (Cohen 1988)."""
 
+DETECT = 0.02
+"""The difference of error rates for which it is said how many seeds or prompts would find it."""
+
 
 @dataclass(frozen=True)
 class Measured:
     """One measure of a baseline and a candidate on what they share.
 
     `baseline` and `candidate` are of all shared images; `difference` is of those that both could judge, where they are
-    paired. `lowest` and `highest` bound the difference of rates whatever the images not judged are. `corrected_p` is
-    Holm's over all candidates: for the first measure alone, and within the other anatomy and the quality measures.
+    paired. `unjudged` is None for quality scores. `corrected_p` is Holm's over all candidates: for the first measure
+    alone, and within the other anatomy and the quality measures.
     """
 
     name: str
@@ -51,8 +56,7 @@ class Measured:
     baseline: Rate | Mean
     candidate: Rate | Mean
     difference: Difference
-    lowest: float | None
-    highest: float | None
+    unjudged: Unjudged | None
     duel: Duel | None
     equivalence: Equivalence | None
     power: Power | None
@@ -61,14 +65,15 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """In a word: better, worse, kept (within the margin), changed, or that no difference is shown."""
+        """In a word: better, worse, kept (within the margin), changed, judged unevenly, or that nothing is shown."""
         p, moved = self.corrected_p, self.difference.estimate
         if p is None or moved is None:
             return "too little to tell"
-        kept = self.equivalence is not None and self.equivalence.shown
-        if kept:
+        if self.equivalence is not None and self.equivalence.shown:
             return "kept"
         if p < LEVEL:
+            if self.unjudged and self.unjudged.uneven(LEVEL):
+                return "judged unevenly"
             if self.higher_is_better is None:
                 return "changed"
             return "better" if (moved > 0) == self.higher_is_better else "worse"
@@ -88,11 +93,12 @@ class Versus:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every candidate against one baseline; `labels` tell runs of the same name apart."""
+    """Every candidate against one baseline, of that label; `detect` is the difference to plan the next run for."""
 
     baseline: Run
     label: str
     versus: tuple[Versus, ...]
+    detect: float
 
     @property
     def headline(self) -> str:
@@ -100,7 +106,9 @@ class Comparison:
         return self.versus[0].measured[0].name
 
 
-def compare_runs(runs: Sequence[Run], baseline: int = 0, margins: Mapping[str, float] | None = None) -> Comparison:
+def compare_runs(
+    runs: Sequence[Run], baseline: int = 0, margins: Mapping[str, float] | None = None, detect: float = DETECT
+) -> Comparison:
     """Compare every other run with the one at place `baseline`.
 
     `margins` are how far a quality score may move and count as kept, by scorer, in its own units; the default is
@@ -120,7 +128,7 @@ def compare_runs(runs: Sequence[Run], baseline: int = 0, margins: Mapping[str, f
         for place, (run, label) in enumerate(zip(runs, labels, strict=True))
         if place != baseline
     ]
-    return Comparison(first, labels[baseline], tuple(_corrected(versus)))
+    return Comparison(first, labels[baseline], tuple(_corrected(versus)), detect)
 
 
 def _corrected(versus: Sequence[Versus]) -> list[Versus]:
@@ -187,16 +195,13 @@ def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: f
     ]
     summary: Any = error_rate if anatomy else mean_interval
     figures = [summary(value, side["key"]) for value, side in zip(values, sides, strict=True)]
+    keys = [side["key"] for side in sides]
     paired = bool(table["paired"].all())
-    lowest = highest = None
-    if anatomy:
-        lowest, highest = (figures[1].lowest - figures[0].highest, figures[1].highest - figures[0].lowest)
+    unjudged = compare_unjudged(values[0], keys[0], values[1], keys[1], paired=paired) if anatomy else None
     if paired:
         both = np.isfinite(values[0]) & np.isfinite(values[1])
         values = [np.where(both, value, np.nan) for value in values]
-        if anatomy:
-            lowest, highest = _bounds(table)
-    difference = compare_means(values[0], sides[0]["key"], values[1], sides[1]["key"])
+    difference = compare_means(values[0], keys[0], values[1], keys[1])
     higher = about.get("higher_is_better")
     duel = None
     if paired and higher is not None:
@@ -208,8 +213,8 @@ def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: f
     by_category = {}
     for category in categories_of(_either(table, "category")):
         here = [(side[f"category_{end}"] == category).to_numpy() for side, end in zip(sides, "ab", strict=True)]
-        keys = [side["key"][part] for side, part in zip(sides, here, strict=True)]
-        by_category[category] = compare_means(values[0][here[0]], keys[0], values[1][here[1]], keys[1])
+        own = [key[part] for key, part in zip(keys, here, strict=True)]
+        by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
     power = power_of(values[1] - values[0], table["key"]) if paired else None
     return Measured(
         name,
@@ -218,23 +223,12 @@ def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: f
         figures[0],
         figures[1],
         difference,
-        lowest,
-        highest,
+        unjudged,
         duel,
         kept,
         power,
         by_category if len(by_category) > 1 else {},
     )
-
-
-def _bounds(table: pd.DataFrame) -> tuple[float, float]:
-    """The difference of rates over all pairs, with what was not judged as good and as bad as can be."""
-    import numpy as np
-
-    raw = [table[f"is_error_{end}"].to_numpy(dtype=np.float64, na_value=np.nan) for end in "ab"]
-    low = np.nan_to_num(raw[1], nan=0.0) - np.nan_to_num(raw[0], nan=1.0)
-    high = np.nan_to_num(raw[1], nan=1.0) - np.nan_to_num(raw[0], nan=0.0)
-    return float(low.mean()), float(high.mean())
 
 
 def _either(table: pd.DataFrame, column: str) -> pd.DataFrame:

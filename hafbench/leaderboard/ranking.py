@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hafbench.leaderboard.entries import ERROR, UNJUDGED, Entry
-from hafbench.statistics import Difference, compare_means, holm
+from hafbench.statistics import Difference, Unjudged, compare_means, compare_unjudged, holm
 from hafbench.statistics.clusters import Floats
 
 LEVEL = 0.05
@@ -60,15 +60,16 @@ def rank(entries: Sequence[Entry]) -> list[Place]:
 
     An entry's ranks lie between 1 + the number of entries shown to be better, and the number of entries that are not
     shown to be worse. Shown is: p below 5 % in the clustered permutation test of the difference, after Holm's
-    correction over all pairs of the table.
+    correction over all pairs of the table, and not one that images judged of only one of the two might undo.
     """
     order = sorted(entries, key=lambda entry: (_rate(entry), entry.model.name))
     pairs = list(combinations(range(len(order)), 2))
     resamples = max(RESAMPLES, FINE * len(pairs))
     found = [compare_entries(order[i], order[j], resamples) for i, j in pairs]
     better, worse = ([0] * len(order) for _ in range(2))
-    for (i, j), difference, p in zip(pairs, found, holm([one.p_value for one in found]), strict=True):
-        if p is not None and p < LEVEL and difference.estimate:
+    corrected = holm([difference.p_value for difference, _ in found])
+    for (i, j), (difference, unjudged), p in zip(pairs, found, corrected, strict=True):
+        if p is not None and p < LEVEL and difference.estimate and not unjudged.uneven(LEVEL):
             winner, loser = (i, j) if difference.estimate > 0 else (j, i)
             better[loser] += 1
             worse[winner] += 1
@@ -80,30 +81,25 @@ def _rate(entry: Entry) -> float:
     return np.inf if estimate is None else estimate
 
 
-def compare_entries(baseline: Entry, candidate: Entry, resamples: int = RESAMPLES) -> Difference:
+def compare_entries(baseline: Entry, candidate: Entry, resamples: int = RESAMPLES) -> tuple[Difference, Unjudged]:
     """The difference of two entries' rates on the pairs of (prompt, seed) that both could judge, as in `compare`.
 
-    Entries that share no seed are compared by prompt.
+    Entries that share no seed are compared by prompt. With it, what the images not judged might do to the difference.
     """
-    sides = [_table_of(entry) for entry in (baseline, candidate)]
-    prompts = np.array(sorted(set(baseline.anatomy[baseline.ranked_by].verdicts)))
+    entries = (baseline, candidate)
+    words = [verdicts_of(entry.anatomy[entry.ranked_by].verdicts) for entry in entries]
+    prompts = sorted(words[0])
     shared = sorted(set(baseline.suite.seeds or ()) & set(candidate.suite.seeds or ()))
     if shared:
-        tables = []
-        for entry, side in zip((baseline, candidate), sides, strict=True):
-            places = [list(entry.suite.seeds or ()).index(seed) for seed in shared]
-            tables.append(np.stack([side[prompt][places] for prompt in prompts]))
-        both = np.isfinite(tables[0]) & np.isfinite(tables[1])
-        values = [np.where(both, table, np.nan).ravel() for table in tables]
-        clusters = [np.repeat(prompts, len(shared))] * 2
-    else:
-        values = [np.concatenate([side[prompt] for prompt in prompts]) for side in sides]
-        clusters = [np.repeat(prompts, [len(side[prompt]) for prompt in prompts]) for side in sides]
-    return compare_means(values[0], clusters[0], values[1], clusters[1], resamples=resamples)
-
-
-def _table_of(entry: Entry) -> dict[str, Floats]:
-    return verdicts_of(entry.anatomy[entry.ranked_by].verdicts)
+        places = [[list(entry.suite.seeds or ()).index(seed) for seed in shared] for entry in entries]
+        words = [{prompt: own[prompt][place] for prompt in prompts} for own, place in zip(words, places, strict=True)]
+    values = [np.concatenate([own[prompt] for prompt in prompts]) for own in words]
+    keys = [np.repeat(prompts, [len(own[prompt]) for prompt in prompts]) for own in words]
+    unjudged = compare_unjudged(values[0], keys[0], values[1], keys[1], paired=bool(shared))
+    if shared:
+        both = np.isfinite(values[0]) & np.isfinite(values[1])
+        values = [np.where(both, value, np.nan) for value in values]
+    return compare_means(values[0], keys[0], values[1], keys[1], resamples=resamples), unjudged
 
 
 def verdicts_of(words: Mapping[str, str]) -> dict[str, Floats]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.compare.tables import FOOT, lines, to_json
+from hafbench.compare.tables import FOOT, judged_unevenly, lines, planning, to_json
 from hafbench.records import findings_of
 from hafbench.report.overlays import Thumbnails, thumbnails
 from hafbench.report.page import render_page
@@ -53,13 +53,14 @@ class PairItem:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one candidate."""
+    """What the page says of one candidate; `sentences` are of other measures judged unevenly, and for planning."""
 
     versus: Versus
     forest: str | None
     scatter: str | None
     pairs: tuple[PairItem, ...]
     left_out: int
+    sentences: tuple[str, ...]
 
 
 def build_comparison(comparison: Comparison, folder: Path) -> Path:
@@ -109,7 +110,9 @@ def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
         labels = (comparison.label, versus.label)
         scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
     pairs, left_out = pair_items(comparison.baseline, versus, room)
-    return Section(versus, forest_plot(versus.measured, versus.label), scatter, tuple(pairs), left_out)
+    said = (*map(judged_unevenly, versus.measured[1:]), planning(one, comparison.detect))
+    forest = forest_plot(versus.measured, versus.label)
+    return Section(versus, forest, scatter, tuple(pairs), left_out, tuple(filter(None, said)))
 
 
 def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tuple[list[PairItem], int]:

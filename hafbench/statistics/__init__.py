@@ -16,6 +16,7 @@ from hafbench.statistics.paired import (
 )
 from hafbench.statistics.power import Power, power_of
 from hafbench.statistics.rates import Mean, Rate, error_rate, mean_interval
+from hafbench.statistics.unjudged import Unjudged, compare_unjudged
 
 __all__ = [
     "Accuracy",
@@ -26,8 +27,10 @@ __all__ = [
     "Mean",
     "Power",
     "Rate",
+    "Unjudged",
     "compare_duels",
     "compare_means",
+    "compare_unjudged",
     "corrected_rate",
     "equivalence",
     "error_rate",
