@@ -1,0 +1,55 @@
+"""A digit or a limb that grows from a cut-out part: taken away, or laid along another line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from asap_train.degrade.cutout import Crop, Cutout, Matte, box_about, laid, over
+from asap_train.degrade.fill import fill
+from asap_train.degrade.lines import Box, Line
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Its line from the first joint to the end of its flesh, a box about that, its own matte, and that of the `rest`.
+
+    `root` is how far along the line, in pixels, it leaves what it grows from.
+    """
+
+    line: Line
+    box: Box
+    matte: Matte
+    rest: Matte
+    root: float
+
+
+def without(cutout: Cutout, branch: Branch, root: float | None = None) -> Crop:
+    """The crop with the branch taken away from its root on, and what is left there made round."""
+    thickness = cutout.thickness
+    x1, y1, x2, y2 = box_about(branch.line.points, 8 * thickness, cutout.matte.shape)
+    place = np.s_[y1:y2, x1:x2]
+    along, beside = branch.line.place_box((x1, y1, x2, y2))
+    rounding = 0.5 * thickness * (1 - np.minimum(1, beside / thickness) ** 2)
+    beyond = np.clip(along - (branch.root if root is None else root) - rounding + 0.5, 0, 1)
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(2, round(0.45 * thickness)) + 1,) * 2)
+    flesh = cv2.dilate((branch.matte[place] > 0.1).astype(np.uint8), brush)
+    hole = cv2.blur(flesh.astype(np.float32), (3, 3)) * beyond * (1 - branch.rest[place])
+    part_and_rim = cv2.dilate((cutout.matte[place] > 0.05).astype(np.uint8), brush) > 0
+    filled = fill(cutout.pixels[place], hole > 0.02, part_and_rim)
+    return over(cutout.pixels, (x1, y1, x2, y2), filled, np.asarray(hole, np.float32))
+
+
+def replaced(cutout: Cutout, branch: Branch, line: Line) -> Crop | None:
+    """The crop with the branch along another line in place of its own; None if that leaves the crop."""
+    if not within(cutout, line):
+        return None
+    return over(without(cutout, branch), *laid(cutout, branch.matte, branch.line, line, keep=2 * cutout.thickness))
+
+
+def within(cutout: Cutout, line: Line) -> bool:
+    """Whether a line lies inside the crop."""
+    height, width = cutout.matte.shape
+    return bool(((line.points > 1) & (line.points < (width - 1, height - 1))).all())
