@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from asap_train.degrade.cutout import Crop, Cutout, Matte, box_about, laid, over
+from asap_train.degrade.cutout import Crop, Cutout, Matte, box_about, laid, over, sample
 from asap_train.degrade.fill import fill
-from asap_train.degrade.lines import Box, Line
+from asap_train.degrade.lines import Box, Floats, Line
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,32 @@ class Branch:
     matte: Matte
     rest: Matte
     root: float
+
+
+def freedom_of(cutout: Cutout, line: Line, root: float, body: Floats | None = None) -> float:
+    """The share of a branch's outline, in [0, 1], that has something else than the part beside it.
+
+    0 if the cut-out does not cover its line, or the line's colours are not those at the point `body` (a palm's middle):
+    then the keypoints, or the cut, missed it.
+    """
+    along = np.linspace(root + cutout.thickness, line.length - cutout.thickness, 12)
+    around = [
+        sample(cutout.matte, *line.locate(along, np.full(12, side * cutout.thickness))) for side in (-1.9, 0, 1.9)
+    ]
+    left, on, right = (values.ravel() for values in around)
+    if on.mean() < 0.8 or (body is not None and _chroma_apart(cutout, line, along, body) > 22):
+        return 0.0
+    return float((np.concatenate([left, right]) < 0.3).mean())
+
+
+def _chroma_apart(cutout: Cutout, line: Line, along: Floats, body: Floats) -> float:
+    """How far the line's colours are from those at a point, in CIELAB's a and b at most."""
+    x, y = line.locate(along, np.zeros_like(along))
+    places = np.append(x, np.float32(body[0])), np.append(y, np.float32(body[1]))
+    size = max(1, round(0.5 * cutout.thickness))
+    blurred = sample(cv2.blur(cutout.pixels, (size, size)), *(place[None] for place in places)) / 255
+    lab = cv2.cvtColor(blurred, cv2.COLOR_RGB2LAB)[0, :, 1:]
+    return float(np.hypot(*(lab[:-1] - lab[-1]).T).max())
 
 
 def without(cutout: Cutout, branch: Branch, root: float | None = None) -> Crop:

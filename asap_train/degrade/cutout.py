@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Crop = NDArray[np.float32]
 Matte = NDArray[np.float32]
 
+VISIBLE = 6
+"""The change of a pixel, in levels of 255, that counts as one."""
+SMALLEST_CHANGE = 24
+"""Fewer changed pixels than these are no error that anybody sees."""
 GRAIN = 112
 """The longer side of the picture that GrabCut sees, in pixels."""
 
@@ -45,6 +49,16 @@ class Bones:
     lines: tuple[Floats, ...]
     areas: tuple[Floats, ...]
     thickness: float
+
+
+def cut_mask(pixels: Pixels, mask: Mask, thickness: float) -> Cutout:
+    """Cut what a mask shows out of a photo, where no keypoints say more."""
+    y, x = np.nonzero(mask)
+    corners = np.array([[x.min(), y.min()], [x.max() + 1, y.max() + 1]], np.float64)
+    x1, y1, x2, y2 = box_about(corners, 2 * thickness, mask.shape)
+    place = np.s_[y1:y2, x1:x2]
+    middle = np.array([[x.mean() - x1, y.mean() - y1]])
+    return Cutout(pixels[place].astype(np.float32), mask[place].astype(np.float32), (x1, y1), middle, thickness)
 
 
 def box_about(points: Floats, margin: float, shape: tuple[int, ...]) -> Box:
@@ -96,8 +110,8 @@ def _matte(crop: Pixels, bones: Bones) -> Matte:
     if not (labels == cv2.GC_BGD).any():
         return np.ones(crop.shape[:2], np.float32)
     cv2.setRNGSeed(0)
-    models = np.zeros((2, 1, 65))
-    cv2.grabCut(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), labels, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+    inner, outer = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), labels, None, inner, outer, 2, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     grown = cv2.resize(inside, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return snapped(crop, np.asarray(grown, np.float32), 1 / scale)
@@ -121,15 +135,17 @@ def sample(image: Crop, x: Floats, y: Floats) -> Crop:
     """Pixels at (x, y); what lies outside repeats the border."""
     return np.asarray(
         cv2.remap(
-            image, np.asarray(x, np.float32), np.asarray(y, np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            image,
+            np.asarray(x, np.float32),
+            np.asarray(y, np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         ),
         np.float32,
     )
 
 
-def laid(
-    cutout: Cutout, matte: Matte, old: Line, new: Line, keep: float = 0.0
-) -> tuple[Box, Crop, Matte]:
+def laid(cutout: Cutout, matte: Matte, old: Line, new: Line, keep: float = 0.0) -> tuple[Box, Crop, Matte]:
     """What lies about `old` in a matte, laid along `new`: a box of the crop, its pixels and its matte there.
 
     What is longer or shorter is stretched, but for the last `keep` pixels of it (a fingertip stays a fingertip).
@@ -152,23 +168,23 @@ def over(below: Crop, box: Box, pixels: Crop, matte: Matte) -> Crop:
     return made
 
 
-def put_back(photo: Pixels, cutout: Cutout, crop: Crop, least: float = 6.0) -> tuple[Pixels, Mask] | None:
+def put_back(photo: Pixels, cutout: Cutout, crop: Crop) -> tuple[Pixels, Mask] | None:
     """The photo with the crop's changes, and where they are, with a small margin; None if nothing changed visibly.
 
-    Outside the mask every pixel is the photo's own. `least` is the change, in levels of 255, that counts as one.
+    Outside the mask every pixel is the photo's own.
     """
     x, y = cutout.corner
     height, width = crop.shape[:2]
     made = np.clip(np.rint(crop), 0, 255).astype(np.uint8)
     old = photo[y : y + height, x : x + width]
-    changed = (cv2.absdiff(made, old).max(-1) >= least).astype(np.uint8)
-    size = max(3, round(0.25 * cutout.thickness) | 1)
-    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    changed = (cv2.absdiff(made, old).max(-1) >= VISIBLE).astype(np.uint8)
     changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    if not changed.any():
+    if changed.sum() < SMALLEST_CHANGE:
         return None
-    changed = cv2.dilate(cv2.morphologyEx(changed, cv2.MORPH_CLOSE, ellipse), ellipse)
+    size = max(3, round(0.25 * cutout.thickness) | 1)
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    inside = cv2.dilate(cv2.morphologyEx(changed, cv2.MORPH_CLOSE, brush), brush) > 0
     pixels, mask = photo.copy(), np.zeros(photo.shape[:2], np.bool_)
-    mask[y : y + height, x : x + width] = changed > 0
-    pixels[y : y + height, x : x + width][changed > 0] = made[changed > 0]
+    mask[y : y + height, x : x + width] = inside
+    pixels[y : y + height, x : x + width][inside] = made[inside]
     return pixels, mask

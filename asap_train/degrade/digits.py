@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from asap_train.degrade.branches import Branch, replaced, within, without
-from asap_train.degrade.cutout import Bones, Crop, Cutout, Matte, box_about, cut, laid, over, sample
-from asap_train.degrade.lines import Box, Floats, Line, line_through
+from asap_train.degrade.branches import Branch, freedom_of, replaced, within, without
+from asap_train.degrade.cutout import Bones, Crop, Cutout, box_about, cut, laid, over
+from asap_train.degrade.lines import Floats, Line, line_through
 
 DIGITS = ("thumb", "index", "middle", "ring", "little")
 PALM = (0, 1, 2, 5, 9, 13, 17)
@@ -41,7 +41,7 @@ def joints_of(points: Floats, number: int) -> Floats:
 
 
 def thickness_of(points: Floats) -> float:
-    """Half a finger's width in pixels, by proportion of the palm's and the fingers' lengths (the longest view counts)."""
+    """Half a finger's width in pixels, by proportion of the palm's and the fingers' lengths (longest view)."""
     palm = np.hypot(*(points[[5, 9, 13, 17]] - points[0]).T).mean()
     fingers = max(np.hypot(*np.diff(joints_of(points, n), axis=0).T).sum() for n in range(1, 5))
     knuckles = np.hypot(*(points[5] - points[17])) / 3
@@ -77,7 +77,7 @@ def _digits(cutout: Cutout) -> list[Digit]:
             continue
         line = line_through(joints, after=0.9 * thickness)
         root = 0.5 * thickness if number == 0 else 1.1 * thickness
-        freedom = _freedom(cutout, line, root)
+        freedom = freedom_of(cutout, line, root, points[list(PALM)].mean(0))
         if freedom < 0.35:
             continue
         box = box_about(line.points, 2.5 * thickness, (height, width))
@@ -91,25 +91,6 @@ def _digits(cutout: Cutout) -> list[Digit]:
         rest[place] *= 1 - own
         found.append(Digit(line, box, matte, rest, root, number, freedom))
     return found
-
-
-def _freedom(cutout: Cutout, line: Line, root: float) -> float:
-    along = np.linspace(root + cutout.thickness, line.length - cutout.thickness, 12)
-    around = [sample(cutout.matte, *line.locate(along, np.full(12, side * cutout.thickness))) for side in (-1.9, 0, 1.9)]
-    left, on, right = (values.ravel() for values in around)
-    if on.mean() < 0.8 or _chroma_apart(cutout, line, along) > 22:
-        return 0.0
-    return float((np.concatenate([left, right]) < 0.3).mean())
-
-
-def _chroma_apart(cutout: Cutout, line: Line, along: Floats) -> float:
-    """How far a digit's colours are from the palm's, in CIELAB's a and b at most: points beside the flesh stand out."""
-    x, y = line.locate(along, np.zeros_like(along))
-    palm_x, palm_y = cutout.points[list(PALM)].mean(0)
-    places = np.append(x, np.float32(palm_x)), np.append(y, np.float32(palm_y))
-    blurred = cv2.blur(cutout.pixels, (max(1, round(0.5 * cutout.thickness)),) * 2) / 255
-    lab = cv2.cvtColor(sample(blurred, *(place[None] for place in places)), cv2.COLOR_RGB2LAB)[0, :, 1:]
-    return float(np.hypot(*(lab[:-1] - lab[-1]).T).max())
 
 
 def _pick(hand: Hand, rng: np.random.Generator, fingers_only: bool = False) -> Digit | None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Crop = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+HALVINGS = 3
+"""How often a hole is cut in two, where no piece of the surroundings covers it, before it is filled without texture."""
 COARSE = 96
 """The longer side, in pixels, at which the piece of surroundings that fits best is looked for."""
 
@@ -41,17 +43,40 @@ def fill(pixels: Crop, hole: Mask, avoid: Mask) -> Crop:
     known = ~(hole | avoid)
     if not known.any() or not hole.any():
         return pixels
+    return _filled(pixels, hole, known, HALVINGS)
+
+
+def _filled(pixels: Crop, hole: Mask, known: Mask, halvings: int) -> Crop:
     shift = _best_shift(pixels, hole, known)
-    if shift is None:
+    if shift is not None:
+        moved = np.roll(pixels, shift, (0, 1))
+        rim = _grown(hole, max(3, round(max(hole.shape) / 24))) & known & np.roll(known, shift, (0, 1))
+        correction = spread(np.clip(pixels - moved, -80, 80), rim)
+        return np.where(hole[..., None], np.clip(moved + correction, 0, 255), pixels)
+    if halvings == 0:
         return np.where(hole[..., None], spread(pixels, known), pixels)
-    moved = np.roll(pixels, shift, (0, 1))
-    rim = _grown(hole, max(3, round(max(hole.shape) / 24))) & known & np.roll(known, shift, (0, 1))
-    correction = spread(np.clip(pixels - moved, -80, 80), rim)
-    return np.where(hole[..., None], np.clip(moved + correction, 0, 255), pixels)
+    # No piece of the surroundings covers it: the half with more known about it first, then the other beside that.
+    halves = sorted(_halves(hole), key=lambda half: -float((_grown(half, 3) & known).sum()))
+    for half in halves:
+        if half.any():
+            pixels = _filled(pixels, half, known, halvings - 1)
+            known = known | half
+    return pixels
+
+
+def _halves(hole: Mask) -> tuple[Mask, Mask]:
+    """A hole cut in two across its longer side."""
+    y, x = np.nonzero(hole)
+    first = np.zeros_like(hole)
+    if np.ptp(y) >= np.ptp(x):
+        first[: (y.min() + y.max()) // 2 + 1] = True
+    else:
+        first[:, : (x.min() + x.max()) // 2 + 1] = True
+    return hole & first, hole & ~first
 
 
 def _grown(mask: Mask, by: int) -> Mask:
-    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)) > 0
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)) > 0)
 
 
 def _best_shift(pixels: Crop, hole: Mask, known: Mask) -> tuple[int, int] | None:

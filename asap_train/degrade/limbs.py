@@ -1,55 +1,64 @@
-"""Errors of arms and legs: one more, one less, a part less, one too short, too long, or bent where there is no joint."""
+"""Errors of arms and legs: one more, one less, one too short, or bent where there is no joint.
+
+A limb that is bent sharply at elbow or knee is treated as its lower half only: a forearm that grows from the elbow.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asap_train.degrade.branches import Branch, replaced, within, without
+from asap_train.degrade.branches import Branch, freedom_of, replaced, within, without
 from asap_train.degrade.cutout import Bones, Crop, Cutout, box_about, cut, laid, over
 from asap_train.degrade.lines import Floats, line_through
 
 THICKNESS = 0.17
-"""Half a clothed limb's width, over the length of its upper bone."""
-EXTREMITY = 0.5
+"""Half a clothed limb's width, over the length of its longer bone."""
+EXTREMITY = 0.55
 """How far hand or foot reach beyond wrist or ankle, over the length of the lower bone."""
+STRAIGHT = 0.9
+"""The distance from shoulder to wrist over the length of both bones; a limb of a lower one is bent sharply."""
+LEAST_FREEDOM = 0.4
 
 
+@dataclass(frozen=True)
 class Limb:
-    """A cut-out arm or leg with its hand or foot."""
+    """A cut-out arm or leg, or the lower half of one, with its hand or foot."""
 
-    def __init__(self, cutout: Cutout) -> None:
-        self.cutout = cutout
-        lower = float(np.hypot(*(cutout.points[2] - cutout.points[1])))
-        line = line_through(cutout.points, after=EXTREMITY * lower)
-        box = box_about(line.points, 2.5 * cutout.thickness, cutout.matte.shape)
-        place = np.s_[box[1] : box[3], box[0] : box[2]]
-        along, beside = line.place_box(box)
-        own = np.clip(1.6 * cutout.thickness - np.abs(beside) + 0.5, 0, 1) * np.clip(along / cutout.thickness + 0.5, 0, 1)
-        matte = np.zeros_like(cutout.matte)
-        matte[place] = cutout.matte[place] * own
-        self.branch = Branch(line, box, matte, np.zeros_like(matte), 1.2 * cutout.thickness)
+    cutout: Cutout
+    branch: Branch
 
 
 def cut_limb(pixels: NDArray[np.uint8], points: Floats) -> Limb | None:
-    """Cut a limb with its three joints (3, 2) out of a photo; None where it is hardly in it."""
-    upper, lower = np.hypot(*np.diff(points, axis=0).T)
-    thickness = THICKNESS * float(max(upper, lower))
-    end = points[2] + EXTREMITY * (points[2] - points[1])
-    line = np.array([*points, end])
-    cutout = cut(pixels, line, Bones((line,), (), thickness), 3.5 * thickness)
+    """Cut a limb with its three joints (3, 2) out of a photo; None where it does not stand out."""
+    bones = np.hypot(*np.diff(points, axis=0).T)
+    joints = points if np.hypot(*(points[2] - points[0])) >= STRAIGHT * bones.sum() else points[1:]
+    thickness = THICKNESS * float(bones.max())
+    joints = np.array([*joints, points[2] + EXTREMITY * (points[2] - points[1])])
+    cutout = cut(pixels, joints, Bones((joints,), (), thickness), 4.5 * thickness)
     if cutout is None:
         return None
-    made = Cutout(cutout.pixels, cutout.matte, cutout.corner, cutout.points[:3], thickness)
-    return Limb(made)
+    line = line_through(cutout.points)
+    root = thickness if len(joints) == 4 else 0.6 * thickness
+    if not within(cutout, line) or freedom_of(cutout, line, root) < LEAST_FREEDOM:
+        return None
+    box = box_about(line.points, 2.5 * thickness, cutout.matte.shape)
+    place = np.s_[box[1] : box[3], box[0] : box[2]]
+    along, beside = line.place_box(box)
+    own = np.clip(1.5 * thickness - np.abs(beside) + 0.5, 0, 1) * np.clip(2 * along / thickness, 0, 1)
+    matte = np.zeros_like(cutout.matte)
+    matte[place] = cutout.matte[place] * own
+    return Limb(cutout, Branch(line, box, matte, np.zeros_like(matte), root))
 
 
 def extra(limb: Limb, rng: np.random.Generator) -> Crop | None:
     """A copy of the limb, turned about its first joint, comes out from behind it."""
     cutout, branch = limb.cutout, limb.branch
     for sign in rng.permutation((-1, 1)):
-        made = branch.line.turned(branch.line.points[0], sign * rng.uniform(22, 48))
+        made = branch.line.turned(branch.line.points[0], sign * rng.uniform(25, 55))
         if not within(cutout, made):
             continue
         (x1, y1, x2, y2), pixels, matte = laid(cutout, branch.matte, branch.line, made)
@@ -60,10 +69,8 @@ def extra(limb: Limb, rng: np.random.Generator) -> Crop | None:
 
 
 def missing(limb: Limb, rng: np.random.Generator) -> Crop | None:
-    """The limb is taken away from near its first or its second joint on."""
-    upper = float(np.hypot(*(limb.cutout.points[1] - limb.cutout.points[0])))
-    root = rng.choice((1.2 * limb.cutout.thickness, upper))
-    return without(limb.cutout, limb.branch, root)
+    """The limb is taken away, but for a stump."""
+    return without(limb.cutout, limb.branch, limb.branch.root + rng.uniform(0, 0.25) * limb.branch.line.length)
 
 
 def short(limb: Limb, rng: np.random.Generator) -> Crop | None:
@@ -73,8 +80,8 @@ def short(limb: Limb, rng: np.random.Generator) -> Crop | None:
 
 def bent(limb: Limb, rng: np.random.Generator) -> Crop | None:
     """The limb is bent where there is no joint, in the middle of its lower bone."""
-    upper, lower = np.hypot(*np.diff(limb.cutout.points, axis=0).T)
-    share = float((upper + 0.45 * lower) / limb.branch.line.length)
+    end, joint = limb.cutout.points[-1], limb.cutout.points[-3]
+    share = 1 - 0.72 * float(np.hypot(*(end - joint))) / limb.branch.line.length
     for sign in rng.permutation((-1, 1)):
         made = replaced(limb.cutout, limb.branch, limb.branch.line.bent(share, sign * rng.uniform(50, 85)))
         if made is not None:

@@ -45,7 +45,7 @@ class Line:
     def _nearest(self, flat: Floats) -> NDArray[np.intp]:
         points = self.points.astype(np.float32)
         # |p - q|^2 without the |p|^2 that is the same for all q
-        return np.argmin((points**2).sum(1) - 2 * flat @ points.T, axis=1)
+        return np.asarray(np.argmin((points**2).sum(1) - 2 * flat @ points.T, axis=1))
 
     def _from(self, places: Floats, nearest: NDArray[np.intp]) -> tuple[Floats, Floats]:
         point, tangent = (values.astype(np.float32)[nearest] for values in (self.points, self.tangents))

@@ -1,0 +1,72 @@
+"""Errors that need no keypoints, only a mask: what it shows is swirled, melted or pinched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from asap_train.degrade.cutout import Crop, Cutout, cut_mask, sample
+from asap_train.degrade.lines import Floats
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What a mask shows, with the disc that holds about as much: `radius` in pixels about `cutout.points[0]`."""
+
+    cutout: Cutout
+    radius: float
+    window: NDArray[np.float32]
+    """1 well inside the mask, 0 at its edge and outside: warps fade out by it."""
+
+
+def cut_patch(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Patch:
+    """Cut what a mask shows out of a photo."""
+    radius = float(np.sqrt(mask.sum() / np.pi))
+    cutout = cut_mask(pixels, mask, max(1.0, 0.12 * radius))
+    inside = cv2.copyMakeBorder((cutout.matte > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    share = np.clip(depth / max(1.0, 0.6 * float(depth.max())), 0, 1)
+    return Patch(cutout, radius, np.asarray(share * share * (3 - 2 * share), np.float32))
+
+
+def _grid(patch: Patch) -> tuple[Floats, Floats]:
+    height, width = patch.cutout.matte.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return x, y
+
+
+def swirled(patch: Patch, rng: np.random.Generator) -> Crop | None:
+    """Turned about its middle, the more the deeper inside."""
+    x, y = _grid(patch)
+    middle = patch.cutout.points[0]
+    angle = np.radians(rng.uniform(110, 200) * rng.choice((-1, 1))) * patch.window
+    right, down = x - middle[0], y - middle[1]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return sample(patch.cutout.pixels, middle[0] + cos * right - sin * down, middle[1] + sin * right + cos * down)
+
+
+def melted(patch: Patch, rng: np.random.Generator) -> Crop | None:
+    """Run together, as if soft: moved by a smooth random field."""
+    x, y = _grid(patch)
+    height, width = patch.cutout.matte.shape
+    cell = max(2.0, patch.radius * rng.uniform(0.3, 0.45))
+    nodes = (max(4, round(width / cell)), max(4, round(height / cell)))
+    reach = rng.uniform(0.3, 0.45) * patch.radius
+    moves = [
+        cv2.resize(rng.standard_normal(nodes[::-1]).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        for _ in "xy"
+    ]
+    return sample(
+        patch.cutout.pixels, *(at + reach * patch.window * move for at, move in zip((x, y), moves, strict=True))
+    )
+
+
+def pinched(patch: Patch, rng: np.random.Generator) -> Crop | None:
+    """Drawn together towards its middle, or blown up from there."""
+    x, y = _grid(patch)
+    middle = patch.cutout.points[0]
+    grow = 1 + patch.window * (rng.uniform(0.8, 1.4) if rng.random() < 0.5 else rng.uniform(-0.65, -0.5))
+    return sample(patch.cutout.pixels, middle[0] + (x - middle[0]) * grow, middle[1] + (y - middle[1]) * grow)
