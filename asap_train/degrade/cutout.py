@@ -84,7 +84,7 @@ def cut(pixels: Pixels, points: Floats, bones: Bones, margin: float) -> Cutout |
 
 
 def _drawn(bones: Bones, scale: float, width: float, shape: tuple[int, ...], solid: bool) -> NDArray[np.bool_]:
-    """Bones of `width` times their thickness and the areas, the latter grown likewise unless only the `solid` counts."""
+    """Bones of `width` times their thickness and the areas, these grown likewise unless `solid`."""
     canvas = np.zeros(shape, np.uint8)
     stroke = max(1, round(2 * bones.thickness * scale * width))
     for line in bones.lines:

@@ -48,12 +48,16 @@ def thickness_of(points: Floats) -> float:
     return float(max(0.09 * palm, 0.09 * fingers, 0.42 * knuckles))
 
 
+def hand_bones(points: Floats) -> Bones:
+    """What a hand with 21 points (21, 2) is made of."""
+    hull = cv2.convexHull(points[list(PALM)].astype(np.float32)).reshape(-1, 2).astype(np.float64)
+    return Bones(tuple(joints_of(points, number) for number in range(5)), (hull,), thickness_of(points))
+
+
 def cut_hand(pixels: np.ndarray, points: Floats) -> Hand | None:
-    """Cut a hand with 21 points (21, 2) out of a photo."""
-    thickness = thickness_of(points)
-    lines = tuple(joints_of(points, number) for number in range(5))
-    hull = cv2.convexHull(points[list(PALM)].astype(np.float32)).reshape(-1, 2)
-    cutout = cut(pixels, points, Bones(lines, (hull.astype(np.float64),), thickness), 8 * thickness)
+    """Cut a hand with 21 points (21, 2) out of a photo, with those of its digits that stand out."""
+    bones = hand_bones(points)
+    cutout = cut(pixels, points, bones, 8 * bones.thickness)
     return None if cutout is None else Hand(cutout, tuple(_digits(cutout)))
 
 

@@ -70,10 +70,12 @@ def extra_eye(face: Face, rng: np.random.Generator) -> Crop | None:
     eye = _an_eye(face, rng)
     eyes = face.cutout.points[[LEFT_EYE, RIGHT_EYE]].mean(0)
     if rng.random() < 0.5:
-        target = eyes - rng.uniform(0.5, 0.7) * face.span * face.down + rng.uniform(-0.3, 0.3) * face.span * face.across
+        target = (
+            eyes - rng.uniform(0.6, 0.75) * face.span * face.down + rng.uniform(-0.3, 0.3) * face.span * face.across
+        )
     else:
-        target = eye + rng.uniform(0.45, 0.6) * face.span * face.down
-    return _pasted(face, eye, target, np.eye(2), (0.36 * face.span, 0.24 * face.span))
+        target = eye + rng.uniform(0.5, 0.6) * face.span * face.down
+    return _pasted(face, eye, target, np.eye(2), (0.45 * face.span, 0.32 * face.span))
 
 
 def missing_eye(face: Face, rng: np.random.Generator) -> Crop | None:

@@ -10,7 +10,9 @@ Crop = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 HALVINGS = 3
-"""How often a hole is cut in two, where no piece of the surroundings covers it, before it is filled without texture."""
+"""How often a hole is cut in two, where no piece of the surroundings fits it."""
+FITS = 20.0
+"""A piece of surroundings whose rim differs more than this, in levels of 255, is only taken for the smallest holes."""
 COARSE = 96
 """The longer side, in pixels, at which the piece of surroundings that fits best is looked for."""
 
@@ -47,15 +49,15 @@ def fill(pixels: Crop, hole: Mask, avoid: Mask) -> Crop:
 
 
 def _filled(pixels: Crop, hole: Mask, known: Mask, halvings: int) -> Crop:
-    shift = _best_shift(pixels, hole, known)
-    if shift is not None:
+    shift, misfit = _best_shift(pixels, hole, known)
+    if shift is not None and (misfit <= FITS or halvings == 0):
         moved = np.roll(pixels, shift, (0, 1))
         rim = _grown(hole, max(3, round(max(hole.shape) / 24))) & known & np.roll(known, shift, (0, 1))
         correction = spread(np.clip(pixels - moved, -80, 80), rim)
         return np.where(hole[..., None], np.clip(moved + correction, 0, 255), pixels)
     if halvings == 0:
         return np.where(hole[..., None], spread(pixels, known), pixels)
-    # No piece of the surroundings covers it: the half with more known about it first, then the other beside that.
+    # No piece of the surroundings fits: the half with more known about it first, then the other beside that.
     halves = sorted(_halves(hole), key=lambda half: -float((_grown(half, 3) & known).sum()))
     for half in halves:
         if half.any():
@@ -79,8 +81,11 @@ def _grown(mask: Mask, by: int) -> Mask:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)) > 0)
 
 
-def _best_shift(pixels: Crop, hole: Mask, known: Mask) -> tuple[int, int] | None:
-    """(down, right) by which a piece of the surroundings is moved onto the hole; None where no piece is whole."""
+def _best_shift(pixels: Crop, hole: Mask, known: Mask) -> tuple[tuple[int, int] | None, float]:
+    """(down, right) by which a piece of the surroundings is moved onto the hole, and how badly its rim fits there.
+
+    The misfit is the root mean square of differences, in levels of 255; there is no shift where no piece is whole.
+    """
     scale = min(1.0, COARSE / max(hole.shape))
     size = (max(1, round(hole.shape[1] * scale)), max(1, round(hole.shape[0] * scale)))
 
@@ -91,7 +96,7 @@ def _best_shift(pixels: Crop, hole: Mask, known: Mask) -> tuple[int, int] | None
     gap, usable = coarse(hole) > 0, coarse(known) > 0.999
     rim = _grown(gap, 3) & usable
     if not rim.any():
-        return None
+        return None, np.inf
     y, x = np.nonzero(gap | rim)
     top, left, bottom, right = y.min(), x.min(), y.max() + 1, x.max() + 1
     piece = (slice(top, bottom), slice(left, right))
@@ -100,6 +105,7 @@ def _best_shift(pixels: Crop, hole: Mask, known: Mask) -> tuple[int, int] | None
     missing = cv2.matchTemplate((~usable).astype(np.float32), needed, cv2.TM_CCORR)
     errors[missing > 0.5] = np.inf
     if not np.isfinite(errors).any():
-        return None
+        return None, np.inf
     down, across = np.unravel_index(int(np.argmin(errors)), errors.shape)
-    return round((int(top) - int(down)) / scale), round((int(left) - int(across)) / scale)
+    misfit = float(np.sqrt(max(0.0, float(errors[down, across])) / (3 * rim[piece].sum())))
+    return (round((int(top) - int(down)) / scale), round((int(left) - int(across)) / scale)), misfit

@@ -51,7 +51,8 @@ class Detail:
     weight: float = 1.0
 
 
-HAND, LIMB, FOOT = Cut(digits.cut_hand, 21), Cut(limbs.cut_limb, 3), Cut(wholes.cut_foot, 3)
+HAND, LIMB = Cut(digits.cut_hand, 21), Cut(limbs.cut_limb, 3)
+WHOLE, FOOT = Cut(wholes.cut_whole_hand, 21), Cut(wholes.cut_foot, 3)
 FACE, MASK = Cut(faces.cut_face, 5), Cut(warps.cut_patch, 0)
 
 DETAILS: Mapping[str, Detail] = {
@@ -61,12 +62,12 @@ DETAILS: Mapping[str, Detail] = {
     "bent_digit": Detail("configuration", ("hands",), HAND, digits.bent, 1.5),
     "long_digit": Detail("proportion", ("hands",), HAND, digits.long),
     "short_digit": Detail("proportion", ("hands",), HAND, digits.short),
-    "mirrored_hand": Detail("orientation", ("hands",), HAND, wholes.mirrored),
-    "turned_hand": Detail("orientation", ("hands",), HAND, wholes.turned),
-    "large_hand": Detail("proportion", ("hands",), HAND, wholes.large, 0.5),
-    "small_hand": Detail("proportion", ("hands",), HAND, wholes.small, 0.5),
-    "extra_hand": Detail("extra", ("hands",), HAND, wholes.doubled),
-    "missing_hand": Detail("missing", ("hands",), HAND, wholes.missing, 0.5),
+    "mirrored_hand": Detail("orientation", ("hands",), WHOLE, wholes.mirrored),
+    "turned_hand": Detail("orientation", ("hands",), WHOLE, wholes.turned),
+    "large_hand": Detail("proportion", ("hands",), WHOLE, wholes.large, 0.5),
+    "small_hand": Detail("proportion", ("hands",), WHOLE, wholes.small, 0.5),
+    "extra_hand": Detail("extra", ("hands",), WHOLE, wholes.doubled),
+    "missing_hand": Detail("missing", ("hands",), WHOLE, wholes.missing, 0.5),
     "mirrored_foot": Detail("orientation", ("feet",), FOOT, wholes.mirrored),
     "turned_foot": Detail("orientation", ("feet",), FOOT, wholes.turned),
     "large_foot": Detail("proportion", ("feet",), FOOT, wholes.large),

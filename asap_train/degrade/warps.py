@@ -1,4 +1,4 @@
-"""Errors that need no keypoints, only a mask: what it shows is swirled, melted or pinched."""
+"""Errors that need no keypoints, only a mask: what it shows is swirled, melted, or drawn in from the sides."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def melted(patch: Patch, rng: np.random.Generator) -> Crop | None:
     """Run together, as if soft: moved by a smooth random field."""
     x, y = _grid(patch)
     height, width = patch.cutout.matte.shape
-    cell = max(2.0, patch.radius * rng.uniform(0.3, 0.45))
+    cell = max(2.0, patch.radius * rng.uniform(0.35, 0.55))
     nodes = (max(4, round(width / cell)), max(4, round(height / cell)))
-    reach = rng.uniform(0.3, 0.45) * patch.radius
+    reach = rng.uniform(0.45, 0.65) * cell
     moves = [
         cv2.resize(rng.standard_normal(nodes[::-1]).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         for _ in "xy"
@@ -65,8 +65,8 @@ def melted(patch: Patch, rng: np.random.Generator) -> Crop | None:
 
 
 def pinched(patch: Patch, rng: np.random.Generator) -> Crop | None:
-    """Drawn together towards its middle, or blown up from there."""
+    """Drawn together from both sides, or spread out to them."""
     x, y = _grid(patch)
     middle = patch.cutout.points[0]
-    grow = 1 + patch.window * (rng.uniform(0.8, 1.4) if rng.random() < 0.5 else rng.uniform(-0.65, -0.5))
-    return sample(patch.cutout.pixels, middle[0] + (x - middle[0]) * grow, middle[1] + (y - middle[1]) * grow)
+    grow = patch.window * (rng.uniform(0.6, 1.0) if rng.random() < 0.5 else rng.uniform(-0.55, -0.4))
+    return sample(patch.cutout.pixels, x + (x - middle[0]) * grow, y)
