@@ -2,8 +2,8 @@
 
     photo -> parts -> degrade -> gates -> HAP pairs -> latent cache -> objective -> checkpoints -> hafbench
 
-Images are RGB arrays of shape (height, width, 3), uint8; masks are boolean arrays (height, width), True inside M; points
-are (x, y, confidence) in pixels of the image, x to the right, y down.
+Images are RGB arrays of shape (height, width, 3), uint8; masks are boolean arrays (height, width), True inside M;
+points are (x, y, confidence) in pixels of the image, x to the right, y down.
 """
 
 from __future__ import annotations
@@ -77,9 +77,15 @@ class Candidate:
 class Family(Protocol):
     """A family of localized degradations: one file in `degrade/` each."""
 
-    name: str
-    settings: Mapping[str, Any]
-    """What shapes its results, as JSON values: weights' checksums, prompts, strengths."""
+    @property
+    def name(self) -> str:
+        """What `--families` calls it."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What shapes its results, as JSON values: weights' checksums, prompts, strengths."""
+        ...
 
     def degrade(self, photo: Photo, part: Part, rng: np.random.Generator) -> Iterator[Candidate]:
         """Candidates for one part, the likeliest to pass the gates first; none where the part does not suit it.
