@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,10 @@ class Files:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def find_source(model: str) -> Source:
+def find_source(model: str, presets: Mapping[str, Preset] = PRESETS) -> Source:
     """A preset's name, an existing path, PRESET=PATH, or a hub id (ORG/NAME or ORG/NAME@REVISION), in this order."""
-    if model in PRESETS:
-        preset = PRESETS[model]
+    if model in presets:
+        preset = presets[model]
         if preset.built_in:
             return Source(model, path=built_in(preset.built_in), preset=preset)
         return Source(model, preset.hub_id, preset.revision, preset=preset)
@@ -61,13 +61,13 @@ def find_source(model: str) -> Source:
     path = Path(model)
     if path.exists():
         return Source(_checked(path), path=path)
-    if equals and name in PRESETS:
+    if equals and name in presets:
         _checked(Path(copy))
-        return Source(name, PRESETS[name].hub_id, PRESETS[name].revision, Path(copy), PRESETS[name])
+        return Source(name, presets[name].hub_id, presets[name].revision, Path(copy), presets[name])
     if HUB_ID.fullmatch(model):
         hub_id, _, revision = model.partition("@")
         return Source(hub_id.replace("/", "--"), hub_id, revision or None)
-    raise HafError(f"There is no model '{model}', neither a preset nor a path: {nearest(model, list(PRESETS))}")
+    raise HafError(f"There is no model '{model}', neither a preset nor a path: {nearest(model, list(presets))}")
 
 
 def _checked(path: Path) -> str:
