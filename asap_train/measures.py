@@ -33,6 +33,7 @@ REACH = 5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 LPIPS_FILES = ("checkpoints/alexnet-owt-7be5be79.pth", "pyiqa/LPIPS_v0.1_alex-df73285e.pth")
 """Below torch's hub folder: the trunk, which torchvision fetches, and the linear layers, which pyiqa fetches."""
+LINEAR = tuple(f"lin{layer}.model.1.weight" for layer in range(5))
 
 Box = tuple[int, int, int, int]
 
@@ -188,8 +189,13 @@ def load_lpips(device: str = "cpu") -> Lpips:
             from pyiqa.archs.lpips_arch import LPIPS
 
             net = LPIPS(net="alex", version="0.1", spatial=True).to(device)
+        # pyiqa takes what fits of a file, and leaves the rest random without a word.
+        layers = torch.load(folder / LPIPS_FILES[1], map_location="cpu", weights_only=True)
+        lacking = [name for name in LINEAR if name not in layers]
     except UnpicklingError as error:
         raise HafError(f"The weights of LPIPS in {folder} are damaged or would run code; delete them.") from error
     except (OSError, RuntimeError) as error:
         raise Unavailable(sentence) from error
+    if lacking:
+        raise HafError(f"{folder / LPIPS_FILES[1]} has no {lacking[0]}: it is not the file of LPIPS 0.1; delete it.")
     return Lpips(net, device)
