@@ -30,16 +30,18 @@ FLESH_OF_HAND, FLESH_OF_LIMB = 0.25, 0.35
 
 
 def extra_digit(hand: Skeleton, rng: Generator) -> Skeleton:
-    """A sixth digit: midway between two neighbouring fingers, or beside the little finger as far as the ring is."""
-    first = int(rng.integers(1, 5))
-    one, other = _digit(first), _digit(first + 1 if first < 4 else 3)
-    between, beside = (hand.points[one] + hand.points[other]) / 2, 2 * hand.points[one] - hand.points[other]
-    return _with(hand, between if first < 4 else beside, like=4 * first)
+    """A sixth digit as long as a finger: halfway to the finger after it, or beyond the little one by a whole step."""
+    number = _finger(hand, rng)
+    finger = _digit(number)
+    beside = _digit(number + 1 if number < 4 else 3)
+    step = _angle(hand.points[finger[0]] - hand.points[0], hand.points[beside[0]] - hand.points[0])
+    turned = _turned(hand, finger, 0, step / 2 if number < 4 else -step)
+    return _with(hand, turned.points[finger], like=4 * number)
 
 
 def missing_digit(hand: Skeleton, rng: Generator) -> Skeleton:
     """One finger less; the thumb stays."""
-    gone = set(_digit(int(rng.integers(1, 5))))
+    gone = set(_digit(_finger(hand, rng)))
     kept = [i for i in range(len(hand.points)) if i not in gone]
     number = {old: new for new, old in enumerate(kept)}
     bones = [(bone, colour) for bone, colour in zip(hand.bones, hand.colours, strict=True) if bone[1] not in gone]
@@ -62,7 +64,7 @@ def crossed_digits(hand: Skeleton, rng: Generator) -> Skeleton:
 
 def bent_digit(hand: Skeleton, rng: Generator) -> Skeleton:
     """A finger that turns aside at its middle joint by 70 to 120 degrees, which no joint can."""
-    digit = _digit(int(rng.integers(1, 5)))
+    digit = _digit(_finger(hand, rng))
     return _turned(hand, digit[2:], digit[1], float(rng.uniform(70, 120) * rng.choice([-1, 1])))
 
 
@@ -74,8 +76,7 @@ def extra_limb(limb: Skeleton, rng: Generator) -> Skeleton:
 
 def bent_limb(limb: Skeleton, rng: Generator) -> Skeleton:
     """An elbow or knee bent to its other side, by 60 to 110 degrees or by as much as it was bent."""
-    upper, lower = limb.points[1] - limb.points[0], limb.points[2] - limb.points[1]
-    bent = float(np.degrees(np.arctan2(upper[0] * lower[1] - upper[1] * lower[0], upper @ lower)))
+    bent = _angle(limb.points[1] - limb.points[0], limb.points[2] - limb.points[1])
     side = -np.sign(bent) if abs(bent) > 5 else rng.choice([-1, 1])
     wanted = side * max(abs(bent), float(rng.uniform(60, 110)))
     return _turned(limb, [2], 1, float(wanted - bent))
@@ -150,6 +151,17 @@ def skeleton_of(part: Part) -> Skeleton | None:
 def _digit(number: int) -> list[int]:
     """The four points of a digit, from 0 for the thumb to 4 for the little finger, of 21."""
     return list(range(1 + 4 * number, 5 + 4 * number))
+
+
+def _finger(hand: Skeleton, rng: Generator) -> int:
+    """One of the four fingers; those that reach far are drawn more often: in a folded one an error is hardly seen."""
+    reach = np.array([np.hypot(*(hand.points[_digit(i)[-1]] - hand.points[0])) for i in range(1, 5)]) ** 4 + 1e-9
+    return 1 + int(rng.choice(4, p=reach / reach.sum()))
+
+
+def _angle(one: Points, other: Points) -> float:
+    """From one direction to another in the picture's plane, in degrees from -180 to 180."""
+    return float(np.degrees(np.arctan2(one[0] * other[1] - one[1] * other[0], one @ other)))
 
 
 def _with(skeleton: Skeleton, new: Points, like: int) -> Skeleton:
