@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SMALLEST: Mapping[str, int] = {"hands": SMALLEST_HAND, "feet": 48, "face": 56, "limbs": 80, "torso": 80}
 """Parts whose box has a longer side below this many pixels are left out: errors in them would hardly be seen."""
-SURE_PERSON, SURE_BODY, SURE_JOINT, SURE_HAND = 0.5, 0.5, 0.6, 0.5
+SURE_PERSON, SURE_BODY, SURE_HAND = 0.5, 0.5, 0.5
 SAME = 0.1
 """A given mask is of the found part that it overlaps most, if by more than this (intersection over union)."""
 
@@ -50,6 +50,8 @@ class Shape:
     points: tuple[str, ...]
     form: Literal["hull", "chain", "oval"]
     margin: float
+    sure: float = 0.6
+    """The least confidence of each point. The body net is too sure of feet that it has not found."""
 
 
 PARTS: Mapping[str, Shape] = {
@@ -57,7 +59,7 @@ PARTS: Mapping[str, Shape] = {
     "torso": Shape("torso", ("left_shoulder", "right_shoulder", "right_hip", "left_hip"), "hull", 0.06),
     **{f"{s}_arm": Shape("limbs", (f"{s}_shoulder", f"{s}_elbow", f"{s}_wrist"), "chain", 0.09) for s in _SIDES},
     **{f"{s}_leg": Shape("limbs", (f"{s}_hip", f"{s}_knee", f"{s}_ankle"), "chain", 0.1) for s in _SIDES},
-    **{f"{s}_foot": Shape("feet", (f"{s}_ankle", f"{s}_heel", f"{s}_toe"), "hull", 0.25) for s in _SIDES},
+    **{f"{s}_foot": Shape("feet", (f"{s}_ankle", f"{s}_heel", f"{s}_toe"), "hull", 0.25, 0.8) for s in _SIDES},
 }
 
 
@@ -192,7 +194,7 @@ def _parts(
             if not all(point in body for point in form.points):
                 continue  # this detector knows no such points
             points = np.array([body[point] for point in form.points])
-            if _in_view(points, shape):
+            if _in_view(points, form.sure, shape):
                 parts.append(Part(form.region, _numbered(name, number), _drawn(points, form, shape), points))
             else:
                 left_out.append(f"{_numbered(name, number)}: not wholly in view.")
@@ -203,10 +205,10 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}_{number}"
 
 
-def _in_view(points: Points, shape: tuple[int, ...]) -> bool:
+def _in_view(points: Points, sure: float, shape: tuple[int, ...]) -> bool:
     height, width = shape[:2]
     inside = (points[:, :2] >= 0).all() and (points[:, :2] < (width, height)).all()
-    return bool(inside and (points[:, 2] >= SURE_JOINT).all())
+    return bool(inside and (points[:, 2] >= sure).all())
 
 
 def _hand(points: Points, bodies: list[dict[str, NDArray[Any]]], shape: tuple[int, ...]) -> Part:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from asap_train.degrade.cutout import Crop, Cutout, Matte, box_about, laid, over, sample
-from asap_train.degrade.fill import fill
+from asap_train.degrade.fill import fill, grown
 from asap_train.degrade.lines import Box, Floats, Line
 
 
@@ -60,11 +60,10 @@ def without(cutout: Cutout, branch: Branch, root: float | None = None) -> Crop:
     along, beside = branch.line.place_box((x1, y1, x2, y2))
     rounding = 0.5 * thickness * (1 - np.minimum(1, beside / thickness) ** 2)
     beyond = np.clip(along - (branch.root if root is None else root) - rounding + 0.5, 0, 1)
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(2, round(0.45 * thickness)) + 1,) * 2)
-    flesh = cv2.dilate((branch.matte[place] > 0.1).astype(np.uint8), brush)
+    reach = max(2.0, 0.45 * thickness)
+    flesh = grown(branch.matte[place] > 0.1, reach)
     hole = cv2.blur(flesh.astype(np.float32), (3, 3)) * beyond * (1 - branch.rest[place])
-    part_and_rim = cv2.dilate((cutout.matte[place] > 0.05).astype(np.uint8), brush) > 0
-    filled = fill(cutout.pixels[place], hole > 0.02, part_and_rim)
+    filled = fill(cutout.pixels[place], hole > 0.02, grown(cutout.matte[place] > 0.05, reach))
     return over(cutout.pixels, (x1, y1, x2, y2), filled, np.asarray(hole, np.float32))
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asap_train.degrade.lines import Box, Floats, Line
+from asap_train.degrade.lines import Box, Floats, Line, blocks, unfold
 
 if TYPE_CHECKING:
     from asap_train.types import Mask
@@ -152,10 +152,10 @@ def laid(cutout: Cutout, matte: Matte, old: Line, new: Line, keep: float = 0.0) 
     """
     reach = 2.2 * cutout.thickness
     box = box_about(new.points, reach, cutout.matte.shape)
-    along, beside = new.place_box(box)
+    along, beside = new.place(*blocks(box))
     body_new, body_old = max(1.0, new.length - keep), max(1.0, old.length - keep)
     along = np.where(along < body_new, along * (body_old / body_new), along - body_new + body_old)
-    x, y = old.locate(along, beside)
+    x, y = (unfold(values, box) for values in old.locate(along, beside))
     return box, sample(cutout.pixels, x, y), sample(matte, x, y)
 
 
@@ -177,7 +177,8 @@ def put_back(photo: Pixels, cutout: Cutout, crop: Crop) -> tuple[Pixels, Mask] |
     height, width = crop.shape[:2]
     made = np.clip(np.rint(crop), 0, 255).astype(np.uint8)
     old = photo[y : y + height, x : x + width]
-    changed = (cv2.absdiff(made, old).max(-1) >= VISIBLE).astype(np.uint8)
+    red, green, blue = cv2.split(cv2.absdiff(made, old))
+    changed = (cv2.max(cv2.max(red, green), blue) >= VISIBLE).astype(np.uint8)
     changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     if changed.sum() < SMALLEST_CHANGE:
         return None

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asap_train.degrade.cutout import Crop, Cutout, box_about
-from asap_train.degrade.fill import fill, spread
+from asap_train.degrade.cutout import Crop, Cutout, box_about, sample
+from asap_train.degrade.fill import spread
 from asap_train.degrade.lines import Floats
 
 NOSE, LEFT_EYE, RIGHT_EYE, MOUTH_LEFT, MOUTH_RIGHT = range(5)
@@ -79,23 +79,29 @@ def extra_eye(face: Face, rng: np.random.Generator) -> Crop | None:
 
 
 def missing_eye(face: Face, rng: np.random.Generator) -> Crop | None:
-    """Skin where an eye was."""
-    share = _oval(face, _an_eye(face, rng), 0.42 * face.span, 0.3 * face.span)
-    others = sum(_oval(face, point, 0.4 * face.span, 0.3 * face.span) for point in face.cutout.points[1:])
-    oval = _oval(face, face.cutout.points.mean(0), 1.1 * face.span, 1.3 * face.span)
-    filled = fill(face.cutout.pixels, share > 0, (np.asarray(others) > 0) | (oval == 0))
-    return np.asarray(face.cutout.pixels * (1 - share[..., None]) + filled * share[..., None], np.float32)
+    """Smooth skin where an eye was, in the colours of what is around it."""
+    eye = _an_eye(face, rng)
+    share = _oval(face, eye, 0.42 * face.span, 0.24 * face.span)
+    around = _oval(face, eye, 0.6 * face.span, 0.36 * face.span)
+    skin = spread(face.cutout.pixels, (around > 0) & (share == 0))
+    share = np.asarray(np.minimum(1, 1.4 * share), np.float32)
+    return np.asarray(face.cutout.pixels * (1 - share[..., None]) + skin * share[..., None], np.float32)
 
 
 def large_eye(face: Face, rng: np.random.Generator) -> Crop | None:
-    """One eye is twice as large as the other."""
-    eye = _an_eye(face, rng)
-    return _pasted(face, eye, eye, rng.uniform(1.7, 2.1) * np.eye(2), (0.55 * face.span, 0.42 * face.span))
+    """One eye is about twice as large as the other."""
+    x, y = _an_eye(face, rng)
+    height, width = face.cutout.matte.shape
+    at_x, at_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    reach = 0.75 * face.span
+    share = np.clip(1 - np.hypot(at_x - x, at_y - y) / reach, 0, 1)
+    grow = rng.uniform(0.55, 0.65) * np.minimum(1, 1.6 * share)
+    return sample(face.cutout.pixels, at_x - (at_x - x) * grow, at_y - (at_y - y) * grow)
 
 
 def turned_feature(face: Face, rng: np.random.Generator) -> Crop | None:
     """The mouth, or an eye, upside down (Thompson's Thatcher illusion, 1980)."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         middle = face.cutout.points[[MOUTH_LEFT, MOUTH_RIGHT]].mean(0)
         return _pasted(face, middle, middle, -np.eye(2), (0.55 * face.span, 0.3 * face.span))
     eye = _an_eye(face, rng)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from asap_train.degrade import digits, faces, limbs, warps, wholes
-from asap_train.degrade.cutout import put_back
+from asap_train.degrade.cutout import VISIBLE, put_back
 from asap_train.types import Candidate, Part, Photo
 from hafbench.errors import HafError, nearest
 from hafbench.types import Kind, Region
@@ -74,7 +74,7 @@ DETAILS: Mapping[str, Detail] = {
     "extra_foot": Detail("extra", ("feet",), FOOT, wholes.doubled),
     "missing_foot": Detail("missing", ("feet",), FOOT, wholes.missing),
     "extra_limb": Detail("extra", ("limbs",), LIMB, limbs.extra, 2.0),
-    "missing_limb": Detail("missing", ("limbs",), LIMB, limbs.missing),
+    "missing_limb": Detail("missing", ("limbs",), LIMB, limbs.missing, 0.5),
     "short_limb": Detail("proportion", ("limbs",), LIMB, limbs.short),
     "bent_limb": Detail("configuration", ("limbs",), LIMB, limbs.bent, 2.0),
     "extra_eye": Detail("extra", ("face",), FACE, faces.extra_eye),
@@ -121,9 +121,10 @@ class ImageFamily:
             if detail.cut not in cuts:
                 cuts[detail.cut] = detail.cut(photo.pixels, part)
             made = degraded(photo.pixels, cuts[detail.cut], name, seed)
-            if made is None or (part.origin == "given" and (made[1] & ~part.mask).any()):
-                continue
-            yield Candidate(*made, part.region, detail.kind, name, self.name, {"part": part.name, "seed": seed})
+            if made is not None and part.origin == "given":
+                made = _kept_to(photo.pixels, *made, part.mask)
+            if made is not None:
+                yield Candidate(*made, part.region, detail.kind, name, self.name, {"part": part.name, "seed": seed})
 
 
 def degraded(photo: Pixels, subject: Any, name: str, seed: int) -> tuple[Pixels, Mask] | None:
@@ -132,6 +133,15 @@ def degraded(photo: Pixels, subject: Any, name: str, seed: int) -> tuple[Pixels,
         return None
     crop = DETAILS[name].make(subject, _own(seed, name))
     return None if crop is None else put_back(photo, subject.cutout, crop)
+
+
+def _kept_to(photo: Pixels, pixels: Pixels, mask: Mask, given: Mask) -> tuple[Pixels, Mask] | None:
+    """The same within the user's mask; None where the change outside of it could be seen."""
+    outside = mask & ~given
+    if (cv2.absdiff(pixels, photo)[outside] >= VISIBLE).any():
+        return None
+    pixels[outside] = photo[outside]
+    return pixels, mask & given
 
 
 def _own(seed: int, name: str) -> Generator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ Box = tuple[int, int, int, int]
 
 SAMPLES = 40
 BLOCK = 4
+"""Places along a line change so evenly that one is computed for a block of pixels of this side."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +32,18 @@ class Line:
     def place(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """(along, beside) of pixels, by the tangent at the nearest sample; before the root `along` is negative."""
         flat = np.stack([x.ravel(), y.ravel()], 1).astype(np.float32)
-        along, beside = self._from(flat, self._nearest(flat))
+        points, tangents = self.points.astype(np.float32), self.tangents.astype(np.float32)
+        # |p - q|^2 without the |p|^2 that is the same for all q
+        nearest = np.argmin((points**2).sum(1) - 2 * flat @ points.T, axis=1)
+        away, tangent = flat - points[nearest], tangents[nearest]
+        along = nearest * np.float32(self.length / (SAMPLES - 1)) + (away * tangent).sum(1)
+        beside = away[:, 1] * tangent[:, 0] - away[:, 0] * tangent[:, 1]
         return along.reshape(x.shape), beside.reshape(x.shape)
 
     def place_box(self, box: Box) -> tuple[Floats, Floats]:
-        """`place` for every pixel of a box (height, width); the nearest sample is looked up for blocks of pixels."""
-        x1, y1, x2, y2 = box
-        x, y = np.meshgrid(np.arange(x1, x2, BLOCK) + BLOCK // 2, np.arange(y1, y2, BLOCK) + BLOCK // 2)
-        blocks = self._nearest(np.stack([x.ravel(), y.ravel()], 1).astype(np.float32)).reshape(x.shape)
-        nearest = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)[: y2 - y1, : x2 - x1]
-        full = np.stack(np.meshgrid(np.arange(x1, x2, dtype=np.float32), np.arange(y1, y2, dtype=np.float32)), -1)
-        return self._from(full, nearest)
-
-    def _nearest(self, flat: Floats) -> NDArray[np.intp]:
-        points = self.points.astype(np.float32)
-        # |p - q|^2 without the |p|^2 that is the same for all q
-        return np.asarray(np.argmin((points**2).sum(1) - 2 * flat @ points.T, axis=1))
-
-    def _from(self, places: Floats, nearest: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        point, tangent = (values.astype(np.float32)[nearest] for values in (self.points, self.tangents))
-        right, down = places[..., 0] - point[..., 0], places[..., 1] - point[..., 1]
-        along = nearest * np.float32(self.length / (SAMPLES - 1)) + right * tangent[..., 0] + down * tangent[..., 1]
-        return along, down * tangent[..., 0] - right * tangent[..., 1]
+        """`place` for every pixel of a box (height, width), interpolated between the middles of blocks."""
+        along, beside = self.place(*blocks(box))
+        return unfold(along, box), unfold(beside, box)
 
     def locate(self, along: Floats, beside: Floats) -> tuple[Floats, Floats]:
         """The pixels (x, y) at these places: the inverse of `place`; beyond either end the line goes on straight."""
@@ -86,10 +78,26 @@ class Line:
         return Line(np.concatenate([self.points[:1], self.points[0] + np.cumsum(moves, 0)]), tangents)
 
 
+def blocks(box: Box) -> tuple[Floats, Floats]:
+    """The x and y of the middles of blocks of BLOCK x BLOCK pixels that cover a box."""
+    x1, y1, x2, y2 = box
+    middle = (BLOCK - 1) / 2
+    x, y = np.meshgrid(np.arange(x1, x2, BLOCK) + middle, np.arange(y1, y2, BLOCK) + middle)
+    return x, y
+
+
+def unfold(values: Floats, box: Box) -> NDArray[np.float32]:
+    """A value for every pixel of a box (height, width), from one for each block."""
+    x1, y1, x2, y2 = box
+    size = (values.shape[1] * BLOCK, values.shape[0] * BLOCK)
+    large = cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[: y2 - y1, : x2 - x1])
+
+
 def line_through(joints: Floats, before: float = 0.0, after: float = 0.0) -> Line:
     """A smooth line through joints (n, 2), n >= 2, gone on straight by some pixels before the first, after the last.
 
-    Monotone cubic (Akima's modified) interpolation by chord length, which does not overshoot at sharp bends.
+    Monotone cubic interpolation by chord length (Fritsch and Butland's), which does not overshoot at sharp bends.
     """
     from scipy.interpolate import PchipInterpolator
 

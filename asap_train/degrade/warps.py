@@ -14,12 +14,16 @@ from asap_train.degrade.lines import Floats
 
 @dataclass(frozen=True)
 class Patch:
-    """What a mask shows, with the disc that holds about as much: `radius` in pixels about `cutout.points[0]`."""
+    """What a mask shows. `middle` is the point deepest inside, `depth` how far that is from the edge, in pixels.
+
+    `radius` is that of a disc as large as the mask; `window` is 1 well inside the mask, and 0 at its edge and outside.
+    """
 
     cutout: Cutout
+    middle: Floats
+    depth: float
     radius: float
     window: NDArray[np.float32]
-    """1 well inside the mask, 0 at its edge and outside: warps fade out by it."""
 
 
 def cut_patch(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Patch:
@@ -27,9 +31,11 @@ def cut_patch(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Patch:
     radius = float(np.sqrt(mask.sum() / np.pi))
     cutout = cut_mask(pixels, mask, max(1.0, 0.12 * radius))
     inside = cv2.copyMakeBorder((cutout.matte > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    share = np.clip(depth / max(1.0, 0.6 * float(depth.max())), 0, 1)
-    return Patch(cutout, radius, np.asarray(share * share * (3 - 2 * share), np.float32))
+    depths = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depths.argmax()), depths.shape)
+    share = np.clip(depths / max(1.0, 0.6 * float(depths.max())), 0, 1)
+    window = np.asarray(share * share * (3 - 2 * share), np.float32)
+    return Patch(cutout, np.array([x, y], np.float64), max(1.0, float(depths.max())), radius, window)
 
 
 def _grid(patch: Patch) -> tuple[Floats, Floats]:
@@ -39,13 +45,14 @@ def _grid(patch: Patch) -> tuple[Floats, Floats]:
 
 
 def swirled(patch: Patch, rng: np.random.Generator) -> Crop | None:
-    """Turned about its middle, the more the deeper inside."""
+    """Turned about where the mask is deepest, the more the nearer to there."""
     x, y = _grid(patch)
-    middle = patch.cutout.points[0]
-    angle = np.radians(rng.uniform(110, 200) * rng.choice((-1, 1))) * patch.window
-    right, down = x - middle[0], y - middle[1]
+    right, down = x - patch.middle[0], y - patch.middle[1]
+    share = np.clip(1 - np.hypot(right, down) / patch.depth, 0, 1)
+    angle = np.radians(rng.uniform(90, 150) * rng.choice((-1, 1))) * share * share * (3 - 2 * share)
     cos, sin = np.cos(angle), np.sin(angle)
-    return sample(patch.cutout.pixels, middle[0] + cos * right - sin * down, middle[1] + sin * right + cos * down)
+    at_x, at_y = patch.middle[0] + cos * right - sin * down, patch.middle[1] + sin * right + cos * down
+    return sample(patch.cutout.pixels, at_x, at_y)
 
 
 def melted(patch: Patch, rng: np.random.Generator) -> Crop | None:
@@ -67,6 +74,5 @@ def melted(patch: Patch, rng: np.random.Generator) -> Crop | None:
 def pinched(patch: Patch, rng: np.random.Generator) -> Crop | None:
     """Drawn together from both sides, or spread out to them."""
     x, y = _grid(patch)
-    middle = patch.cutout.points[0]
     grow = patch.window * (rng.uniform(0.6, 1.0) if rng.random() < 0.5 else rng.uniform(-0.55, -0.4))
-    return sample(patch.cutout.pixels, x + (x - middle[0]) * grow, y)
+    return sample(patch.cutout.pixels, x + (x - patch.cutout.points[0, 0]) * grow, y)

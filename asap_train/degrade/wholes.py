@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asap_train.degrade.cutout import Bones, Crop, Cutout, Matte, cut
 from asap_train.degrade.digits import hand_bones
-from asap_train.degrade.fill import fill
+from asap_train.degrade.fill import fill, grown
 from asap_train.degrade.lines import Floats
 
 SOLE = 0.24
@@ -19,43 +19,48 @@ SOLE = 0.24
 
 @dataclass(frozen=True)
 class Whole:
-    """A cut-out hand or foot: where it is joined to the limb, and the far end of its axis, (x, y) in the crop."""
+    """A cut-out hand or foot: where it is joined to the limb, and its far end, (x, y) in the crop.
+
+    `across` is the unit vector that points the other way in a mirrored one: from the little finger to the thumb, from
+    heel to toe.
+    """
 
     cutout: Cutout
     joint: Floats
     end: Floats
+    across: Floats
 
 
 def cut_whole_hand(pixels: NDArray[np.uint8], points: Floats) -> Whole | None:
     """Cut a hand with 21 points (21, 2) out of a photo, with room to turn it about the wrist."""
-    return _cut(pixels, points, hand_bones(points), 9)
+    return _cut(pixels, points, hand_bones(points), 9, (points[9] - points[0])[::-1] * (-1, 1))
 
 
 def cut_foot(pixels: NDArray[np.uint8], points: Floats) -> Whole | None:
     """Cut a foot with its ankle, heel and toe (3, 2) out of a photo, likewise."""
     thickness = SOLE * float(max(np.hypot(*(points[2] - points[1])), np.hypot(*(points[2] - points[0]))))
-    return _cut(pixels, points, Bones((points[[0, 2]], points[[0, 1]]), (points,), thickness), 2)
+    return _cut(pixels, points, Bones((points[[0, 2]], points[[0, 1]]), (points,), thickness), 2, points[2] - points[1])
 
 
-def _cut(pixels: NDArray[np.uint8], points: Floats, bones: Bones, end: int) -> Whole | None:
+def _cut(pixels: NDArray[np.uint8], points: Floats, bones: Bones, end: int, across: Floats) -> Whole | None:
     from_joint = points - points[0]
     reach = float(np.hypot(*from_joint.T).max())
     around = points[0] + reach * np.array([[-1, -1], [1, 1]])
     cutout = cut(pixels, np.array([*points, *around, *(points[0] + 1.6 * from_joint)]), bones, 3 * bones.thickness)
-    return None if cutout is None else Whole(cutout, cutout.points[0], cutout.points[end])
+    unit = across / max(1e-6, float(np.hypot(*across)))
+    return None if cutout is None else Whole(cutout, cutout.points[0], cutout.points[end], unit)
 
 
 def _gone(whole: Whole) -> Crop:
     """The crop without the part, from the joint on."""
     cutout, joint = whole.cutout, whole.joint
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(2, round(0.45 * cutout.thickness)) + 1,) * 2)
-    part = cv2.dilate((cutout.matte > 0.1).astype(np.uint8), brush)
+    part = grown(cutout.matte > 0.1, max(2.0, 0.45 * cutout.thickness))
     height, width = cutout.matte.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     along = (whole.end - joint) / max(1e-6, float(np.hypot(*(whole.end - joint))))
     beyond = np.clip((x - joint[0]) * along[0] + (y - joint[1]) * along[1] + 0.5, 0, 1)
     hole = np.asarray(cv2.blur(part.astype(np.float32), (3, 3)) * beyond, np.float32)
-    return _blended(cutout.pixels, fill(cutout.pixels, hole > 0.02, part > 0), hole)
+    return _blended(cutout.pixels, fill(cutout.pixels, hole > 0.02, part), hole)
 
 
 def _blended(below: Crop, above: Crop, matte: Matte) -> Crop:
@@ -85,9 +90,8 @@ def _turn(degrees: float) -> Floats:
 
 
 def mirrored(whole: Whole, rng: np.random.Generator) -> Crop | None:
-    """A left one in a right one's place: mirrored across its long axis."""
-    x, y = (whole.end - whole.joint) / max(1e-6, float(np.hypot(*(whole.end - whole.joint))))
-    return _moved(whole, np.array([[x * x - y * y, 2 * x * y], [2 * x * y, y * y - x * x]]))
+    """A left hand in a right one's place; a foot that points backwards."""
+    return _moved(whole, np.eye(2) - 2 * np.outer(whole.across, whole.across))
 
 
 def turned(whole: Whole, rng: np.random.Generator) -> Crop | None:
