@@ -33,7 +33,7 @@ class Backbone(Protocol):
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Images (b, 3, H, W) in -1 .. 1 as latents as the network knows them: the mean of their distribution, scaled."""
+        """Images (b, 3, H, W) in -1 .. 1 as latents, as the network knows them: the mean of the distribution."""
         ...
 
     def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
@@ -99,7 +99,7 @@ def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backb
 
 
 def mask_on_grid(mask: Tensor, latents: Tensor) -> Tensor:
-    """M (b, 1, H, W), 0 to 1, on the grid of latents (b, c, h, w): the share of each cell that it covers, (b, 1, h, w)."""
+    """M (b, 1, H, W), 0 to 1, on the grid of latents (b, c, h, w): the share that covers each cell, (b, 1, h, w)."""
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(mask.float(), latents.shape[-2:])
