@@ -116,6 +116,9 @@ class TextBoxes:
         found = self._processor.post_process_grounded_object_detection(
             outputs, inputs["input_ids"], threshold=SURE, text_threshold=TEXT_SURE, target_sizes=[image.shape[:2]]
         )[0]
-        order = found["scores"].argsort(descending=True).tolist()
-        named = [(found["text_labels"][i].split(), tuple(found["boxes"][i].tolist())) for i in order]
-        return [(QUERIES[words[0]], box) for words, box in named if len(words) == 1 and words[0] in QUERIES]
+        named = []
+        for index in found["scores"].argsort(descending=True).tolist():
+            words = set(found["text_labels"][index].replace(".", " ").split()) & set(QUERIES)
+            if len(words) == 1:  # a box that answers to several names, or none, is of nothing in particular
+                named.append((QUERIES[words.pop()], tuple(found["boxes"][index].tolist())))
+        return named
