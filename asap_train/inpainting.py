@@ -7,7 +7,7 @@ strength: its latents outside the mask are put back after each step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.generators.arguments import default_arguments, parse_argument, resolve_arguments
 from hafbench.generators.diffusion import DTYPES, NotFinite, pick_dtype, place, scheduler_facts
 from hafbench.generators.presets import PRESETS, Preset
-from hafbench.generators.sources import HUB_ID, Source, check_reachable, find_source
+from hafbench.generators.sources import HUB_ID, Source, check_reachable, find_source, out_of_reach
 
 if TYPE_CHECKING:
     from asap_train.types import Mask
@@ -119,13 +119,15 @@ class Painter:
             )
         drawn = np.asarray(made.images[0], dtype=np.float64)
         if not np.isfinite(drawn).all():
-            raise NotFinite(f"{self.settings['model']} made NaN pixels for seed {seed}; try another --dtype.")
+            raise NotFinite(
+                f"{self.settings['model']} made NaN pixels for seed {seed}; take another model or --device."
+            )
         return np.rint(np.clip(drawn, 0, 1) * 255).astype(np.uint8)
 
 
 def load_painter(request: PainterRequest) -> Painter:
     """Load what `request` names; raises HafError, or Unavailable for weights that are not to be had."""
-    source = find_source(request.model, {**PRESETS, **INPAINTERS})
+    source = replace(find_source(request.model, {**PRESETS, **INPAINTERS}), option="--inpaint")
     given = dict(parse_argument(text) for text in request.arguments)
     if taken := sorted(OURS & given.keys()):
         raise HafError(f"--set {taken[0]}: asap-train sets this itself.")
@@ -229,7 +231,7 @@ def _find_control(text: str) -> Source:
     """A name of CONTROLS, NAME=PATH, a folder, or a hub id, in this order."""
     name, _, copy = text.partition("=")
     if text in CONTROLS:
-        return Source(text, CONTROLS[text].hub_id)
+        return Source(text, CONTROLS[text].hub_id, option="--control")
     path = Path(copy) if name in CONTROLS else Path(text)
     if path.exists():
         if not (path / "config.json").is_file():
@@ -237,7 +239,7 @@ def _find_control(text: str) -> Source:
         return Source(path.resolve().name, path=path)
     if HUB_ID.fullmatch(text):
         hub_id, _, revision = text.partition("@")
-        return Source(hub_id.replace("/", "--"), hub_id, revision or None)
+        return Source(hub_id.replace("/", "--"), hub_id, revision or None, option="--control")
     raise HafError(f"There is no ControlNet '{text}', neither a preset nor a path: {nearest(text, list(CONTROLS))}")
 
 
@@ -271,7 +273,4 @@ def _fetch_control(source: Source) -> Path:
     try:
         return Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=files))
     except Exception as error:
-        raise Unavailable(
-            f"The ControlNet {source.hub_id} is neither on this machine nor to be reached "
-            f"({type(error).__name__}: {one_line(error, 160)}); connect to the hub, or give the folder of a local copy."
-        ) from error
+        raise Unavailable(out_of_reach(source, error)) from error

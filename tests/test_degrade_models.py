@@ -385,9 +385,9 @@ def test_a_local_copy_of_a_preset_is_called_as_the_preset_is(models: dict[str, P
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (PainterRequest("sd15-inpaint"), "stable-diffusion-inpainting is neither on this machine nor to be reached"),
+        (PainterRequest("sd15-inpaint"), "nor to be reached.*by --inpaint sd15-inpaint=PATH"),
         (PainterRequest("flux-fill"), "It is gated"),
-        (PainterRequest("sd15=SD15", "sd15-openpose"), "control_v11p_sd15_openpose is neither on this machine"),
+        (PainterRequest("sd15=SD15", "sd15-openpose"), "control_v11p_sd15_openpose is neither.*by --control PATH"),
     ],
 )
 def test_weights_that_are_not_to_be_had_are_one_sentence(

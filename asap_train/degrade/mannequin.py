@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from asap_train.types import Candidate, Photo
+from hafbench.errors import HafError
 from hafbench.mannequin.errors import DETAILS, TUNING
 from hafbench.mannequin.picture import SIZE, make_pair
 
@@ -18,12 +19,21 @@ if TYPE_CHECKING:
 
 NAME = "mannequin"
 PAIR_SEED = 50
-"""Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs. Those taken are listed
-in docs/mannequin.md, and `hafbench calibrate` renders at 40: no picture of a pair has trained or measured anything."""
+"""Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs."""
+TAKEN = frozenset({*range(1, 9), 40, 97, 99})
+"""Of these the built-in world's data sets, calibration, benchmarks and gallery were made (docs/mannequin.md)."""
 
 
 def seeds(count: int, first: int = PAIR_SEED) -> range:
-    """The seeds of `count` pairs; `first` in 0 .. 2^31 names the set. Two sets share none up to 10 million pairs."""
+    """The seeds of `count` pairs; `first` in 0 .. 2^31 names the set. Two sets share none up to 10 million pairs.
+
+    Raises HafError for one of TAKEN: a picture that has trained or measured something belongs into no pair.
+    """
+    if first in TAKEN:
+        raise HafError(
+            f"--seed {first}: pictures of this seed have trained or tested the built-in model or its judges; "
+            f"take another, such as {PAIR_SEED}."
+        )
     return range(first * 10_000_000, first * 10_000_000 + count)
 
 

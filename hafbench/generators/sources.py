@@ -24,13 +24,17 @@ scored as if the model had drawn them."""
 
 @dataclass(frozen=True)
 class Source:
-    """What --model says. With `path` the files are there; else they are the hub's, at `revision` or its main branch."""
+    """What --model says. With `path` the files are there; else they are the hub's, at `revision` or its main branch.
+
+    `option` is how a command that has other models, too, calls this one.
+    """
 
     name: str
     hub_id: str | None = None
     revision: str | None = None
     path: Path | None = None
     preset: Preset | None = None
+    option: str = "--model"
 
     @property
     def variant(self) -> str | None:
@@ -138,7 +142,7 @@ def out_of_reach(source: Source, error: Exception) -> str:
     )
 
     causes = list(_causes(error))
-    copy = f"--model {source.name}=PATH" if source.preset else "--model PATH"
+    copy = f"{source.option} {source.name}=PATH" if source.preset else f"{source.option} PATH"
     login = "accept its licence on its hub page and run `hf auth login`"
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return f"{source.hub_id} is gated: {login}; or give the path of a local copy by {copy}."
