@@ -277,6 +277,9 @@ def test_validation_finds_a_broken_shard(tmp_path: Path, damage: str) -> None:
 
 def test_reading_a_broken_shard_is_one_sentence(tmp_path: Path) -> None:
     write(tmp_path / "hap", [painted(0)], shares={"train": 1.0})
+    rewritten(tmp_path / "hap", lambda rows: rows[0].update(loser={"bytes": b"no image", "path": None}))
+    with pytest.raises(HafError, match=r"the pair [0-9a-f]{64} is broken \(The bytes are not a whole image"):
+        list(read_pairs(tmp_path / "hap"))
     (tmp_path / "hap/data/train-00000.parquet").write_bytes(b"PAR1 no PAR1")
     with pytest.raises(HafError, match=r"train-00000\.parquet is broken \(.*\); take another copy of it"):
         list(read_pairs(tmp_path / "hap"))

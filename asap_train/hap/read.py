@@ -38,8 +38,8 @@ def read_pairs(folder: Path, split: str | None = None) -> Iterator[Pair]:
         for row in rows_of(folder / name):
             try:
                 yield from_row(row)
-            except BadImage as error:
-                raise HafError(f"{folder / name}: an image of the pair {row['id']} is broken; copy it anew.") from error
+            except (BadImage, TypeError, ValueError) as error:
+                raise HafError(f"{folder / name}: the pair {row['id']} is broken ({error}); copy it anew.") from error
 
 
 def rows_of(shard: Path) -> Iterator[Row]:
