@@ -68,10 +68,9 @@ def _lay(pixels: Crop, hole: Mask, known: Mask, shift: Shift | None, rim: float)
     x1, y1, x2, y2 = _box(hole)
     wide = int(np.ceil(rim)) + 1
     x1, y1, x2, y2 = max(0, x1 - wide), max(0, y1 - wide), min(hole.shape[1], x2 + wide), min(hole.shape[0], y2 + wide)
-    place = np.s_[y1:y2, x1:x2]
-    here, inside, sure = pixels[place], hole[place], known[place]
+    here, inside, sure = pixels[y1:y2, x1:x2], hole[y1:y2, x1:x2], known[y1:y2, x1:x2]
     if not sure.any():
-        place, here, inside, sure = np.s_[:, :], pixels, hole, known
+        here, inside, sure, shift = pixels, hole, known, None
     if shift is None or not (sure & grown(inside, rim)).any():
         filled = spread(here, sure)
     else:
