@@ -262,13 +262,14 @@ def test_sam2_refines_a_mask_or_leaves_it(tmp_path: Path) -> None:
     assert (segment.shape, segment.dtype) == ((90, 120), np.bool_)
     assert np.array_equal(segment, segmenter.segment(image, (20, 10, 80, 70), points))
     assert segmenter.segment(image, (20, 10, 80, 70)).shape == (90, 120)
-    if not segment.any():
-        segment[10:70, 20:80] = True
-    mask = np.zeros((90, 120), np.bool_)
-    mask[10:70, 20:80] = True
-    part = Part("hands", "hand", mask, points)
-    refined = segmenter.refine(image, part)
-    assert refined is part or (refined.origin == "segmentation" and refined.points is points)
+    part = Part("hands", "hand", np.ones((90, 120), np.bool_), points)
+    for answer, taken in ((part.mask.copy(), True), (np.zeros((90, 120), np.bool_), False)):
+        answer[:30] = False
+        segmenter.segment = lambda *_, answer=answer: answer
+        refined = segmenter.refine(image, part)
+        assert (refined.origin == "segmentation") == taken
+        assert np.array_equal(refined.mask, answer if taken else part.mask)
+        assert refined.points is points
 
 
 def tiny_dino(folder: Path) -> Path:
