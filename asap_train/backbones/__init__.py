@@ -40,8 +40,12 @@ class Backbone(Protocol):
         """Captions of images of `size` (height, width) as what the network takes beside latents and times."""
         ...
 
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        """Times (b,), spread as the family's own training has it, from uniform numbers (b,) in 0 .. 1."""
+    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Times (b,), spread as the family's own training has it, from uniform numbers (b,) in 0 .. 1.
+
+        They grow with the numbers, and so does the noise. `grid` is (h, w) of the latents, for families that have
+        larger images noisier; None means the model's own size.
+        """
         ...
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones.flow import flow_times
+from asap_train.backbones.latents import encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +19,11 @@ TEXT_TOKENS = 256
 
 
 class StableDiffusion3:
-    """x_t = (1 - s) x_0 + s n, the network predicts n - x_0, and is told t = 1000 s; s is logit-normal."""
+    """x_t = (1 - s) x_0 + s n, the network predicts n - x_0, and is told t = 1000 s.
+
+    As diffusers' train_dreambooth_lora_sd3.py with `--precondition_outputs 0`, from which `lora_targets` are, too: the
+    attention's projections, of the image's tokens and of the text's.
+    """
 
     lora_targets: Sequence[str] = (
         *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
@@ -28,15 +34,10 @@ class StableDiffusion3:
         self.pipeline = loaded.pipeline
         self.network: torch.nn.Module = self.pipeline.transformer
         self.facts: Mapping[str, Any] = loaded.facts
-        self._shift = float(self.pipeline.scheduler.config.shift)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_images(self, pixels: Tensor) -> Tensor:
         """The mean of the autoencoder's distribution, shifted and scaled."""
-        vae = self.pipeline.vae
-        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean
-        scaled: Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-        return scaled
+        return encode(self.pipeline.vae, pixels)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
@@ -47,10 +48,12 @@ class StableDiffusion3:
         )
         return {"words": words, "pooled": pooled}
 
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        """1000 s with s logit-normal, shifted as the sampler shifts it: shift s / (1 + (shift - 1) s)."""
-        s = torch.sigmoid(torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))).float()
-        return 1000 * self._shift * s / (1 + (self._shift - 1) * s)
+    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """1000 s, s logit-normal and shifted as the sampler shifts it."""
+        config = self.pipeline.transformer.config
+        height, width = grid or (config.sample_size, config.sample_size)
+        tokens = (height // config.patch_size) * (width // config.patch_size)
+        return flow_times(uniform, self.pipeline.scheduler, tokens)
 
     def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """(1 - s) x_0 + s n."""
@@ -63,11 +66,12 @@ class StableDiffusion3:
 
     def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
         """The velocity."""
+        dtype = self.pipeline.transformer.dtype
         made: Tensor = self.network(
-            hidden_states=noisy,
+            hidden_states=noisy.to(dtype),
             timestep=times,
-            encoder_hidden_states=conditions["words"],
-            pooled_projections=conditions["pooled"],
+            encoder_hidden_states=conditions["words"].to(dtype),
+            pooled_projections=conditions["pooled"].to(dtype),
             return_dict=False,
         )[0]
         return made
