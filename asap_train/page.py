@@ -26,9 +26,9 @@ def environment() -> Environment:
     )
 
 
-def render_page(name: str, **context: Any) -> str:
-    """A self-contained HTML page from NAME.html.j2, NAME.css (after the shared style) and NAME.js."""
-    code = (TEMPLATES / f"{name}.js").read_text(encoding="utf-8")
+def render_page(name: str, script: Path | None = None, **context: Any) -> str:
+    """A self-contained HTML page from NAME.html.j2, NAME.css (after the shared style) and `script`, or NAME.js."""
+    code = (script or TEMPLATES / f"{name}.js").read_text(encoding="utf-8")
     style = (folder / file for folder, file in ((page.TEMPLATES, "style.css"), (TEMPLATES, f"{name}.css")))
     return (
         environment()
