@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
 from asap_train.backbones import Backbone
@@ -44,6 +42,8 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
 
     As diffusers' LoRA training scripts do. Raises HafError for a rank below 1 or a target that no module has.
     """
+    from peft import LoraConfig
+
     network: Any = backbone.network
     _check(network, settings)
     network.requires_grad_(False)
@@ -76,16 +76,16 @@ def reference(backbone: Backbone) -> Iterator[None]:
 
     Raises ValueError where there is no adapter, and so no base model either.
     """
-    layers = [module for module in backbone.network.modules() if isinstance(module, BaseTunerLayer)]
+    layers = _layers(backbone.network)
     if not layers:
         raise ValueError("the network has no adapter to switch off")
-    for layer in layers:
+    for layer in layers.values():
         layer.enable_adapters(False)
     try:
         with torch.no_grad():
             yield
     finally:
-        for layer in layers:
+        for layer in layers.values():
             layer.enable_adapters(True)
 
 
@@ -121,13 +121,19 @@ def _denoiser(backbone: Backbone) -> tuple[str, Any]:
     return name, getattr(pipeline, name)
 
 
-def _factors(network: Any) -> dict[str, Factors]:
+def _layers(network: torch.nn.Module) -> dict[str, Any]:
+    """The modules that have an adapter, by name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: module for name, module in network.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def _factors(network: torch.nn.Module) -> dict[str, Factors]:
     """By module what the adapter adds to its weight, on the CPU."""
     return {
         name: Factors(
-            module.lora_A[ADAPTER].weight.detach().cpu(),
-            (module.scaling[ADAPTER] * module.lora_B[ADAPTER].weight.detach()).cpu(),
+            layer.lora_A[ADAPTER].weight.detach().cpu(),
+            (layer.scaling[ADAPTER] * layer.lora_B[ADAPTER].weight.detach()).cpu(),
         )
-        for name, module in network.named_modules()
-        if isinstance(module, BaseTunerLayer)
+        for name, layer in _layers(network).items()
     }
