@@ -35,7 +35,7 @@ class Thresholds:
     inside_lpips: float = 0.25
     outside_ssim: float = 0.95
     outside_lpips: float = 0.02
-    least_area: float = 0.002
+    least_area: float = 0.0005
     most_area: float = 0.5
     hash_distance: int = 4
 
