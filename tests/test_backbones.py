@@ -82,7 +82,7 @@ def sd_script(folder: Path, timesteps: Tensor) -> float:
             for tokenizer, encoder in ((pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2))
         ]
         words = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        time_ids = torch.tensor([HEIGHT, WIDTH, 0, 0, HEIGHT, WIDTH] * 2).float()
+        time_ids = torch.tensor([[HEIGHT, WIDTH, 0, 0, HEIGHT, WIDTH]] * 2).float()
         added = {"time_ids": time_ids, "text_embeds": outputs[1][0]}
     else:
         words = pipe.text_encoder(tokens_of(pipe.tokenizer))[0]
