@@ -161,26 +161,31 @@ class FromPhotos:
         return (f"{name}#{round_}" for name in self.names)
 
     def make(self, item: str) -> Made:
-        """Find the parts of a photo, and make pairs of them; a photo that is of no use gives its reasons."""
+        """Find the parts of a photo, and make pairs of them; a photo that is of no use gives its reasons, once."""
         from asap_train.regions import doubts
 
         name, _, round_ = item.rpartition("#")
+        said: list[Rejection] = []
+        rows: list[Row] = []
         rejections: list[Rejection] = []
         try:
             photo, mask = self._read(name)
             reason = doubts(photo.pixels, self.judging.judges())
             if reason:
-                return Made(item, (), (("positive", reason),))
-            found = self.finder.find(photo.pixels, mask)
+                said.append(("positive", reason))
+            else:
+                found = self.finder.find(photo.pixels, mask)
+                said += [("part", reason) for reason in found.left_out]
+                parts = [part for part in found.parts if part.region in self.regions]
+                if not parts:
+                    said.append(("photo", "it shows no part that an error could be put into"))
+                rows, rejections = self._pairs(photo, parts, int(round_))
         except Unavailable:
             raise
         except HafError as error:
-            return Made(item, (), (("photo", str(error).replace(str(self.folder), "").lstrip("/")),))
-        rejections += [("part", reason) for reason in found.left_out]
-        parts = [part for part in found.parts if part.region in self.regions]
-        if not parts:
-            rejections.append(("photo", "it shows no part that an error could be put into"))
-        return Made(item, *self._pairs(photo, parts, int(round_), rejections))
+            said.append(("photo", str(error).replace(str(self.folder), "").lstrip("/")))
+        # What is true of a photo is not counted again in later rounds.
+        return Made(item, tuple(rows), tuple([*said, *rejections] if round_ == "0" else rejections))
 
     def _read(self, name: str) -> tuple[Photo, Any]:
         import numpy as np
@@ -196,9 +201,8 @@ class FromPhotos:
             caption = captioner(self.captioner, self.judging.device).caption(pixels)
         return Photo(name, sha256_of(path), pixels, caption), read_mask(path, pixels.shape)
 
-    def _pairs(
-        self, photo: Photo, parts: Sequence[Part], round_: int, rejections: list[Rejection]
-    ) -> tuple[tuple[Row, ...], tuple[Rejection, ...]]:
+    def _pairs(self, photo: Photo, parts: Sequence[Part], round_: int) -> tuple[list[Row], list[Rejection]]:
+        """At most `per_photo` rows, and why other candidates are none."""
         import numpy as np
 
         from asap_train.captions import describe
@@ -206,6 +210,7 @@ class FromPhotos:
 
         rng = np.random.default_rng([self.seed, round_, *bytes.fromhex(photo.sha256[:16])])
         rows: list[Row] = []
+        rejections: list[Rejection] = []
         winner: bytes | None = None
         said: dict[str, Score] = {}
         for part, family in _order(parts, self.families, rng):
@@ -223,7 +228,7 @@ class FromPhotos:
                 pair = make_pair(photo, candidate, caption, measures, mark, skipped_gates(verdicts))
                 rows.append(to_row(pair, winner))
                 break
-        return tuple(rows), tuple(rejections)
+        return rows, rejections
 
 
 def _order(parts: Sequence[Part], families: Sequence[Family], rng: np.random.Generator) -> list[tuple[Part, Family]]:

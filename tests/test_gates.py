@@ -117,7 +117,7 @@ def test_the_defaults_keep_what_the_paper_reports_as_means() -> None:
         ({"ssim_out": 0.94}, "outside_ssim", "SSIM outside M of 0.940 is below 0.950"),
         ({"lpips_in": 0.2}, "inside_lpips", "LPIPS inside M of 0.200 is below 0.250"),
         ({"lpips_out": 0.03}, "outside_lpips", "LPIPS outside M of 0.030 is above 0.020"),
-        ({"area": 0.001}, "area", "M covers 0.10 % of the picture: below 0.20 %"),
+        ({"area": 0.0002}, "area", "M covers 0.02 % of the picture: below 0.05 %"),
         ({"area": 0.6}, "area", "M covers 60.00 % of the picture: above 50.00 %"),
     ],
 )
