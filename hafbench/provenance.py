@@ -15,7 +15,7 @@ import hafbench
 PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "open-clip-torch"),
     *("ultralytics-opencv-headless", "ultralytics", "pyiqa", "mediapipe", "ai-edge-litert", "supervision"),
-    *("opencv-python-headless", "numpy", "scipy", "statsmodels", "pandas", "pillow"),
+    *("opencv-python-headless", "numpy", "scipy", "statsmodels", "pandas", "pillow", "pyarrow", "imagehash"),
 )
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from hafbench.errors import HafError
 from hafbench.generators import PRESETS, DiffusionRequest, load_generator
 from hafbench.generators.arguments import parse_argument, resolve_arguments
-from hafbench.generators.diffusion import OFFLOADS, NotFinite, _place, noise_seed
+from hafbench.generators.diffusion import OFFLOADS, NotFinite, noise_seed, place
 from hafbench.suites import Prompt
 from tiny_pipelines import BUILDERS
 
@@ -170,7 +170,7 @@ def test_a_model_that_does_not_fit_the_device_is_one_sentence() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(HafError, match="Large does not fit into the memory of cuda; try --offload model"):
-        _place(Large(), "cuda", "none")
+        place(Large(), "cuda", "none")
 
 
 def test_noise_that_a_scheduler_draws_at_each_step_is_the_same_in_every_batch(

@@ -123,3 +123,23 @@ def test_lora_scales_are_read_from_the_end(
     Path(path).touch()
     lora = parse_lora(text)
     assert (str(lora.path), lora.scale) == (path, scale)
+
+
+def test_a_lora_may_be_given_as_its_folder(tmp_path: Path) -> None:
+    name = "pytorch_lora_weights.safetensors"
+    for folder in ("fit/checkpoints/000100", "fit/checkpoints/000200"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).touch()
+    first = tmp_path / "fit/checkpoints/000100"
+    assert parse_lora(str(first)).path == first / name
+    assert parse_lora(f"{first}:0.5").scale == 0.5
+    with pytest.raises(HafError, match=r"2 files .*000100"):
+        parse_lora(str(tmp_path / "fit"))
+    (tmp_path / "fit/checkpoints/000200" / name).unlink()
+    assert parse_lora(str(tmp_path / "fit")).path == first / name
+    (tmp_path / "fit" / name).touch()
+    (tmp_path / "fit/checkpoints/000200" / name).touch()
+    assert parse_lora(str(tmp_path / "fit")).path == tmp_path / "fit" / name
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HafError, match="holds no pytorch_lora_weights"):
+        parse_lora(str(tmp_path / "empty"))

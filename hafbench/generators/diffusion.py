@@ -96,7 +96,7 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
         raise HafError(f"--offload {request.offload}: {nearest(request.offload, ['none', *OFFLOADS])}")
     check_reachable(source)
     device = pick_device(request.device)
-    dtype = _dtype(request.dtype, device, source.preset)
+    dtype = pick_dtype(request.dtype, device, source.preset)
 
     import torch
 
@@ -105,12 +105,12 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
     pipeline, files = load_pipeline(source, getattr(torch, DTYPES[dtype]))
     arguments = resolve_arguments(pipeline, source.preset.call() if source.preset else {}, given)
     applied = apply_loras(pipeline, loras)
-    _place(pipeline, device, request.offload)
+    place(pipeline, device, request.offload)
     settings = {
         "model": request.model,
         **files,
         "pipeline": type(pipeline).__name__,
-        "scheduler": _scheduler(pipeline),
+        "scheduler": scheduler_facts(pipeline),
         "arguments": arguments,
         "defaults": default_arguments(pipeline, arguments),
         "loras": applied,
@@ -121,7 +121,8 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
     return DiffusionGenerator("+".join([source.name, *map(_lora_name, loras)]), pipeline, arguments, settings)
 
 
-def _dtype(wanted: str, device: str, preset: Preset | None) -> str:
+def pick_dtype(wanted: str, device: str, preset: Preset | None) -> str:
+    """A key of DTYPES; `auto` takes the preset's on a GPU, and fp32 on a CPU."""
     if wanted == "auto":
         if device == "cpu":
             return "fp32"
@@ -131,7 +132,8 @@ def _dtype(wanted: str, device: str, preset: Preset | None) -> str:
     return wanted
 
 
-def _place(pipeline: Any, device: str, offload: str) -> None:
+def place(pipeline: Any, device: str, offload: str) -> None:
+    """Bring a pipeline to a device, whole or in parts; raises HafError where it does not fit or cannot."""
     import torch
 
     if offload == "none":
@@ -154,7 +156,8 @@ def _place(pipeline: Any, device: str, offload: str) -> None:
         method(device=device)
 
 
-def _scheduler(pipeline: Any) -> dict[str, Any] | None:
+def scheduler_facts(pipeline: Any) -> dict[str, Any] | None:
+    """The class and the configuration of a pipeline's scheduler, as JSON values."""
     scheduler = getattr(pipeline, "scheduler", None)
     if scheduler is None:
         return None

@@ -15,6 +15,8 @@ from hafbench.errors import HafError, one_line
 from hafbench.images import sha256_of
 
 HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.safetensors)")
+FOLDER_FILE = "pytorch_lora_weights.safetensors"
+"""The file of a LoRA that is given as a folder, as diffusers and peft save it."""
 MATRIX = re.compile(r"lora(_A|_B|\.up|\.down)(\.\w+)?\.weight$")
 """The names of a LoRA's matrices, in a file (diffusers' older or peft's form) and in a model (with the adapter)."""
 
@@ -28,7 +30,11 @@ class Lora:
 
 
 def parse_lora(text: str) -> Lora:
-    """PATH or PATH:SCALE, where PATH is a file or ORG/NAME/FILE of the hub; raises HafError if there is none."""
+    """PATH or PATH:SCALE; raises HafError if there is none.
+
+    PATH is a file, a folder with a pytorch_lora_weights.safetensors in it or exactly one below, or ORG/NAME/FILE of
+    the hub.
+    """
     name, scale = text, 1.0
     head, colon, tail = text.rpartition(":")
     if colon and re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", tail):
@@ -36,6 +42,8 @@ def parse_lora(text: str) -> Lora:
     if not math.isfinite(scale):
         raise HafError(f"--lora {text}: the scale is too large.")
     path = Path(name)
+    if path.is_dir():
+        return Lora(_file_in(path, text), scale)
     if path.suffix != ".safetensors":
         raise HafError(f"--lora {text}: name a .safetensors file; other formats can run code when they are read.")
     if not path.is_file():
@@ -44,6 +52,17 @@ def parse_lora(text: str) -> Lora:
             raise HafError(f"--lora {text}: there is no file {path}.")
         path = _fetch(on_hub["repo"], on_hub["file"])
     return Lora(path, scale)
+
+
+def _file_in(folder: Path, text: str) -> Path:
+    """The LoRA file in a folder, or the only one below it: of several it would be a guess which one is meant."""
+    if (folder / FOLDER_FILE).is_file():
+        return folder / FOLDER_FILE
+    found = sorted(folder.rglob(FOLDER_FILE))
+    if len(found) != 1:
+        several = f"{len(found)} files {FOLDER_FILE}, such as {found[0].parent}; name one of them" if found else ""
+        raise HafError(f"--lora {text}: this folder holds {several or f'no {FOLDER_FILE}; name a .safetensors file'}.")
+    return found[0]
 
 
 def _fetch(repo: str, file: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ scored as if the model had drawn them."""
 
 @dataclass(frozen=True)
 class Source:
-    """What --model says. With `path` the files are there; else they are the hub's, at `revision` or its main branch."""
+    """What --model says. With `path` the files are there; else they are the hub's, at `revision` or its main branch.
+
+    `option` is how a command that has other models, too, calls this one.
+    """
 
     name: str
     hub_id: str | None = None
     revision: str | None = None
     path: Path | None = None
     preset: Preset | None = None
+    option: str = "--model"
 
     @property
     def variant(self) -> str | None:
@@ -50,10 +54,10 @@ class Files:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def find_source(model: str) -> Source:
+def find_source(model: str, presets: Mapping[str, Preset] = PRESETS) -> Source:
     """A preset's name, an existing path, PRESET=PATH, or a hub id (ORG/NAME or ORG/NAME@REVISION), in this order."""
-    if model in PRESETS:
-        preset = PRESETS[model]
+    if model in presets:
+        preset = presets[model]
         if preset.built_in:
             return Source(model, path=built_in(preset.built_in), preset=preset)
         return Source(model, preset.hub_id, preset.revision, preset=preset)
@@ -61,13 +65,13 @@ def find_source(model: str) -> Source:
     path = Path(model)
     if path.exists():
         return Source(_checked(path), path=path)
-    if equals and name in PRESETS:
+    if equals and name in presets:
         _checked(Path(copy))
-        return Source(name, PRESETS[name].hub_id, PRESETS[name].revision, Path(copy), PRESETS[name])
+        return Source(name, presets[name].hub_id, presets[name].revision, Path(copy), presets[name])
     if HUB_ID.fullmatch(model):
         hub_id, _, revision = model.partition("@")
         return Source(hub_id.replace("/", "--"), hub_id, revision or None)
-    raise HafError(f"There is no model '{model}', neither a preset nor a path: {nearest(model, list(PRESETS))}")
+    raise HafError(f"There is no model '{model}', neither a preset nor a path: {nearest(model, list(presets))}")
 
 
 def _checked(path: Path) -> str:
@@ -138,7 +142,7 @@ def out_of_reach(source: Source, error: Exception) -> str:
     )
 
     causes = list(_causes(error))
-    copy = f"--model {source.name}=PATH" if source.preset else "--model PATH"
+    copy = f"{source.option} {source.name}=PATH" if source.preset else f"{source.option} PATH"
     login = "accept its licence on its hub page and run `hf auth login`"
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return f"{source.hub_id} is gated: {login}; or give the path of a local copy by {copy}."

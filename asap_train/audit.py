@@ -1,0 +1,113 @@
+"""The audit of a HAP data set: how alike its pairs are inside and outside of M, beside what is reported, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asap_train.hap.card import COUNTED
+from asap_train.hap.read import read_hap, read_table
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hafbench.statistics import Mean
+
+REPORTED: Mapping[str, tuple[str, float]] = {
+    "ssim_in": ("SSIM inside M", 0.5315),
+    "lpips_in": ("LPIPS inside M", 0.3446),
+    "ssim_out": ("SSIM outside M", 0.9827),
+    "lpips_out": ("LPIPS outside M", 0.0109),
+}
+"""By column the measure and its mean in the paper's table (arXiv 2605.25759)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure: the mean over `mean.n` pairs with a 95 % interval that knows that pairs of one photo are alike."""
+
+    measure: str
+    reported: float
+    mean: Mean
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `asap-train audit` says of a data set.
+
+    `families` has the same lines for each family if there are several; `counts`, `skipped` and `rejections` are those
+    of hap.json (docs/hap.md).
+    """
+
+    folder: str
+    title: str
+    lines: tuple[Line, ...]
+    families: Mapping[str, tuple[Line, ...]]
+    counts: Mapping[str, Any]
+    skipped: Mapping[str, Any]
+    rejections: Mapping[str, Any]
+
+
+def audit(folder: Path) -> Audit:
+    """Measure a finished data set; raises HafError if `folder` is none, or holds no pairs."""
+    manifest = read_hap(folder)
+    if not manifest["counts"]["pairs"]:
+        raise HafError(f"{folder} has no pairs: all {manifest['counts']['rejected']} candidates were rejected.")
+    table = read_table(folder, ["source", "family", *REPORTED])
+    by_family = {str(name): _lines(rows) for name, rows in table.groupby("family", sort=True)}
+    return Audit(
+        folder=str(folder),
+        title=manifest["details"].get("title", folder.resolve().name),
+        lines=_lines(table),
+        families=by_family if len(by_family) > 1 else {},
+        **{name: manifest[name] for name in ("counts", "skipped", "rejections")},
+    )
+
+
+def _lines(table: pd.DataFrame) -> tuple[Line, ...]:
+    from hafbench.statistics import mean_interval
+
+    return tuple(
+        Line(measure, reported, mean_interval(table[column], table["source"]))
+        for column, (measure, reported) in REPORTED.items()
+    )
+
+
+def to_json(found: Audit) -> dict[str, Any]:
+    """The audit as JSON values."""
+    return asdict(found)
+
+
+def print_audit(found: Audit, page: Path) -> None:
+    """The table and the counts on stdout, then where the page is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, title_justify="left", title=Text(found.title, style="bold"))
+    for column in ("measure", "mean", "95 % interval", "pairs", "reported"):
+        table.add_column(column)
+    for line in found.lines:
+        table.add_row(line.measure, *written(line.mean), str(line.mean.n), f"{line.reported:.4f}")
+    console.print(table)
+    for name in COUNTED:
+        values = ", ".join(f"{value} {count}" for value, count in found.counts[name].items())
+        console.print(Text(f"{name}: {values}"))
+    for gate, entry in found.skipped.items():
+        reasons = "; ".join(entry["reasons"])
+        console.print(Text(f"gate {gate} not applied to {entry['pairs']} pairs: {reasons}", style="bold"))
+    for gate, entry in found.rejections.items():
+        first = next(iter(entry["reasons"]))
+        console.print(Text(f"rejected by {gate}: {entry['count']}, such as: {first}", style="dim"))
+    console.print(Text(f"Page: {page}"), soft_wrap=True)
+
+
+def written(mean: Mean) -> tuple[str, str]:
+    """A mean and its interval with four decimals, as the paper gives them."""
+    if mean.estimate is None:
+        return "not measured", "–"
+    return f"{mean.estimate:.4f}", "–" if mean.low is None else f"{mean.low:.4f} to {mean.high:.4f}"

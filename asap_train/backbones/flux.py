@@ -1,0 +1,92 @@
+"""FLUX.1: a rectified flow on latents whose 2 x 2 blocks are tokens (Black Forest Labs, 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones.flow import flow_times
+from asap_train.backbones.latents import encode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXT_TOKENS = {True: 512, False: 256}
+"""Of the second text encoder: of FLUX.1 dev, which takes guidance, and of schnell, which does not."""
+
+
+class Flux:
+    """x_t = (1 - s) x_0 + s n, the network predicts n - x_0, and is told s.
+
+    As diffusers' train_dreambooth_lora_flux.py, with times as the sampler has them. `lora_targets` are that script's,
+    less the feed-forward layers: the attention's projections, as for Stable Diffusion 3.
+    """
+
+    lora_targets: Sequence[str] = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+    )
+    guidance = 1.0
+    """What a model distilled with guidance is told while it is tuned: that script's default, no guidance."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.pipeline = loaded.pipeline
+        self.network: torch.nn.Module = self.pipeline.transformer
+        self.facts: Mapping[str, Any] = loaded.facts
+        self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """The mean of the autoencoder's distribution, shifted and scaled; H and W are multiples of 16."""
+        return encode(self.pipeline.vae, pixels)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+        """`words` (b, tokens, width) of T5 and `pooled` (b, width) of CLIP, as the pipeline makes them."""
+        tokens = TEXT_TOKENS[self._guided]
+        words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=tokens)
+        return {"words": words, "pooled": pooled}
+
+    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """1000 s, s logit-normal and shifted as the sampler shifts it: the more, the larger the image."""
+        height, width = grid or (self.pipeline.default_sample_size, self.pipeline.default_sample_size)
+        return flow_times(uniform, self.pipeline.scheduler, (height // 2) * (width // 2))
+
+    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """(1 - s) x_0 + s n."""
+        s = (times / 1000)[:, None, None, None]
+        return (1 - s) * latents + s * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """n - x_0, whatever the time."""
+        return noise - latents
+
+    def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+        """The velocity (b, c, h, w). Inside, tokens have ids: zeros for words, (0, row, column) for the image."""
+        dtype, (batch, _, height, width) = self.pipeline.transformer.dtype, noisy.shape
+        words = conditions["words"].to(dtype)
+        place = (height // 2, width // 2, noisy.device, dtype)
+        made: Tensor = self.network(
+            hidden_states=pack(noisy).to(dtype),
+            timestep=times / 1000,
+            guidance=noisy.new_full((batch,), self.guidance, dtype=torch.float32) if self._guided else None,
+            encoder_hidden_states=words,
+            pooled_projections=conditions["pooled"].to(dtype),
+            txt_ids=words.new_zeros(words.shape[1], 3),
+            img_ids=self.pipeline._prepare_latent_image_ids(batch, *place),
+            return_dict=False,
+        )[0]
+        return unpack(made, height, width)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """Each 2 x 2 block as a token: (b, c, h, w) to (b, h/2 w/2, 4 c)."""
+    return pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The other way: (b, h/2 w/2, 4 c) to (b, c, h, w)."""
+    return pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (height // 2, width // 2)), 2)

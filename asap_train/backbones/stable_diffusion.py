@@ -1,0 +1,104 @@
+"""Stable Diffusion 1.x, 2.x and XL: a U-Net on a discrete noise schedule (Ho et al., arXiv 2006.11239)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import DDPMScheduler
+
+from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones.latents import encode
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREDICTS = ("epsilon", "v_prediction")
+
+
+class StableDiffusion:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with a_t, `alphas_cumprod`, of t = 0 .. 999.
+
+    The network predicts n, or v = sqrt(a_t) n - sqrt(1 - a_t) x_0 (Salimans and Ho, arXiv 2202.00512), whichever the
+    scheduler's `prediction_type` says; HafError for a third. As diffusers' train_text_to_image_lora.py, from which
+    `lora_targets` are, too: the projections of self and cross attention.
+    """
+
+    lora_targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.pipeline = loaded.pipeline
+        self.network: torch.nn.Module = self.pipeline.unet
+        self.facts: Mapping[str, Any] = loaded.facts
+        schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        self._predicts = schedule.config.prediction_type
+        if self._predicts not in PREDICTS:
+            raise HafError(
+                f"The model's scheduler has the prediction_type {self._predicts}; known: {', '.join(PREDICTS)}."
+            )
+        self._alphas: Tensor = schedule.alphas_cumprod
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """The mean of the autoencoder's distribution, scaled."""
+        return encode(self.pipeline.vae, pixels)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+        """`words` (b, tokens, width), as the pipeline makes them."""
+        words, _ = self.pipeline.encode_prompt(list(captions), self.pipeline.device, 1, False)
+        return {"words": words}
+
+    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Each of the timesteps 0 .. 999 as often as any other."""
+        steps = len(self._alphas)
+        return (uniform * steps).long().clamp_max(steps - 1)
+
+    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """sqrt(a_t) x_0 + sqrt(1 - a_t) n."""
+        signal, spread = self._scales(times)
+        return signal * latents + spread * noise
+
+    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """n, or sqrt(a_t) n - sqrt(1 - a_t) x_0."""
+        signal, spread = self._scales(times)
+        return signal * noise - spread * latents if self._predicts == "v_prediction" else noise
+
+    def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+        """The noise, or v. Conditions other than `words` go in by the names that the U-Net has for them."""
+        dtype = self.pipeline.unet.dtype
+        given = {name: value.to(dtype) for name, value in conditions.items()}
+        words = given.pop("words")
+        made: Tensor = self.network(
+            noisy.to(dtype), times, encoder_hidden_states=words, added_cond_kwargs=given, return_dict=False
+        )[0]
+        return made
+
+    def _scales(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(a_t) and sqrt(1 - a_t), (b, 1, 1, 1)."""
+        a = self._alphas.to(times.device)[times.long()][:, None, None, None]
+        return a.sqrt(), (1 - a).sqrt()
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Stable Diffusion XL (Podell et al., arXiv 2307.01952), told also of the image's size and of its whole caption.
+
+    As diffusers' train_text_to_image_lora_sdxl.py, for images that were neither scaled nor cropped.
+    """
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+        """`words` (b, tokens, width), `text_embeds` (b, width) of the second encoder, and `time_ids` (b, 6).
+
+        The ids are the size before scaling, the corner of the crop, and the size: (H, W, 0, 0, H, W). An empty caption
+        is zeros where the model was trained so (`force_zeros_for_empty_prompt`): a dropped caption then teaches the
+        very branch that guidance takes away from.
+        """
+        pipeline = self.pipeline
+        words, _, pooled, _ = pipeline.encode_prompt(list(captions), None, None, 1, False)
+        if pipeline.config.force_zeros_for_empty_prompt:
+            said = torch.tensor([bool(caption) for caption in captions], device=words.device)
+            words, pooled = words * said[:, None, None], pooled * said[:, None]
+        ids = torch.tensor([[*size, 0, 0, *size]] * len(captions), dtype=torch.float32, device=words.device)
+        return {"words": words, "text_embeds": pooled, "time_ids": ids}

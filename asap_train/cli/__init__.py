@@ -1,0 +1,51 @@
+"""The `asap-train` command: parse, call, print. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import hafbench
+from asap_train.cli import sets, synth
+from hafbench.cli.options import INTERRUPTED, USER_ERROR
+from hafbench.errors import HafError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Make localized anatomical preference pairs (ASAP, arXiv 2605.25759), and tune text-to-image models on them. "
+    "This release makes the pairs; `hafbench` measures.",
+)
+
+app.command(short_help="Make preference pairs from photos or mannequins.")(synth.synth)
+app.command(short_help="Say what a data set holds; write its contact sheet.")(sets.audit)
+app.command(short_help="Find what is broken in a data set.")(sets.validate)
+app.command(name="export", short_help="Write pairs in the format of Diffusion-DPO.")(sets.export_)
+app.command(name="import", short_help="Take over pairs in the format of Diffusion-DPO.")(sets.import_)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"asap-train {hafbench.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: the user's mistakes become one sentence and exit code 2."""
+    try:
+        app()
+    except HafError as error:
+        print(f"asap-train: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"asap-train: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("asap-train: stopped; the same command goes on where this one ended.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

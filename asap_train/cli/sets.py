@@ -1,0 +1,94 @@
+"""`asap-train audit`, `validate`, `export` and `import`: what one does with a data set that is there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hafbench.cli.options import USER_ERROR, Json, Quiet
+from hafbench.errors import Unavailable
+
+Folder = Annotated[Path, typer.Argument(metavar="HAP", help="A data set of `asap-train synth`.")]
+Split = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="train, validation or test; default: all pairs.")
+]
+
+
+def audit(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page; default: HAP/audit.html.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print similarity inside and outside of M against the paper's, and counts; write a contact sheet as a page."""
+    from asap_train import audit as auditing
+    from asap_train.contact_sheet import build_page
+
+    found = auditing.audit(folder)
+    page = build_page(found, folder, out or folder / "audit.html")
+    if as_json:
+        typer.echo(json.dumps(auditing.to_json(found) | {"page": str(page)}, indent=2))
+    elif not quiet:
+        auditing.print_audit(found, page)
+
+
+def validate(folder: Folder, as_json: Json = False) -> None:
+    """Look at every row: broken shards and images, wrong masks and ids, duplicates, photos in two splits."""
+    from asap_train.hap.read import read_hap
+    from asap_train.hap.validate import validate as problems_of
+
+    problems = problems_of(folder)
+    if as_json:
+        typer.echo(json.dumps({"problems": problems}, indent=2))
+    else:
+        pairs = read_hap(folder)["counts"]["pairs"]
+        typer.echo(f"{pairs} pairs in {folder}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}.")
+    for problem in problems:
+        typer.echo(f"asap-train: {problem}", err=True)
+    if problems:
+        raise typer.Exit(USER_ERROR)
+
+
+def export_(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The Parquet file to write.")],
+    split: Split = None,
+    as_json: Json = False,
+) -> None:
+    """Write pairs as jpg_0, jpg_1, label_0 and caption, with the mask beside them, for other trainers."""
+    from asap_train.hap.exchange import export_pairs
+
+    count = export_pairs(folder, out, split)
+    typer.echo(json.dumps({"out": str(out), "pairs": count}) if as_json else f"{count} pairs in {out}")
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet file of such pairs, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set to write.")],
+    gates: Annotated[bool, typer.Option("--gates/--no-gates", help="Let the gates reject pairs.")] = True,
+    licence: Annotated[str, typer.Option("--licence", metavar="NAME", help="Of the pairs, for the card.")] = "unknown",
+    as_json: Json = False,
+) -> None:
+    """Take over pairs of Diffusion-DPO's format; without a mask, M is where the two images differ clearly."""
+    from asap_train.gates import Thresholds
+    from asap_train.hap.exchange import import_pairs
+    from asap_train.measures import load_lpips
+
+    try:
+        lpips = load_lpips()
+    except Unavailable:
+        lpips = None
+    details = {"licence": licence, "about": [f"The pairs were imported from {source.name}."]}
+    manifest = import_pairs(source, out, details=details, thresholds=Thresholds() if gates else None, lpips=lpips)
+    counts = manifest["counts"]
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "counts": counts, "rejections": manifest["rejections"]}))
+    else:
+        typer.echo(f"{counts['pairs']} pairs in {out}; {counts['rejected']} were left out.")
+        for gate, said in manifest["rejections"].items():
+            typer.echo(f"  {said['count']:6d}  {gate}: {next(iter(said['reasons']))}")

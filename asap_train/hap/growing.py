@@ -1,0 +1,65 @@
+"""A shard while it grows: rows are appended as Arrow record batches, and become Parquet when it closes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asap_train.hap import Row, arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_BYTES = 16 * 2**20
+ROW_GROUP_ROWS = 100
+"""Small row groups, so that reading needs little memory."""
+
+
+def append_rows(path: Path, rows: Iterable[Row], durable: bool) -> int:
+    """Append rows, and have them on disk if `durable`; returns the file's new length in bytes."""
+    import pyarrow as pa
+
+    schema = arrow_schema()
+    with path.open("ab") as file:
+        for row in rows:
+            file.write(pa.RecordBatch.from_pylist([row], schema).serialize())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+        return file.tell()
+
+
+def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
+    """What was appended, one row at a time."""
+    import pyarrow as pa
+
+    schema = arrow_schema()
+    with pa.OSFile(str(path)) as file:
+        while file.tell() < file.size():
+            yield pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+
+
+def write_shard(growing: Path, path: Path) -> int:
+    """The rows as a Parquet file, on disk whole or not at all; returns their number."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    partial = path.with_name(f".{path.name}.partial")
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    # Without dictionaries: the images, nearly all of the bytes, are compressed already, and no two are alike.
+    with pq.ParquetWriter(partial, arrow_schema(), compression="zstd", use_dictionary=False) as writer:
+        for batch in batches_of(growing):
+            waiting.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if size >= ROW_GROUP_BYTES or len(waiting) >= ROW_GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting, size = [], 0
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return rows

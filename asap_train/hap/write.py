@@ -1,0 +1,267 @@
+"""Write a HAP data set that survives kill -9: given again, the same work ends with the same rows.
+
+Work comes in items: a photo, a seed. The rows that an item gave are first appended to the shard that is growing, then
+one line of the journal makes them count:
+
+    .growing/train-00003.rows   what the journal does not speak of is cut off on resume
+    journal.jsonl               a line for each item (its ids, rejections, place) and for each closed shard
+    data/train-00003.parquet    a closed shard, written whole; without its line in the journal it is written anew
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asap_train.hap import FORMAT, SHARES, Row, read_manifest, split_of
+from asap_train.hap.growing import append_rows, batches_of, write_shard
+from asap_train.types import SPLITS
+from hafbench import provenance
+from hafbench.errors import HafError
+from hafbench.images import sha256_of
+from hafbench.runs import differences, disk_errors
+
+Rejection = tuple[str, str]
+"""The gate's name, and the sentence of what it refused."""
+Line = dict[str, Any]
+
+SHARD_BYTES = 256 * 2**20
+SYNC_SECONDS = 1.0
+"""How much of the work a power failure may cost; a killed process costs only the item it was at."""
+
+
+@dataclass
+class Hap:
+    """A data set that this process is writing. Made by `open_hap`, which holds the folder's lock."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    shard_bytes: int = SHARD_BYTES
+    _items: set[str] = field(default_factory=set)
+    _ids: set[str] = field(default_factory=set)
+    _rejected: list[Rejection] = field(default_factory=list)
+    _shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _synced: float = 0.0
+
+    def done(self, item: str) -> bool:
+        """Is the work of this item finished, by this process or one before it?"""
+        return item in self._items
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs it holds."""
+        return len(self._ids)
+
+    def add(self, item: str, rows: Sequence[Row], rejections: Sequence[Rejection] = ()) -> int:
+        """Everything that one item gave, from `to_row`: kept whole or not at all. Returns how many pairs are new.
+
+        All rows are of one photo, by which they get their split. A row whose id is there already is counted as
+        rejected by the gate `duplicate`. Raises ValueError for an item that is done, and for rows of several photos.
+        """
+        if item in self._items or len({row["source"] for row in rows}) > 1:
+            raise ValueError(f"{item} is done already, or its rows are of several photos")
+        new: dict[str, Row] = {}
+        rejected = [(gate, reason) for gate, reason in rejections]
+        for row in rows:
+            if row["id"] in self._ids or row["id"] in new:
+                rejected.append(("duplicate", "the very same pair is there already"))
+            else:
+                new[row["id"]] = row
+        line: Line = {"item": item, "rows": list(new), "rejected": rejected}
+        with disk_errors(self.folder):
+            if new:
+                split = split_of(rows[0]["source"], **self.manifest["request"]["split"])
+                growing = self._growing(split)
+                line |= {"shard": growing.stem, "end": self._append(growing, split, new.values())}
+            _append_line(self.folder, line)
+            self._count(line)
+            if new and line["end"] >= self.shard_bytes:
+                self._close(split)
+        return len(new)
+
+    def finish(self) -> dict[str, Any]:
+        """Close the last shards, write the card README.md and hap.json's end, and return hap.json.
+
+        A data set that had ended, and to which nothing was added, stays as it is.
+        """
+        from asap_train.hap.card import describe, write_card
+
+        with disk_errors(self.folder):
+            for split in SPLITS:
+                if self._growing(split).exists():
+                    self._close(split)
+            if not self.manifest["ended"] or self.manifest["counts"]["items"] != len(self._items):
+                self.manifest |= {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
+                self.manifest |= describe(self.folder, self._shards, self._rejected, len(self._items))
+                write_card(self.folder, self.manifest)
+                _write_manifest(self.folder, self.manifest)
+        return self.manifest
+
+    def fingerprints(self) -> Iterator[str]:
+        """Those of all pairs that are there: what NearDuplicates starts with on resume."""
+        from asap_train.hap.read import table_of
+
+        for name in self._shards:
+            yield from table_of(self.folder / name, ["fingerprint"])["fingerprint"]
+        for split in SPLITS:
+            if self._growing(split).exists():
+                for batch in batches_of(self._growing(split)):
+                    yield from batch.column("fingerprint").to_pylist()
+
+    def _growing(self, split: str) -> Path:
+        number = sum(about["split"] == split for about in self._shards.values())
+        return self.folder / ".growing" / f"{split}-{number:05}.rows"
+
+    def _append(self, growing: Path, split: str, rows: Iterable[Row]) -> int:
+        durable = time.monotonic() - self._synced > SYNC_SECONDS
+        if durable:
+            self._synced = time.monotonic()
+        return append_rows(growing, ({**row, "split": split} for row in rows), durable)
+
+    def _close(self, split: str) -> None:
+        growing = self._growing(split)
+        name = f"data/{growing.stem}.parquet"
+        about = {"split": split, "rows": write_shard(growing, self.folder / name)}
+        line = {"closed": name, **about, "sha256": sha256_of(self.folder / name)}
+        _append_line(self.folder, line)
+        self._count(line)
+        growing.unlink()
+
+    def _count(self, line: Line) -> None:
+        """Take a line of the journal into account."""
+        if "closed" in line:
+            self._shards[line["closed"]] = {key: line[key] for key in ("split", "rows", "sha256")}
+        else:
+            self._items.add(line["item"])
+            self._ids.update(line["rows"])
+            self._rejected += [(gate, reason) for gate, reason in line["rejected"]]
+
+    def _resume(self) -> None:
+        """Count what the journal says, and remove what it does not speak of."""
+        lines = _read_journal(self.folder / "journal.jsonl")
+        closed = {Path(line["closed"]).stem for line in lines if "closed" in line}
+        growing = {path.stem: path for path in (self.folder / ".growing").iterdir()}
+        length = {stem: path.stat().st_size for stem, path in growing.items()}
+        # After a power failure the journal may know of rows that the disk does not: their items are made again.
+        kept = [line for line in lines if line.get("shard") in {None, *closed} or line["end"] <= length[line["shard"]]]
+        text = "".join(map(_as_text, kept))
+        path = self.folder / "journal.jsonl"
+        if path.exists() and path.read_bytes() != text.encode():
+            write_whole(path, text)
+        for line in kept:
+            self._count(line)
+        ends = {line["shard"]: line["end"] for line in kept if "shard" in line}
+        for stem, file in growing.items():
+            if stem in closed or stem not in ends:
+                file.unlink()
+            else:
+                os.truncate(file, ends[stem])
+        for file in (self.folder / "data").iterdir():
+            if file.stem not in closed:
+                file.unlink()
+        for split in SPLITS:
+            if self._growing(split).exists() and self._growing(split).stat().st_size >= self.shard_bytes:
+                self._close(split)
+
+
+@contextmanager
+def open_hap(
+    folder: Path,
+    request: Mapping[str, Any],
+    *,
+    details: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    shares: Mapping[str, float] = SHARES,
+    shard_bytes: int = SHARD_BYTES,
+) -> Iterator[Hap]:
+    """Start or resume the data set in `folder`, and hold its lock.
+
+    `request` is what makes the pairs, as JSON values: a folder that was started with another one is refused, with the
+    difference. `seed` and `shares` are those of the splits. `details` are told in the card: `title`, `licence`,
+    `about` (sentences), `weights` (a file's name to its SHA-256). Raises HafError, too, for a folder with other files
+    and for one that another process is writing.
+    """
+    from filelock import FileLock, Timeout
+
+    asked = json.loads(json.dumps({**request, "split": {"seed": seed, "shares": dict(shares)}}))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HafError(
+                f"{folder}: another process is writing this data set; wait for it, or choose another --out."
+            ) from error
+    try:
+        hap = Hap(folder, _start(folder, asked, details or {}), shard_bytes)
+        with disk_errors(folder):
+            for name in (".growing", "data"):
+                (folder / name).mkdir(exist_ok=True)
+            hap._resume()
+        yield hap
+    finally:
+        lock.release()
+
+
+def _start(folder: Path, request: dict[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        changes = differences(manifest["request"], request)
+        if changes:
+            raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
+        return manifest
+    strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if strangers:
+        raise HafError(f"{folder} holds other files ({strangers[0]}, ...) and is no data set; choose another --out.")
+    manifest = {
+        "format": FORMAT,
+        "request": request,
+        "details": dict(details),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "git": provenance.git_revision(),
+        "started": provenance.now(),
+        "ended": None,
+        "shards": {},
+    }
+    with disk_errors(folder):
+        _write_manifest(folder, manifest)
+    return manifest
+
+
+def _read_journal(path: Path) -> list[Line]:
+    """The whole lines; a last one that a killed process left unfinished is dropped."""
+    if not path.exists():
+        return []
+    texts = path.read_bytes().split(b"\n")[:-1]
+    try:
+        return [json.loads(text) for text in texts]
+    except ValueError as error:
+        raise HafError(f"{path} is damaged ({error}); delete the data set and start again.") from error
+
+
+def _append_line(folder: Path, line: Line) -> None:
+    with (folder / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write(_as_text(line))
+
+
+def _as_text(line: Line) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    write_whole(folder / "hap.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,130 @@
+"""LoRA under the names that kohya's sd-scripts write and ComfyUI reads: `lora_unet_` and the original model's modules.
+
+These are the modules of the authors' own code, in which one matrix often holds several of diffusers' (queries, keys and
+values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on diffusers' U-Net itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Factors(NamedTuple):
+    """What LoRA adds to a weight, up @ down: (rank, in) and (out, rank); convolutions have four axes."""
+
+    down: Tensor
+    up: Tensor
+
+
+def _qkv(attention: str, names: Sequence[str] = ("to_q", "to_k", "to_v")) -> tuple[str, ...]:
+    return tuple(f"{attention}.{name}" for name in names)
+
+
+ADDED = ("add_q_proj", "add_k_proj", "add_v_proj")
+_DOUBLE, _SINGLE = "transformer_blocks.{}", "single_transformer_blocks.{}"
+
+SD3: Mapping[str, tuple[str, ...]] = {
+    "joint_blocks.{}.x_block.attn.qkv": _qkv(f"{_DOUBLE}.attn"),
+    "joint_blocks.{}.x_block.attn.proj": (f"{_DOUBLE}.attn.to_out.0",),
+    "joint_blocks.{}.x_block.attn2.qkv": _qkv(f"{_DOUBLE}.attn2"),
+    "joint_blocks.{}.x_block.attn2.proj": (f"{_DOUBLE}.attn2.to_out.0",),
+    "joint_blocks.{}.x_block.mlp.fc1": (f"{_DOUBLE}.ff.net.0.proj",),
+    "joint_blocks.{}.x_block.mlp.fc2": (f"{_DOUBLE}.ff.net.2",),
+    "joint_blocks.{}.context_block.attn.qkv": _qkv(f"{_DOUBLE}.attn", ADDED),
+    "joint_blocks.{}.context_block.attn.proj": (f"{_DOUBLE}.attn.to_add_out",),
+    "joint_blocks.{}.context_block.mlp.fc1": (f"{_DOUBLE}.ff_context.net.0.proj",),
+    "joint_blocks.{}.context_block.mlp.fc2": (f"{_DOUBLE}.ff_context.net.2",),
+}
+FLUX: Mapping[str, tuple[str, ...]] = {
+    "double_blocks.{}.img_attn.qkv": _qkv(f"{_DOUBLE}.attn"),
+    "double_blocks.{}.img_attn.proj": (f"{_DOUBLE}.attn.to_out.0",),
+    "double_blocks.{}.img_mlp.0": (f"{_DOUBLE}.ff.net.0.proj",),
+    "double_blocks.{}.img_mlp.2": (f"{_DOUBLE}.ff.net.2",),
+    "double_blocks.{}.txt_attn.qkv": _qkv(f"{_DOUBLE}.attn", ADDED),
+    "double_blocks.{}.txt_attn.proj": (f"{_DOUBLE}.attn.to_add_out",),
+    "double_blocks.{}.txt_mlp.0": (f"{_DOUBLE}.ff_context.net.0.proj",),
+    "double_blocks.{}.txt_mlp.2": (f"{_DOUBLE}.ff_context.net.2",),
+    "single_blocks.{}.linear1": (*_qkv(f"{_SINGLE}.attn"), f"{_SINGLE}.proj_mlp"),
+    "single_blocks.{}.linear2": (f"{_SINGLE}.proj_out",),
+}
+TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "SD3Transformer2DModel": SD3,
+    "FluxTransformer2DModel": FLUX,
+}
+"""By the network's class: the original module, and the modules of diffusers of which it is made, top to bottom."""
+
+
+def kohya_state(network: Any, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
+    """The tensors of such a file, from the factors by module of `network`, scaled as they act; alpha is the rank.
+
+    Raises HafError for a module that has no place here: one outside attention and feed-forward blocks.
+    """
+    state = {}
+    for name, (down, up) in _original(network, factors).items():
+        layer = f"lora_unet_{name.replace('.', '_')}"
+        state[f"{layer}.lora_down.weight"] = down.contiguous()
+        state[f"{layer}.lora_up.weight"] = up.contiguous()
+        state[f"{layer}.alpha"] = torch.tensor(float(down.shape[0]))
+    return state
+
+
+def _original(network: Any, factors: Mapping[str, Factors]) -> Mapping[str, Factors]:
+    """The factors by the original model's modules."""
+    if table := TRANSFORMERS.get(type(network).__name__):
+        return _fused(network, factors, table)
+    if network.config.addition_embed_type == "text_time":
+        return {_of_sdxl(name, network.config.layers_per_block): pair for name, pair in factors.items()}
+    return factors
+
+
+def _of_sdxl(module: str, layers: int) -> str:
+    """A module of SDXL's U-Net in Stability's code, which counts the blocks of all levels through."""
+    found = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d+))?\.attentions\.(\d+)\.(.+)", module)
+    if not found:
+        raise _nameless(module)
+    where, level, index, rest = found[1], int(found[2] or 0), int(found[3]), found[4]
+    count = level * (layers + 1) + index
+    block = {"down": f"input_blocks.{1 + count}", "mid": "middle_block", "up": f"output_blocks.{count}"}[where]
+    return f"{block}.1.{rest}"
+
+
+def _fused(network: Any, factors: Mapping[str, Factors], table: Mapping[str, tuple[str, ...]]) -> dict[str, Factors]:
+    """Factors of matrices that are one matrix in the original, side by side, as sd-scripts' convert_flux_lora.py does.
+
+    The downs are stacked and the ups stand on a diagonal: ranks add up. A matrix that is not tuned has zeros.
+    """
+    owners = {part: original for original, parts in table.items() for part in parts}
+    tuned: defaultdict[str, list[str]] = defaultdict(list)
+    for module in factors:
+        number = re.search(r"\.(\d+)\.", module)
+        original = owners.get(module.replace(number[0], ".{}.", 1)) if number else None
+        if not number or not original:
+            raise _nameless(module)
+        tuned[original.format(number[1])] = [part.format(number[1]) for part in table[original]]
+    fused = {}
+    for original, parts in tuned.items():
+        like = next(factors[part] for part in parts if part in factors)
+        pairs = [factors.get(part) or _nothing(like, network.get_submodule(part).out_features) for part in parts]
+        fused[original] = Factors(torch.cat([pair.down for pair in pairs]), torch.block_diag(*(p.up for p in pairs)))
+    return fused
+
+
+def _nothing(like: Factors, width: int) -> Factors:
+    return Factors(torch.zeros_like(like.down), like.up.new_zeros(width, like.up.shape[1]))
+
+
+def _nameless(module: str) -> HafError:
+    return HafError(
+        f"{module} has no name in kohya's format here; tune attention and feed-forward layers only, "
+        "or give out pytorch_lora_weights.safetensors alone."
+    )

@@ -1,0 +1,261 @@
+"""`asap-train synth` from end to end: photos and mannequins through all gates into a data set, and what goes wrong."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from asap_train.cli import app
+from asap_train.gates import Thresholds
+from asap_train.hap.read import read_hap, read_pairs, read_table
+from asap_train.hap.write import open_hap
+from asap_train.synth import FromMannequins, Judging, Made, processes, synthesize
+from hafbench.errors import HafError
+from hafbench.mannequin.picture import make_pair
+from hafbench.scorers.hands import FILES
+from hafbench.weights import find
+from tiny_pipelines import build_sd15
+
+PEOPLE = Path(__file__).parents[1] / "examples" / "people"
+needs_nets = pytest.mark.skipif(any(find(name) is None for name in FILES), reason="`hafbench weights pull` was not run")
+GATES = Thresholds()
+
+
+def run(*words: Any) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def ids(folder: Path) -> list[str]:
+    return sorted(read_table(folder, ["id"])["id"])
+
+
+def mannequins(out: Path, count: int, workers: int = 1, first: int = 51) -> list[str]:
+    maker = FromMannequins(Judging(GATES), 64, first)
+    with open_hap(out, {"first": first}) as hap:
+        synthesize(maker, hap, count, workers, 4, lambda pairs: None)
+        hap.finish()
+    return ids(out)
+
+
+def test_mannequins_are_the_same_whatever_the_number_of_processes(tmp_path: Path) -> None:
+    one, two = (mannequins(tmp_path / str(workers), 6, workers) for workers in (1, 2))
+    assert len(one) == 6
+    assert one == two
+    for pair in read_pairs(tmp_path / "1"):
+        assert pair.family == "mannequin"
+        assert pair.settings["errors"] == "tuning"
+        outside = ~pair.mask
+        assert np.array_equal(pair.winner[outside], pair.loser[outside])
+        assert pair.measures.ssim_in <= GATES.inside_ssim
+        assert set(pair.skipped) == {"inside_lpips", "outside_lpips"}
+
+
+def test_a_data_set_grows_and_keeps_what_it_had(tmp_path: Path) -> None:
+    small = mannequins(tmp_path / "grown", 3)
+    grown = mannequins(tmp_path / "grown", 5)
+    assert set(small) < set(grown)
+    assert grown == mannequins(tmp_path / "whole", 5)
+
+
+def test_every_seed_is_a_pair_or_a_reason(tmp_path: Path) -> None:
+    mannequins(tmp_path / "set", 6)
+    counts = read_hap(tmp_path / "set")["counts"]
+    assert counts["items"] == counts["pairs"] + counts["rejected"]
+
+
+@dataclass(frozen=True)
+class Dies:
+    """Work that kills its process, as want of memory does."""
+
+    def items(self, round_: int) -> Iterable[str]:
+        return ["one"]
+
+    def make(self, item: str) -> Made:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_killed_worker_is_one_sentence() -> None:
+    with pytest.raises(HafError, match="worker process was killed"), processes(Dies(), 2) as work:
+        list(work(["one", "two"]))
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Work that gives no pair, and remembers nothing."""
+
+    def items(self, round_: int) -> Iterable[str]:
+        return [f"photo#{round_}"]
+
+    def make(self, item: str) -> Made:
+        return Made(item, (), (("photo", "it is of a cat"),))
+
+
+def test_it_ends_when_a_whole_round_gives_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        with open_hap(tmp_path / "set", {}) as hap:
+            synthesize(Nothing(), hap, 10, 1, 4, lambda pairs: None)
+            manifest = hap.finish()
+    assert manifest["counts"]["pairs"] == 0
+    assert manifest["rejections"]["photo"]["reasons"] == {"it is of a cat": 2}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A close-up of a hand, the same again, nobody, a hand that is too small, and a file that is cut short."""
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copy(PEOPLE / "open-palm.jpg", folder / "hand.jpg")
+    shutil.copy(PEOPLE / "open-palm.jpg", folder / "the same.jpg")
+    (folder / "hand.txt").write_text("a man in a suit who shows his palm")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)).save(folder / "noise.png")
+    with Image.open(PEOPLE / "open-palm.jpg") as image:
+        image.resize((image.width // 5, image.height // 5)).save(folder / "small.png")
+    whole = (PEOPLE / "peace-sign.jpg").read_bytes()
+    (folder / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    out = tmp_path_factory.mktemp("set") / "hap"
+    words = ("--photos", photos, "--count", 6, "--out", out, "--regions", "hands", "--scorers", "", "--workers", 2)
+    return out, run("synth", *words)
+
+
+@needs_nets
+def test_photos_end_to_end(made: tuple[Path, Result], photos: Path) -> None:
+    out, result = made
+    assert result.exit_code == 0, result.output
+    pairs = list(read_pairs(out))
+    assert len(pairs) == 6
+    with Image.open(photos / "hand.jpg") as image:
+        photo = np.asarray(image.convert("RGB"))
+    for pair in pairs:
+        assert pair.region == "hands"
+        assert np.array_equal(pair.winner, photo)
+        assert np.array_equal(pair.winner[~pair.mask], pair.loser[~pair.mask])
+        assert pair.caption == ("a man in a suit who shows his palm" if pair.name == "hand.jpg" else pair.caption)
+    assert len({pair.split for pair in pairs}) == 1
+    assert run("validate", out).exit_code == 0
+
+
+@needs_nets
+def test_what_was_of_no_use_is_told_with_its_reason(made: tuple[Path, Result]) -> None:
+    out, result = made
+    said = read_hap(out)["rejections"]
+    reasons = {gate: " ".join(entry["reasons"]) for gate, entry in said.items()}
+    assert "broken.jpg" in reasons["photo"]
+    assert "no part that an error could be put into" in reasons["photo"]
+    assert "person: none was found" in reasons["part"]
+    assert "smaller than 56 pixels" in reasons["part"] or "hand: none was found" in reasons["part"]
+    # The same photo under another name gives the same pairs.
+    assert said["near_duplicate"]["count"] + said.get("duplicate", {"count": 0})["count"] > 0
+    assert all(gate in result.output for gate in said)
+
+
+def test_photos_whose_anatomy_a_scorer_doubts_are_not_used(tmp_path: Path) -> None:
+    pair = make_pair(7, detail="extra_digit", framing="hand", size=256)
+    assert pair is not None
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pair.correct.image).save(tmp_path / "photos" / "sound.png")
+    Image.fromarray(pair.erroneous.image).save(tmp_path / "photos" / "six.png")
+    words = ("synth", "--photos", tmp_path / "photos", "--out", tmp_path / "set", "--count", 1, "--workers", 1)
+    result = run(*words, "--world", "mannequin", "--scorers", "digits")
+    assert result.exit_code == 0, result.output
+    (made,) = read_pairs(tmp_path / "set")
+    assert made.name == "sound.png"
+    assert made.skipped.keys() == {"inside_lpips", "outside_lpips"}
+    (reason,) = read_hap(tmp_path / "set")["rejections"]["positive"]["reasons"]
+    assert "digits sees an error" in reason
+
+
+@needs_nets
+def test_a_given_mask_wins_and_one_of_another_size_is_a_reason(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photos / "hand.jpg", folder / "a.jpg")
+    shutil.copy(PEOPLE / "peace-sign.jpg", folder / "b.jpg")
+    with Image.open(folder / "a.jpg") as image:
+        mask = np.zeros((image.height, image.width), np.uint8)
+    mask[150:400, 20:250] = 255
+    Image.fromarray(mask).save(folder / "a.mask.png")
+    Image.fromarray(mask[:50]).save(folder / "b.mask.png")
+    words = ("--photos", folder, "--count", 2, "--out", tmp_path / "set", "--scorers", "", "--workers", 1)
+    result = run("synth", *words, "--gate", "inside_ssim=0.9")
+    assert result.exit_code == 0, result.output
+    for pair in read_pairs(tmp_path / "set"):
+        assert pair.name == "a.jpg"
+        assert not pair.mask[mask == 0].any()
+    reasons = " ".join(read_hap(tmp_path / "set")["rejections"]["photo"]["reasons"])
+    assert "make the mask anew at the photo's size" in reasons
+
+
+@needs_nets
+def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
+    model = build_sd15(tmp_path / "sd15")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photos / "hand.jpg", folder)
+    words = ("synth", "--photos", folder, "--out", tmp_path / "set", "--count", 1, "--families", "inpaint")
+    words += ("--inpaint", model, "--regions", "hands", "--scorers", "", "--set", "num_inference_steps=2")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    (pair,) = read_pairs(tmp_path / "set")
+    assert pair.family == "inpaint"
+    assert pair.settings["pipeline"] == "StableDiffusionInpaintPipeline"
+    assert pair.settings["prompt"].startswith("a ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--count", 1], "either --photos DIR or --source"),
+        (["--count", 1, "--source", "flickr"], "only source without photos is mannequin"),
+        (["--count", 1, "--photos", "nowhere"], "no folder with images"),
+        (["--count", 1, "--photos", "empty"], "no folder with images"),
+        (["--count", 1, "--photos", "empty", "--families", "magic"], "--families magic"),
+        (["--count", 1, "--photos", "empty", "--regions", "tail"], "--regions tail"),
+        (["--count", 1, "--source", "mannequin", "--gate", "beauty=1"], "--gate beauty=1"),
+        (["--count", 1, "--source", "mannequin", "--gate", "inside_ssim=x"], "a number"),
+        (["--count", 1, "--source", "mannequin", "--scorers", "clip"], "quality score"),
+        (["--count", 1, "--source", "mannequin", "--scorers", "beauty"], "beauty"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    result = run("synth", "--out", "set", *words)
+    assert isinstance(result.exception, HafError), result.output
+    assert said in str(result.exception)
+
+
+def test_other_settings_are_refused_and_fewer_pairs_than_asked_are_said(tmp_path: Path) -> None:
+    words = ("synth", "--source", "mannequin", "--out", tmp_path / "set", "--count", 2, "--size", 64, "--workers", 1)
+    assert run(*words, "-q").exit_code == 0
+    again = run(*words, "--gate", "inside_ssim=0.5")
+    assert "inside_ssim: 0.65 -> 0.5" in str(again.exception)
+
+
+def test_audit_export_and_import(tmp_path: Path) -> None:
+    mannequins(tmp_path / "set", 4)
+    audited = run("audit", tmp_path / "set")
+    assert audited.exit_code == 0, audited.output
+    assert "0.5315" in audited.output
+    assert "not measured" in audited.output
+    assert (tmp_path / "set" / "audit.html").is_file()
+    assert run("export", tmp_path / "set", "--out", tmp_path / "pairs.parquet").exit_code == 0
+    back = run("import", tmp_path / "pairs.parquet", "--out", tmp_path / "back")
+    assert back.exit_code == 0, back.output
+    assert ids(tmp_path / "back") == ids(tmp_path / "set")
