@@ -10,6 +10,7 @@ The base's run lies in a folder beside the fits, FITS/.base, and is shared by al
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -105,8 +106,9 @@ class Bench:
 
         request = replace(subject(self.model, checkpoint), device=self.device)
         # A scorer seeds torch: training must go on with the random numbers that it would have had without scores.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             run = run_model(request, self.suite, self.settings.seeds, self.settings.limit, self._options(out), begin)
+        gc.collect()  # a pipeline's parts refer to each other, and the training needs the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return run

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from asap_train.autoscore import Scores
     from asap_train.config import FitConfig
-    from hafbench.compare import Versus
+    from hafbench.compare import Measured, Versus
     from hafbench.runs import Run
 
 PAIR_CHARACTERS = 11_000_000
@@ -107,19 +107,23 @@ def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
 def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
     """The headline and each quality score by step, on both parts: name, which way is better, and an inline SVG."""
     shown = [one for place, one in enumerate(versus.measured) if place == 0 or one.role == "quality"]
-    better = {True: "higher is better", False: "lower is better", None: ""}
-    return [(one.name, better[one.higher_is_better], _step_plot(scores, one.name, one.role)) for one in shown]
+    about = {True: "mean, higher is better", False: "mean, lower is better", None: "mean"}
+    rate = "error rate, lower is better"
+    return [
+        (one.name, rate if one.role == "anatomy" else about[one.higher_is_better], _step_plot(scores, one))
+        for one in shown
+    ]
 
 
-def _step_plot(scores: Scores, measure: str, role: str) -> str:
+def _step_plot(scores: Scores, one: Measured) -> str:
     figure, axes = _axes(4.6, 3.1)
-    rate, steps = role == "anatomy", [0, *scores.steps]
+    rate, steps = one.role == "anatomy", [0, *scores.steps]
     scale = 100 if rate else 1
     # The two parts stand a little apart, so that intervals of one step are told from each other.
     apart = 0.012 * max(steps)
     for index, part in enumerate(PARTS):
         colour, marker = LOOKS[1 - index]
-        points = [p for p in scores.points if p.measure == measure and p.part == part and p.estimate is not None]
+        points = [p for p in scores.points if p.measure == one.name and p.part == part and p.estimate is not None]
         places = [p.step + apart * (2 * index - 1) for p in points]
         axes.plot(
             places, [scale * (p.estimate or 0) for p in points], f"{marker}-", color=colour, ms=5, lw=1.4, label=part
@@ -137,7 +141,7 @@ def _step_plot(scores: Scores, measure: str, role: str) -> str:
     legend = axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_color(INK)
-    return _svg(figure, f"{measure} by step")
+    return _svg(figure, f"{one.name} by step")
 
 
 def _ticks(steps: Sequence[int]) -> tuple[list[int], list[str]]:

@@ -169,7 +169,10 @@ def test_a_fits_folder_says_what_was_chosen_and_holds_its_weights(tmp_path: Path
     assert written["reported"][0]["checkpoint"] == 8 / len(REPORT)
     assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 100
     assert (config.out / written["base"] / "records.parquet").is_file()
-    # A later and better checkpoint takes its place; an old one's folder may be gone by then.
+    # Old checkpoints are deleted as new ones come: the weights of the best stay.
+    shutil.rmtree(config.out / "checkpoints" / "000100")
+    settle(config, base)
+    assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 100
     run_of(config.out / "scores" / "000300", both(1, 3))
     checkpoint(config.out, 300)
     assert settle(config, base).choice.step == 300

@@ -109,11 +109,12 @@ def score(
 
     given: dict[str, Any] = {"suite": suite, "seeds": seeds, "limit": limit}
     given["scorers"] = tuple(name.strip() for name in scorers.split(",") if name.strip()) if scorers else None
-    home = next((folder for folder in (checkpoint, *checkpoint.parents[:2]) if (folder / "fit.yaml").is_file()), None)
+    where = checkpoint.resolve()
+    home = next((folder for folder in (where, *where.parents[:3]) if (folder / "fit.yaml").is_file()), None)
     config = read_config(home / "fit.yaml") if home else None
     before = (config.score if config else None) or ScoreSettings()
     settings = replace(before, **{key: value for key, value in given.items() if value is not None})
-    if config and home == checkpoint:
+    if config and home == where:
         if model or out:
             raise HafError(f"{checkpoint} is a fit, which has its model and its folder: leave out --model and --out.")
         _score_fit(replace(config, out=checkpoint, score=settings), device, quiet, as_json)
