@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,14 @@ INK = "#7a828a"
 LIVELY, WARNING, CALM, GOOD = (colour for colour, _ in LOOKS)
 
 
-def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path) -> None:
-    """gap, errors, inside, loss and norm, each as .svg and .png; those of which there are no numbers are left out."""
+def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path, kept: float = 0.0) -> None:
+    """gap, errors, inside, loss and norm, each as .svg and .png; those of which there are no numbers are left out.
+
+    Plots that are less than `kept` seconds old stay as they are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if time.time() - max((path.stat().st_mtime for path in folder.glob("*.png")), default=0.0) < kept:
+        return
     table = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]} if rows else {}
     for name, draw in PLOTS.items():
         figure, axes = _axes()
@@ -57,7 +63,7 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
     drawn = False
     for name, colour in (("winner", GOOD), ("loser", WARNING)):
         own, other = table[f"{name}{part}"], table[f"ref_{name}{part}"]
-        drawn |= _line(axes, table, 100 * _smooth(own - other) / _smooth(other), colour, f"L({name[0]})", raw=False)
+        drawn |= _line(axes, table, 100 * _smooth(own - other) / _smooth(other), colour, name, raw=False)
     if drawn:
         _legend(axes)
     return drawn
@@ -111,7 +117,8 @@ def _axes() -> tuple[Any, Any]:
 
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     with plt.rc_context({**dict.fromkeys(inked, INK), "font.size": 11, "axes.titlesize": 11}):
-        figure, axes = plt.subplots(figsize=(5.4, 2.8), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.4, 2.8))
+    figure.subplots_adjust(left=0.13, right=0.96, top=0.89, bottom=0.19)
     axes.grid(axis="y", alpha=0.2)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

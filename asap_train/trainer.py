@@ -23,6 +23,7 @@ from asap_train import checkpoints, noise
 from asap_train.config import FitConfig, as_dict, from_dict
 from asap_train.fit_folder import opened
 from asap_train.fit_log import FitLog, Row, as_row, measures
+from asap_train.fit_plots import draw_plots
 from asap_train.objectives import compute
 from asap_train.optimizers import averaged, set_rate
 from asap_train.residuals import residuals_of
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 OnCheckpoint = Callable[[Path, int], bool]
+PLOTS_KEPT = 30.0
+"""Seconds that the plots stay as they are, however fast checkpoints come: drawing them takes half a second."""
 
 
 def fit(
@@ -74,6 +77,8 @@ def fit(
                 ended = agreed(accelerator, on_checkpoint, last, step)
                 if accelerator.is_main_process:
                     checkpoints.prune(folder, config.keep)
+        if accelerator.is_main_process:
+            draw_plots(log.rows, config, config.out / "plots")
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return config.out
@@ -152,9 +157,7 @@ def _peak_memory() -> float:
 
 
 def save(training: Training, step: int, log: FitLog) -> Path:
-    """Write a checkpoint, and the plots up to it, by the main process; returns the checkpoint's folder."""
-    from asap_train.fit_plots import draw_plots
-
+    """Write a checkpoint by the main process, and now and then the plots; returns the checkpoint's folder."""
     config = training.config
 
     def write(folder: Path) -> None:
@@ -164,7 +167,7 @@ def save(training: Training, step: int, log: FitLog) -> Path:
     if training.accelerator.is_main_process:
         log.sync()
         checkpoints.save(config.out / "checkpoints", gather_state(training, step), write)
-        draw_plots(log.rows, config, config.out / "plots")
+        draw_plots(log.rows, config, config.out / "plots", PLOTS_KEPT)
     return config.out / "checkpoints" / f"{step:06d}"
 
 
