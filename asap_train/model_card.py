@@ -46,6 +46,7 @@ def write_card(config: FitConfig, scores: Scores | None, base: Run | None = None
         base_name=source.hub_id or source.name,
         built_in=source.preset.built_in if source.preset else None,
         hub_id=source.hub_id,
+        preset=f"{source.preset.name}=" if source.preset else "",
         lora=lora,
         file=FOLDER_FILE if lora else PIPELINE,
         scores=scores,
