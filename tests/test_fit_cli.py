@@ -15,7 +15,7 @@ from hafbench.runs import read_run
 from test_synth import mannequins
 
 SCORED = (
-    "score.limit=8",
+    "score.limit=6",
     "score.seeds=1",
     "score.every=2",
     "checkpoint_every=2",
@@ -98,7 +98,7 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     assert (out / "pytorch_lora_weights.safetensors").is_file()
     base = next((out.parent / ".base").iterdir())
     when = (base / "records.parquet").stat().st_mtime_ns
-    scored = run("score", out, "--limit", 8, "--seeds", 1, "--scorers", "digits,iqa", "--json")
+    scored = run("score", out, "--limit", 6, "--seeds", 1, "--scorers", "digits,iqa", "--json")
     assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2}
     assert (base / "records.parquet").stat().st_mtime_ns == when
     assert len(list((out.parent / ".base").iterdir())) == 1
