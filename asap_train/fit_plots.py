@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +21,9 @@ INK = "#7a828a"
 LIVELY, WARNING, CALM, GOOD = (colour for colour, _ in LOOKS)
 
 
-def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path, kept: float = 0.0) -> None:
-    """gap, errors, inside, loss and norm, each as .svg and .png; those of which there are no numbers are left out.
-
-    Plots that are less than `kept` seconds old stay as they are.
-    """
+def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path) -> None:
+    """gap, errors, inside, loss and norm, each as .svg and .png; those of which there are no numbers are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    if time.time() - max((path.stat().st_mtime for path in folder.glob("*.png")), default=0.0) < kept:
-        return
     table = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]} if rows else {}
     for name, draw in PLOTS.items():
         figure, axes = _axes()
@@ -44,7 +38,7 @@ def _gap(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) ->
     if config.objective in ("asap", "margin"):
         axes.axhline(config.weights.tau, color=INK, lw=0.8, ls="--")
         axes.annotate("τ", (1, config.weights.tau), xycoords=("axes fraction", "data"), color=INK, va="bottom")
-    axes.set_title("preference gap δ, mean of the pairs")
+    _title(axes, "preference gap δ, mean of the pairs")
     return _line(axes, table, table.get("delta"), LIVELY)
 
 
@@ -59,7 +53,7 @@ def _inside(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig)
 def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> bool:
     """Winner and loser against the reference, of the same noise: what is above 0 has become worse."""
     axes.axhline(0, color=INK, lw=0.8)
-    axes.set_title(f"error {'inside M ' if part else ''}against the reference's, % (above 0: worse)")
+    _title(axes, f"error {'inside M ' if part else ''}against the reference's, % (above 0: worse)")
     drawn = False
     for name, colour in (("winner", GOOD), ("loser", WARNING)):
         own, other = table[f"{name}{part}"], table[f"ref_{name}{part}"]
@@ -70,12 +64,12 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
 
 
 def _loss(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
-    axes.set_title(f"loss of {config.objective}")
+    _title(axes, f"loss of {config.objective}")
     return _line(axes, table, table["loss"], LIVELY)
 
 
 def _norm(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
-    axes.set_title("norm of the gradient")
+    _title(axes, "norm of the gradient")
     axes.set_yscale("log")
     return _line(axes, table, table["norm"], CALM)
 
@@ -123,6 +117,10 @@ def _axes() -> tuple[Any, Any]:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure, axes
+
+
+def _title(axes: Any, text: str) -> None:
+    axes.set_title(text, y=1.0)  # of its own accord matplotlib measures all labels to place it
 
 
 def _legend(axes: Any) -> None:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 OnCheckpoint = Callable[[Path, int], bool]
-PLOTS_KEPT = 30.0
-"""Seconds that the plots stay as they are, however fast checkpoints come: drawing them takes half a second."""
+PLOTS_EVERY = 30.0
+"""Seconds: checkpoints that come faster do not draw the plots again, which takes half a second."""
 
 
 def fit(
@@ -64,7 +64,11 @@ def fit(
         log.read(step)
         accelerator.wait_for_everyone()
         log.cut()
-        ended = last is not None and agreed(accelerator, on_checkpoint, last, step)
+        ended = False
+        drawn = time.monotonic()
+        if last is not None:
+            drawn = draw(training, log)
+            ended = agreed(accelerator, on_checkpoint, last, step)
         while step < config.steps and not ended:
             row = take_step(training, step, log, last)
             step += 1
@@ -74,11 +78,13 @@ def fit(
                 on_step(row)
             if step % config.checkpoint_every == 0 or step == config.steps:
                 last = save(training, step, log)
+                if step == config.steps or time.monotonic() - drawn > PLOTS_EVERY:
+                    drawn = draw(training, log)
                 ended = agreed(accelerator, on_checkpoint, last, step)
                 if accelerator.is_main_process:
                     checkpoints.prune(folder, config.keep)
-        if accelerator.is_main_process:
-            draw_plots(log.rows, config, config.out / "plots")
+        if step < config.steps:
+            draw(training, log)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return config.out
@@ -157,7 +163,7 @@ def _peak_memory() -> float:
 
 
 def save(training: Training, step: int, log: FitLog) -> Path:
-    """Write a checkpoint by the main process, and now and then the plots; returns the checkpoint's folder."""
+    """Write a checkpoint by the main process; returns its folder."""
     config = training.config
 
     def write(folder: Path) -> None:
@@ -167,8 +173,14 @@ def save(training: Training, step: int, log: FitLog) -> Path:
     if training.accelerator.is_main_process:
         log.sync()
         checkpoints.save(config.out / "checkpoints", gather_state(training, step), write)
-        draw_plots(log.rows, config, config.out / "plots", PLOTS_KEPT)
     return config.out / "checkpoints" / f"{step:06d}"
+
+
+def draw(training: Training, log: FitLog) -> float:
+    """The plots, by the main process; returns when, as time.monotonic has it."""
+    if training.accelerator.is_main_process:
+        draw_plots(log.rows, training.config, training.config.out / "plots")
+    return time.monotonic()
 
 
 def agreed(accelerator: Accelerator, on_checkpoint: OnCheckpoint | None, checkpoint: Path, step: int) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -79,7 +78,7 @@ def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_pa
     }
     count = len(training.cache.ids)
     assert errors(training, range(count))["delta"] == 0.0
-    train(training, log, 30)
+    train(training, log, 20)
     assert log.rows[0]["delta"] == 0.0
     assert log.rows[0]["loss"] == pytest.approx(0.01**2)
     after = errors(training, range(count))
@@ -92,11 +91,11 @@ def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_pa
 
 
 def test_sft_learns_the_winners_without_a_reference(tmp_path: Path, mannequins: Path) -> None:
-    config = settings("mannequin", mannequins, tmp_path / "fit", objective="sft", batch_size=4, learning_rate=1e-3)
+    config = settings("mannequin", mannequins, tmp_path / "fit", objective="sft", batch_size=4, learning_rate=2e-3)
     training, log = ready(config)
     assert training.refer is None
     before = errors(training, range(8))
-    train(training, log, 25)
+    train(training, log, 15)
     after = errors(training, range(8))
     assert after["winner"] < 0.99 * before["winner"]
     assert log.rows[0]["delta"] is log.rows[0]["ref_winner_in"] is log.rows[0]["above_zero"] is None
@@ -133,11 +132,12 @@ def test_accumulation_changes_nothing_but_memory(tmp_path: Path, model: Path, pa
     assert_close(logs["whole"], logs["parts"])
 
 
-def assert_close(one: list[dict[str, Any]], other: list[dict[str, Any]], **tolerance: float) -> None:
+def assert_close(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    """The same up to rounding; of a gap that is nearly zero rounding decides whether it is above."""
     assert len(one) == len(other) > 0
     for row, twin in zip(one, other, strict=True):
         assert row.keys() == twin.keys()
-        for name in row:
+        for name in row.keys() - {"above_zero", "above_tau"}:
             assert row[name] == pytest.approx(twin[name], rel=1e-3, abs=1e-6), (name, row["step"])
 
 
@@ -192,11 +192,11 @@ def test_a_checkpoint_holds_the_average_and_the_state_what_is_trained(tmp_path: 
 
 
 def test_numbers_that_are_not_finite_end_the_fit(tmp_path: Path, model: Path, pairs: Path) -> None:
-    config = settings(model, pairs, tmp_path / "fit", objective="sft", learning_rate=1e30, steps=8)
-    said = r"not finite at step [34], pairs [0-9a-f]{12}, [0-9a-f]{12}; the last good checkpoint is .*000002"
+    config = settings(model, pairs, tmp_path / "fit", objective="sft", learning_rate=1e30, checkpoint_every=1)
+    said = r"not finite at step 2, pairs [0-9a-f]{12}, [0-9a-f]{12}; the last good checkpoint is .*000001"
     with pytest.raises(HafError, match=said):
         fit(config)
-    assert all(np.isfinite(row["loss"]) for row in log_of(config.out))
+    assert [row["step"] for row in log_of(config.out)] == [1]
 
 
 def test_an_explosion_is_told_by_the_running_median() -> None:
@@ -247,7 +247,7 @@ def test_two_processes_are_one_with_twice_the_batch(
 ) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preload_fit"])
-    together = {"lora": lora, "accumulate": 2, "learning_rate": 1e-4}
+    together = {"lora": lora, "accumulate": 2}
     two = settings(model, pairs, tmp_path / "two", batch_size=1, **together)
     with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
@@ -263,7 +263,7 @@ def test_two_processes_are_one_with_twice_the_batch(
     assert_close(log_of(two.out), log_of(one))
     states = [load_file(out / "checkpoints" / "000004" / "state.safetensors") for out in (two.out, one)]
     for name, value in states[0].items():
-        torch.testing.assert_close(value, states[1][name], rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(value, states[1][name], rtol=1e-2, atol=2e-4)
     shards = [sorted(path.name for path in (out / "cache").rglob("*.safetensors")) for out in (two.out, one)]
     assert shards[0] == shards[1]
     origin = json.loads((two.out / "checkpoints" / "000004" / "state.json").read_text())
