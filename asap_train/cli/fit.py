@@ -193,11 +193,9 @@ def _print_scores(scores: Scores, page: Path) -> None:
     for column in columns:
         table.add_column(column, no_wrap=True)
     for figure in scores.reported:
-        row = written(figure)
+        row = written(figure) | {"measure": figure.measure}
         style = {"worse": "red", "better": "green"}.get(figure.verdict, "")
-        table.add_row(
-            *(row[name] for name in ("measure", "base", "checkpoint", "difference", "p", "verdict")), style=style
-        )
+        table.add_row(*(row[column] for column in columns), style=style)
     console.print(table)
     console.print(Text(verdict_of(step, scores.prompts, scores.reported)))
     console.print(Text(scores.choice.why, style="dim"))
