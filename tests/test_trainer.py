@@ -235,9 +235,9 @@ def test_half_precision_by_loss_scaling_needs_a_gpu(tmp_path: Path, model: Path,
 
 
 def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
-    """What `accelerate launch --cpu --num_processes COUNT` sets for each process."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    """What torchrun, and so `accelerate launch --multi_gpu`, sets for each process; the last one keeps it off GPUs."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     fit(config)
 
 
