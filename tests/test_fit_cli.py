@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from asap_train.cli import app
 from hafbench.errors import HafError
+from hafbench.images import sha256_of
 from hafbench.runs import read_run
 from test_synth import mannequins
 
@@ -91,15 +92,17 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     tuned: tuple[Path, dict[str, Any]], pairs: Path
 ) -> None:
     out = tuned[0].with_name("b")
-    options = settings("checkpoint_every=2", "batch_size=2", "objective=sft")
-    made = fit(pairs, out, "--steps", 2, "--no-score", *options)
+    made = fit(pairs, out, "--steps", 3, "--no-score", *settings("checkpoint_every=2", "batch_size=2"))
     assert "not scored" in made.stdout
     assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
     assert (out / "pytorch_lora_weights.safetensors").is_file()
+    # Scoring takes nothing from training: the weights are those of the fit that was scored as it went.
+    last = "checkpoints/000003/pytorch_lora_weights.safetensors"
+    assert sha256_of(out / last) == sha256_of(tuned[0] / last)
     base = next((out.parent / ".base").iterdir())
     when = (base / "records.parquet").stat().st_mtime_ns
     scored = run("score", out, "--limit", 6, "--seeds", 1, "--scorers", "digits,iqa", "--json")
-    assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2}
+    assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2, 3}
     assert (base / "records.parquet").stat().st_mtime_ns == when
     assert len(list((out.parent / ".base").iterdir())) == 1
     assert "Nothing: this fit" not in (out / "README.md").read_text()
