@@ -57,7 +57,10 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
     drawn = False
     for name, colour in (("winner", GOOD), ("loser", WARNING)):
         own, other = table[f"{name}{part}"], table[f"ref_{name}{part}"]
-        drawn |= _line(axes, table, 100 * _smooth(own - other) / _smooth(other), colour, name, raw=False)
+        if not np.isfinite(own - other).any():
+            return False
+        own, other = np.nan_to_num(own), np.nan_to_num(other)  # a step without M counts on neither side
+        drawn |= _line(axes, table, 100 * _mean(own - other) / _mean(other), colour, name, raw=False)
     if drawn:
         _legend(axes)
     return drawn
@@ -65,6 +68,7 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
 
 def _loss(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     _title(axes, f"loss of {config.objective}")
+    axes.set_yscale("log")
     return _line(axes, table, table["loss"], LIVELY)
 
 
@@ -85,22 +89,29 @@ def _line(
     label: str | None = None,
     raw: bool = True,
 ) -> bool:
-    """Single steps faintly, their running mean clearly; False where there is nothing to draw."""
+    """Single steps faintly, their running median clearly; False where there is nothing to draw."""
+    from scipy.ndimage import median_filter
+
     if values is None or not np.isfinite(values).any():
         return False
     if raw:
-        axes.plot(table["step"], values, color=colour, lw=0.6, alpha=0.3)
-    axes.plot(table["step"], _smooth(values) if raw else values, color=colour, lw=2, label=label)
+        axes.plot(table["step"], values, color=colour, lw=0.6, alpha=0.35)
+        # Not the mean: a single pair at an unlucky time would lift a whole window.
+        values = median_filter(values, _window(values), mode="nearest")
+    axes.plot(table["step"], values, color=colour, lw=2, label=label)
     return True
 
 
-def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of a window around each step, a fortieth of all of them wide."""
-    width = max(1, len(values) // 40)
-    good = np.isfinite(values)
-    sums, counts = (np.convolve(one, np.ones(width), "same") for one in (np.where(good, values, 0), good.astype(float)))
-    means: NDArray[np.float64] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the window around each step."""
+    from scipy.ndimage import uniform_filter1d
+
+    means: NDArray[np.float64] = uniform_filter1d(values, _window(values), mode="nearest")
     return means
+
+
+def _window(values: NDArray[np.float64]) -> int:
+    return max(1, len(values) // 20)
 
 
 def _axes() -> tuple[Any, Any]:
