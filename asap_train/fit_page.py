@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from asap_train.choose import PARTS, Point, verdict_of
 from asap_train.config import as_dict
