@@ -3,10 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo demo-train test check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/hafbench run --model mannequin --out runs/demo
+
+# A short fit, which may show nothing: what it shows is what its page says.
+demo-train: $(INSTALLED)
+	$(BIN)/asap-train synth --source mannequin --count 400 --licence Apache-2.0 --out runs/demo-train/mannequin-hap
+	$(BIN)/asap-train fit --model mannequin --pairs runs/demo-train/mannequin-hap --out runs/demo-train/mannequin-asap \
+		--steps 200 --set score.every=100 --set score.seeds=2
 
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull

@@ -78,11 +78,11 @@ class Cache:
         """The rows of all different captions; the empty one, for dropped captions, is the first."""
         return {caption: row for row, caption in enumerate(dict.fromkeys(("", *self.captions)))}
 
-    def missing(self) -> Iterator[Path]:
-        """The files that are not there, or are broken."""
-        for kind, rows in (("pairs", len(self.ids)), ("texts", len(self.texts))):
-            paths = (self.path(kind, row) for row in range(0, rows, ROWS))
-            yield from (path for path in paths if not _is_whole(path))
+    @property
+    def files(self) -> list[Path]:
+        """All that are to be there."""
+        counts = {"pairs": len(self.ids), "texts": len(self.texts)}
+        return [self.path(kind, row) for kind, rows in counts.items() for row in range(0, rows, ROWS)]
 
     def path(self, kind: str, row: int) -> Path:
         """The file that has a row of `pairs` or `texts`."""
@@ -99,13 +99,13 @@ class Cache:
 
     def _row(self, kind: str, row: int) -> dict[str, Tensor]:
         path = self.path(kind, row)
-        if path not in self._files:
-            self._files[path] = safe_open(path, "pt")
-        file = self._files[path]
+        if path not in self._opened:
+            self._opened[path] = safe_open(path, "pt")
+        file = self._opened[path]
         return {name: file.get_slice(name)[row % ROWS] for name in file.keys()}  # noqa: SIM118 (it is no mapping)
 
     @cached_property
-    def _files(self) -> dict[Path, Any]:
+    def _opened(self) -> dict[Path, Any]:
         return {}
 
 
@@ -136,9 +136,9 @@ def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> K
 
 
 def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is missing: of n processes the k-th, share = (k, n), does every n-th file."""
+    """Compute what is not there, or broken: of n processes the k-th, share = (k, n), does every n-th file."""
     number, count = share
-    todo = {path for place, path in enumerate(cache.missing()) if place % count == number}
+    todo = {path for path in cache.files[number::count] if not is_whole(path)}
     with disk_errors(cache.folder):
         for path in sorted(todo):
             if path.name.startswith("texts"):
@@ -216,7 +216,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     partial.replace(path)
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Is the file there, with all its bytes?"""
     try:
         with safe_open(path, "pt"):
             return True

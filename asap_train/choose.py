@@ -161,12 +161,16 @@ def _quality(versus: Versus) -> list[Measured]:
 
 
 def _sentence(step: int, headline: Measured, better: bool, kept: bool, count: int) -> str:
-    among = f"the best of {count} checkpoints" if count > 1 else "the only checkpoint scored"
+    among = (
+        f"the best of {count} checkpoints on the selection prompts; there"
+        if count > 1
+        else "the only checkpoint that was scored; on the selection prompts"
+    )
     found, write = headline.difference, percent if headline.role == "anatomy" else number
     moved = f"{headline.name} {write(found.baseline)} to {write(found.candidate)}, p {p_value(headline.corrected_p)}"
     shown = "shown to be better than the base" if better else "not shown to be better than the base"
     quality = "" if kept else "; its quality fell by more than the margin"
-    return f"Step {step} is {among} on the selection prompts, where it is {shown} ({moved}){quality}."
+    return f"Step {step} is {among} it is {shown} ({moved}){quality}."
 
 
 def held_out(base: Run, checkpoint: Run, split: Split) -> Versus:

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from asap_train.lora import LoraSettings

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from asap_train.choose import PARTS, Point, verdict_of
+from asap_train.config import as_dict
+from asap_train.fit_plots import PLOTS
 from asap_train.page import render_page
 from hafbench.compare.tables import line, signed
 from hafbench.errors import BadImage
+from hafbench.generators import PRESETS
+from hafbench.generators.sources import find_source
 from hafbench.images import load_image
 from hafbench.report import page as shared
 from hafbench.report.comparison import pair_items
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from asap_train.autoscore import Scores
     from asap_train.config import FitConfig
-    from hafbench.compare import Versus
+    from hafbench.compare import Measured, Versus
     from hafbench.runs import Run
 
 PAIR_CHARACTERS = 11_000_000
@@ -58,6 +64,7 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         script=shared.TEMPLATES / "compare.js",
         title=config.out.resolve().name,
         config=config,
+        model=shown_model(config.model),
         scores=scores,
         versus=versus,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported),
@@ -71,7 +78,7 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         left_out=left_out,
         strips=strips(scores, narrowed, runs),
         facts=facts(config, scores),
-        settings=_settings(config.out / "fit.yaml"),
+        settings=settings_text(config),
         parts=PARTS,
         signed=signed,
     )
@@ -88,7 +95,7 @@ def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
     tuned = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora else "all weights of the network"
     batch = config.batch_size * config.accumulate
     return [
-        ("model", config.model),
+        ("model", shown_model(config.model)),
         ("pairs", config.pairs.name),
         ("objective", f"{config.objective} ({numbers})"),
         ("tuned", tuned),
@@ -100,21 +107,27 @@ def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
 def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
     """The headline and each quality score by step, on both parts: name, which way is better, and an inline SVG."""
     shown = [one for place, one in enumerate(versus.measured) if place == 0 or one.role == "quality"]
-    better = {True: "higher is better", False: "lower is better", None: ""}
-    return [(one.name, better[one.higher_is_better], _step_plot(scores, one.name, one.role)) for one in shown]
+    about = {True: "mean, higher is better", False: "mean, lower is better", None: "mean"}
+    rate = "error rate, lower is better"
+    return [
+        (one.name, rate if one.role == "anatomy" else about[one.higher_is_better], _step_plot(scores, one))
+        for one in shown
+    ]
 
 
-def _step_plot(scores: Scores, measure: str, role: str) -> str:
+def _step_plot(scores: Scores, one: Measured) -> str:
     figure, axes = _axes(4.6, 3.1)
-    rate, steps = role == "anatomy", [0, *scores.steps]
+    rate, steps = one.role == "anatomy", [0, *scores.steps]
     scale = 100 if rate else 1
     # The two parts stand a little apart, so that intervals of one step are told from each other.
     apart = 0.012 * max(steps)
     for index, part in enumerate(PARTS):
         colour, marker = LOOKS[1 - index]
-        points = [p for p in scores.points if p.measure == measure and p.part == part and p.estimate is not None]
+        points = [p for p in scores.points if p.measure == one.name and p.part == part and p.estimate is not None]
         places = [p.step + apart * (2 * index - 1) for p in points]
-        axes.plot(places, [scale * p.estimate for p in points], f"{marker}-", color=colour, ms=5, lw=1.4, label=part)
+        axes.plot(
+            places, [scale * (p.estimate or 0) for p in points], f"{marker}-", color=colour, ms=5, lw=1.4, label=part
+        )
         for place, point in zip(places, points, strict=True):
             if point.low is not None and point.high is not None:
                 axes.plot([place] * 2, [scale * point.low, scale * point.high], color=colour, lw=1.6, alpha=0.55)
@@ -128,7 +141,7 @@ def _step_plot(scores: Scores, measure: str, role: str) -> str:
     legend = axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_color(INK)
-    return _svg(figure, f"{measure} by step")
+    return _svg(figure, f"{one.name} by step")
 
 
 def _ticks(steps: Sequence[int]) -> tuple[list[int], list[str]]:
@@ -147,18 +160,25 @@ def _table(scores: Scores) -> list[tuple[str, str, list[tuple[int, dict[str, Poi
     return [(name, roles[name], sorted(by_step.items())) for name, by_step in found.items()]
 
 
-def _curves(folder: Path) -> list[tuple[str, str]]:
-    """The trainer's plots that are there: names and inline SVGs."""
-    found = []
-    for path in sorted(folder.glob("*.svg")):
-        text = path.read_text(encoding="utf-8")
-        if "<svg" in text:
-            found.append((path.stem.replace("_", " "), text[text.index("<svg") :]))
-    return found
+def _curves(folder: Path) -> list[str]:
+    """The trainer's plots that are there, as inline SVGs."""
+    texts = [path.read_text(encoding="utf-8") for name in PLOTS if (path := folder / f"{name}.svg").is_file()]
+    return [text[text.index("<svg") :] for text in texts]
 
 
-def _settings(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def settings_text(config: FitConfig) -> str:
+    """All settings as YAML; of paths only the names, since pages and cards are shared and paths name people."""
+    shown = {**as_dict(config), "model": shown_model(config.model), "pairs": config.pairs.name}
+    shown = {key: value for key, value in shown.items() if key not in ("out", "cache")}
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def shown_model(model: str) -> str:
+    """The model as one would ask for it on another machine: a path becomes its name."""
+    source = find_source(model)
+    if source.path is None or model in PRESETS:
+        return model
+    return f"{source.name}=PATH" if source.preset else source.name
 
 
 def strips(scores: Scores, base: Run, runs: Mapping[int, Run]) -> list[Strip]:

@@ -38,7 +38,7 @@ class LoraSettings:
 
 
 def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
-    """Freeze the network and put the adapter in, float32 and without effect: B is zero, A normal, from `seed`.
+    """Put the adapter in, float32 and without effect: B is zero, A normal, from `seed`. All else is frozen.
 
     As diffusers' LoRA training scripts do. Raises HafError for a rank below 1 or a target that no module has.
     """
@@ -46,7 +46,6 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
 
     network: Any = backbone.network
     _check(network, settings)
-    network.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

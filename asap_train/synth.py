@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -312,9 +315,8 @@ def processes(maker: Maker, workers: int) -> Iterator[Run]:
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (maker,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (maker,))
 
     def run(items: Iterable[str]) -> Iterator[Made]:
         waiting: deque[Future[Made]] = deque()
@@ -345,6 +347,15 @@ def _start(maker: Maker) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _MAKER[:] = [maker]
+    # A killed parent cannot tell its workers to stop, and they would wait for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make(item: str) -> Made:

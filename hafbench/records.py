@@ -202,6 +202,8 @@ def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[dict[str, A
     import pyarrow.parquet as pq
 
     wanted = list(images)
+    if not wanted:
+        return {}
     table = pq.read_table(path, columns=["image", "findings"], filters=[("image", "in", wanted)])
     found: dict[str, list[dict[str, Any]]] = {image: [] for image in wanted}
     for row in table.to_pylist():

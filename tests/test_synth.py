@@ -3,12 +3,14 @@
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -87,6 +89,21 @@ class Dies:
 def test_a_killed_worker_is_one_sentence() -> None:
     with pytest.raises(HafError, match="worker process was killed"), processes(Dies(), 2) as work:
         list(work(["one", "two"]))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    words = ["synth", "--source", "mannequin", "--count", "100000", "--out", str(tmp_path / "set"), "--workers", "2"]
+    code = "import sys; from asap_train.cli import main; sys.argv = ['asap-train', *sys.argv[1:]]; main()"
+    parent = psutil.Popen([sys.executable, "-c", code, *words, "--size", "64", "-q"])
+    journal = tmp_path / "set" / "journal.jsonl"
+    while not journal.exists() and parent.is_running():
+        parent.cpu_percent(0.2)
+    workers = [child for child in parent.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    parent.kill()
+    parent.wait()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
 
 
 @dataclass(frozen=True)

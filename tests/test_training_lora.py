@@ -141,6 +141,23 @@ def test_a_look_at_the_reference_leaves_the_gradients_of_the_policy(models: dict
     assert all(torch.equal(grad, grads[1][key]) for key, grad in grads[0].items())
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_layers_computed_again_for_the_gradient_are_the_policys(models: dict[str, str], name: str) -> None:
+    """Gradient checkpointing runs the network once more in `backward`, after the reference has had its turn."""
+    grads = []
+    for again in (False, True):
+        backbone, batch = load(models[name])
+        train(backbone, batch, 1)
+        network: Any = backbone.network
+        network.train()
+        if again:
+            network.enable_gradient_checkpointing()
+        compute("asap", batch.both(backbone), Weights()).total.backward()
+        grads.append({key: value.grad for key, value in trained_parameters(backbone)})
+    assert all(torch.allclose(grad, grads[1][key], atol=1e-6) for key, grad in grads[0].items())
+    assert sum(grad.abs().sum().item() for grad in grads[0].values()) > 1e-3
+
+
 def test_the_adapter_comes_back_after_an_error_in_the_reference(models: dict[str, str]) -> None:
     backbone, batch = load(models["sd15"])
     train(backbone, batch, 2)
@@ -208,12 +225,13 @@ def factors(network: Any, targets: list[str]) -> dict[str, Factors]:
 @pytest.mark.parametrize("targets", [["attn.to_q", "attn.to_k", "attn.to_v"], ["attn.to_k", "proj_mlp", "proj_out"]])
 def test_single_blocks_of_flux_are_read_back_at_their_true_size(targets: list[str]) -> None:
     with torch.device("meta"):
-        network = diffusers.FluxTransformer2DModel(num_layers=1, num_single_layers=2)
+        network = diffusers.FluxTransformer2DModel(num_layers=1, num_single_layers=1)
     given = factors(network, targets)
     read = diffusers.FluxPipeline.lora_state_dict(kohya_state(network, given))
     for module, pair in given.items():
         down, up = (read.pop(f"transformer.{module}.lora_{letter}.weight") for letter in "AB")
-        assert torch.allclose(up @ down, pair.up @ pair.down, atol=1e-4)
+        some = torch.randn(down.shape[1], 3)
+        assert torch.allclose(up @ (down @ some), pair.up @ (pair.down @ some), atol=1e-3)
     # Of matrices that were not tuned, but lie in one with others that were.
     assert all(value.abs().max() == 0 for key, value in read.items() if ".lora_B." in key)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from asap_train.cli import sets, synth
+from asap_train.cli import fit, sets, synth
 from hafbench.cli.options import INTERRUPTED, USER_ERROR
 from hafbench.errors import HafError
 
@@ -18,10 +18,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Make localized anatomical preference pairs (ASAP, arXiv 2605.25759), and tune text-to-image models on them. "
-    "This release makes the pairs; `hafbench` measures.",
+    "`hafbench` measures.",
 )
 
 app.command(short_help="Make preference pairs from photos or mannequins.")(synth.synth)
+app.command(short_help="Tune a model on pairs; its checkpoints are scored.")(fit.fit)
+app.command(short_help="Score a checkpoint against its base.")(fit.score)
 app.command(short_help="Say what a data set holds; write its contact sheet.")(sets.audit)
 app.command(short_help="Find what is broken in a data set.")(sets.validate)
 app.command(name="export", short_help="Write pairs in the format of Diffusion-DPO.")(sets.export_)

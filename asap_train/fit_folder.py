@@ -1,0 +1,42 @@
+"""The folder of a fit: one process at a time writes it, and always with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asap_train.config import ELSEWHERE, FitConfig, as_dict, read_config, write_config
+from hafbench.errors import HafError
+from hafbench.runs import differences, disk_errors
+
+
+@contextmanager
+def opened(config: FitConfig) -> Iterator[None]:
+    """Hold the folder's lock, with the settings in fit.yaml; raises HafError if it is a fit with other ones."""
+    from filelock import FileLock, Timeout
+
+    with disk_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(config.out / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HafError(
+                f"{config.out}: another process is writing this fit; wait, or choose another --out."
+            ) from error
+    try:
+        path = config.out / "fit.yaml"
+        if path.exists():
+            old, new = (
+                {key: value for key, value in as_dict(one).items() if key not in ELSEWHERE}
+                for one in (read_config(path), config)
+            )
+            if changes := differences(old, new):
+                raise HafError(
+                    f"{config.out} was started with other settings ({'; '.join(changes)}); choose another --out."
+                )
+        with disk_errors(config.out):
+            write_config(config, path)
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,53 @@
+"""Small fits for tests: painted pairs on a tiny Stable Diffusion 3, or exact ones on the built-in mannequin model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hap_pairs
+from asap_train.config import FitConfig, from_dict
+from tiny_pipelines import build_sd3
+
+CAPTIONS = ("a hand", "two hands", "an arm")
+ALL_FOR_TRAINING = {"train": 1.0}
+TIMES = ("pairs_per_second", "memory")
+"""Of a line of the log, what is not the same twice."""
+
+
+def painted_pairs(folder: Path, count: int = 10, first: int = 0) -> Path:
+    pairs = [hap_pairs.painted(seed, caption=CAPTIONS[seed % 3]) for seed in range(first, first + count)]
+    hap_pairs.write(folder, pairs, shares=ALL_FOR_TRAINING)
+    return folder
+
+
+def mannequin_pairs(folder: Path, count: int = 8) -> Path:
+    hap_pairs.write(folder, [hap_pairs.mannequin(seed) for seed in range(30, 30 + count)], shares=ALL_FOR_TRAINING)
+    return folder
+
+
+def tiny_model(folder: Path) -> Path:
+    return build_sd3(folder)
+
+
+def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitConfig:
+    """A fit of a few quick steps; a tiny model is tuned at 16 x 16 pixels."""
+    small: dict[str, Any] = {} if model == "mannequin" else {"size": 16}
+    plain = {
+        "model": str(model),
+        "pairs": str(pairs),
+        "out": str(out),
+        "score": None,
+        "steps": 4,
+        "checkpoint_every": 2,
+        "batch_size": 2,
+        "warmup": 0,
+        "learning_rate": 1e-3,
+        "lora": {"rank": 4, "alpha": 4},
+    }
+    return from_dict({**plain, **small, **changed})
+
+
+def log_of(fit: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl without what the clock says."""
+    rows = [json.loads(line) for line in (fit / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]

@@ -1,0 +1,146 @@
+"""`asap-train fit` and `score` from end to end on the built-in world, and what they say to a mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from asap_train.cli import app
+from hafbench.errors import HafError
+from hafbench.images import sha256_of
+from hafbench.runs import read_run
+from test_synth import mannequins
+
+SCORED = (
+    "score.limit=6",
+    "score.seeds=1",
+    "score.every=2",
+    "checkpoint_every=2",
+    "batch_size=2",
+    "score.scorers=[digits,iqa]",
+)
+
+
+def run(*words: Any) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def fit(pairs: Path, out: Path, *words: Any) -> Result:
+    return run("fit", "--model", "mannequin", "--pairs", pairs, "--out", out, *words)
+
+
+def settings(*texts: str) -> list[str]:
+    return [word for text in texts for word in ("--set", text)]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs") / "hap"
+    mannequins(folder, 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(pairs: Path) -> tuple[Path, dict[str, Any]]:
+    torch.set_num_threads(1)
+    out = pairs.parent / "fits" / "a"
+    made = run(
+        "fit", "--model", "mannequin", "--pairs", pairs, "--out", out, "--steps", 3, *settings(*SCORED), "--json"
+    )
+    assert made.exit_code == 0, made.output
+    return out, json.loads(made.stdout)
+
+
+def test_a_fit_ends_with_scores_page_card_and_a_lora_that_loads(tuned: tuple[Path, dict[str, Any]]) -> None:
+    from hafbench.generators import DiffusionRequest, load_generator
+
+    out, said = tuned
+    assert {point["step"] for point in said["points"]} == {0, 2, 3}
+    assert said["choice"]["step"] in (2, 3)
+    assert said["prompts"] == len(held_out(out))
+    assert Path(said["page"]).is_file()
+    assert "held-out prompts" in (out / "README.md").read_text()
+    base, last = (read_run(out / "scores" / name).records for name in ("base", "000003"))
+    assert (base["sha256"] != last["sha256"]).any()
+    assert (base[["image", "scorer"]] == last[["image", "scorer"]]).all(axis=None)
+    made = load_generator(DiffusionRequest("mannequin", loras=(str(out),)))
+    assert made.settings["loras"][0]["file"] == "pytorch_lora_weights.safetensors"
+
+
+def held_out(out: Path) -> set[str]:
+    from asap_train.choose import Split
+
+    return set(Split().narrow(read_run(out / "scores" / "base"), "held-out").records["prompt_id"])
+
+
+def test_the_same_command_again_trains_and_scores_nothing(tuned: tuple[Path, dict[str, Any]], pairs: Path) -> None:
+    out, said = tuned
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors") if path.parent != out}
+    before |= {path: path.stat().st_mtime_ns for path in out.rglob("records.parquet")}
+    again = run(
+        "fit", "--model", "mannequin", "--pairs", pairs, "--out", out, "--steps", 3, *settings(*SCORED), "--json"
+    )
+    assert json.loads(again.stdout) == said
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_there(
+    tuned: tuple[Path, dict[str, Any]], pairs: Path
+) -> None:
+    out = tuned[0].with_name("b")
+    made = fit(pairs, out, "--steps", 3, "--no-score", *settings("checkpoint_every=2", "batch_size=2"))
+    assert "not scored" in made.stdout
+    assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
+    assert (out / "pytorch_lora_weights.safetensors").is_file()
+    # Scoring takes nothing from training: the weights are those of the fit that was scored as it went.
+    last = "checkpoints/000003/pytorch_lora_weights.safetensors"
+    assert sha256_of(out / last) == sha256_of(tuned[0] / last)
+    base = next((out.parent / ".base").iterdir())
+    when = (base / "records.parquet").stat().st_mtime_ns
+    scored = run("score", out, "--limit", 6, "--seeds", 1, "--scorers", "digits,iqa", "--json")
+    assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2, 3}
+    assert (base / "records.parquet").stat().st_mtime_ns == when
+    assert len(list((out.parent / ".base").iterdir())) == 1
+    assert "Nothing: this fit" not in (out / "README.md").read_text()
+
+
+def test_a_checkpoint_is_scored_by_hand_against_its_base(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    checkpoint = tuned[0] / "checkpoints" / "000003"
+    scored = run("score", checkpoint, "--out", tmp_path / "by_hand" / "one", "--limit", 2, "--json")
+    found = json.loads(scored.stdout)
+    assert found["candidates"][0]["shared"]["pairs"] == 2
+    assert Path(found["page"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fit", "--model", "mannequin"), "--pairs HAP"),
+        (("fit", "--model", "mannequin", "--pairs", "nowhere", "--out", "x"), "nowhere"),
+        (("fit", "--model", "manekin", "--pairs", "{pairs}", "--out", "x"), "no model 'manekin'"),
+        (("fit", "--model", "mannequin", "--pairs", "{pairs}", "--out", "x", "--set", "stepz=1"), "no setting 'stepz'"),
+        (("fit", "--model", "mannequin", "--pairs", "{pairs}", "--out", "x", "--objective", "dop"), "did you mean"),
+        (
+            ("fit", "--model", "mannequin", "--pairs", "{pairs}", "--out", "x", "--set", "score.suite=haf"),
+            "no suite 'haf'",
+        ),
+        (
+            ("fit", "--model", "mannequin", "--pairs", "{pairs}", "--out", "x", "--set", "score.limit=2"),
+            "score more prompts",
+        ),
+        (("score", "nothing.safetensors", "--model", "mannequin"), "is no checkpoint"),
+        (("score", "{pairs}"), "--model MODEL"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence_before_anything_is_trained(
+    words: tuple[str, ...], said: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HafError, match=said) as error:
+        run(*(word.replace("{pairs}", str(pairs)) for word in words))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.parquet"))

@@ -1,0 +1,270 @@
+"""Training: what changes and what does not, what is learnt, how it ends when it goes wrong, and several processes."""
+
+import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusion3Pipeline
+from safetensors.torch import load_file
+
+from asap_train.config import FitConfig
+from asap_train.fit_log import FitLog, as_row, measures
+from asap_train.noise import draw_noise
+from asap_train.objectives import Residuals, Weights, compute
+from asap_train.residuals import residuals_of
+from asap_train.trainer import fit, take_step
+from asap_train.training import Training, make_accelerator, prepare
+from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model
+from hafbench.errors import HafError, Unavailable
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "sd3")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return painted_pairs(tmp_path_factory.mktemp("pairs") / "hap")
+
+
+@pytest.fixture(scope="module")
+def mannequins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mannequin_pairs(tmp_path_factory.mktemp("mannequins") / "hap")
+
+
+def ready(config: FitConfig) -> tuple[Training, FitLog]:
+    config.out.mkdir(parents=True)
+    return prepare(config, make_accelerator(config)), FitLog(config.out / "log.jsonl", writes=False)
+
+
+def errors(training: Training, places: range) -> dict[str, float]:
+    """Mean measures of some pairs at fixed noises and times."""
+    config, shape = training.config, training.cache.batch([0], [False]).winner.shape[1:]
+    batch = training.cache.batch(places, [False] * len(places))
+    noise = draw_noise(99, places, 4, shape)
+    times = torch.tensor([200.0, 400.0, 600.0, 800.0]).expand(len(places), 4)
+    with torch.no_grad():
+        residuals = residuals_of(training.backbone, training.policy, training.refer, batch, noise, times)
+        loss = compute(config.objective, residuals, config.weights)
+    return {name: float(value.mean()) for name, value in measures(loss, residuals, config.weights.tau).items()}
+
+
+def train(training: Training, log: FitLog, steps: int) -> None:
+    for step in range(steps):
+        log.append(take_step(training, step, log, None))
+
+
+def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_path: Path, mannequins: Path) -> None:
+    training, log = ready(settings("mannequin", mannequins, tmp_path / "fit", batch_size=4, learning_rate=3e-4))
+    frozen = {
+        name: value.detach().clone()
+        for name, value in training.backbone.network.named_parameters()
+        if "lora" not in name
+    }
+    count = len(training.cache.ids)
+    assert errors(training, range(count))["delta"] == 0.0
+    train(training, log, 20)
+    assert log.rows[0]["delta"] == 0.0
+    assert log.rows[0]["loss"] == pytest.approx(0.01**2)
+    after = errors(training, range(count))
+    assert after["delta"] > 0.001
+    assert after["above_zero"] > 0.8
+    now = dict(training.backbone.network.named_parameters())
+    assert len(frozen) > 100
+    assert all(torch.equal(now[name], value) for name, value in frozen.items())
+    assert all(value.requires_grad for _, value in training.parameters)
+
+
+def test_sft_learns_the_winners_without_a_reference(tmp_path: Path, mannequins: Path) -> None:
+    config = settings("mannequin", mannequins, tmp_path / "fit", objective="sft", batch_size=4, learning_rate=2e-3)
+    training, log = ready(config)
+    assert training.refer is None
+    before = errors(training, range(8))
+    train(training, log, 15)
+    after = errors(training, range(8))
+    assert after["winner"] < 0.99 * before["winner"]
+    assert log.rows[0]["delta"] is log.rows[0]["ref_winner_in"] is log.rows[0]["above_zero"] is None
+
+
+def test_full_fine_tuning_has_a_copy_as_reference_and_gives_a_whole_pipeline(
+    tmp_path: Path, model: Path, pairs: Path
+) -> None:
+    out = fit(settings(model, pairs, tmp_path / "fit", lora=None))
+    assert log_of(out)[0]["delta"] == 0.0
+    assert log_of(out)[1]["delta"] != 0.0
+    tuned, base = (
+        StableDiffusion3Pipeline.from_pretrained(path) for path in (out / "checkpoints" / "000004" / "pipeline", model)
+    )
+    state = load_file(out / "checkpoints" / "000004" / "state.safetensors")
+    for name, value in tuned.transformer.named_parameters():
+        assert torch.equal(value, state[f"weights.{name}"])
+    moved = [
+        not torch.equal(one, other)
+        for one, other in zip(tuned.transformer.parameters(), base.transformer.parameters(), strict=True)
+    ]
+    assert sum(moved) > 0.8 * len(moved)
+    for part in ("vae", "text_encoder", "text_encoder_2", "text_encoder_3"):
+        one, other = (dict(getattr(pipe, part).state_dict()) for pipe in (tuned, base))
+        assert all(torch.equal(one[name], other[name]) for name in other), part
+
+
+def test_accumulation_changes_nothing_but_memory(tmp_path: Path, model: Path, pairs: Path) -> None:
+    shapes = {"whole": (4, 1), "parts": (1, 4)}
+    logs = {
+        name: log_of(fit(settings(model, pairs, tmp_path / name, batch_size=size, accumulate=parts)))
+        for name, (size, parts) in shapes.items()
+    }
+    assert_close(logs["whole"], logs["parts"])
+
+
+def assert_close(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    """The same up to rounding; of a gap that is nearly zero rounding decides whether it is above."""
+    assert len(one) == len(other) > 0
+    for row, twin in zip(one, other, strict=True):
+        assert row.keys() == twin.keys()
+        for name in row.keys() - {"above_zero", "above_tau"}:
+            assert row[name] == pytest.approx(twin[name], rel=1e-3, abs=1e-6), (name, row["step"])
+
+
+def test_draws_are_averaged_within_their_pair(tmp_path: Path, model: Path, pairs: Path) -> None:
+    training, _ = ready(settings(model, pairs, tmp_path / "fit", noise_draws=3))
+    batch, noise = training.cache.batch([0, 1], [False, False]), draw_noise(0, [0, 1], 3, (4, 8, 8))
+    times = torch.tensor([[100.0, 500.0, 900.0], [300.0, 200.0, 700.0]])
+    both = residuals_of(training.backbone, training.policy, training.refer, batch, noise, times)
+    single = [
+        residuals_of(training.backbone, training.policy, None, batch, noise[:, k : k + 1], times[:, k : k + 1])
+        for k in range(3)
+    ]
+    assert both.winner.shape == (2, 3, 4, 8, 8)
+    for name in ("winner", "loser"):
+        torch.testing.assert_close(getattr(both, name), torch.cat([getattr(one, name) for one in single], 1))
+    mean = compute("asap", both, Weights()).winner
+    parts = torch.stack([compute("sft-local", one, Weights()).winner for one in single])
+    torch.testing.assert_close(mean, parts.mean(0))
+
+
+def test_errors_inside_and_outside_of_m_by_hand() -> None:
+    residual = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 1, 2, 2)
+    mask = torch.tensor([[1.0, 0.5], [0.0, 0.0]]).reshape(1, 1, 1, 2, 2)
+    residuals = Residuals(residual, 2 * residual, mask, 0 * residual, residual)
+    found = measures(compute("dpo", residuals, Weights()), residuals, 0.01)
+    assert float(found["winner"]) == (1 + 4 + 9 + 16) / 4
+    assert float(found["winner_in"]) == pytest.approx((1 + 2) / 1.5)
+    assert float(found["winner_out"]) == pytest.approx((2 + 9 + 16) / 2.5)
+    assert float(found["loser_in"]) == pytest.approx(4 * (1 + 2) / 1.5)
+    # -[(7.5 - 30) - (0 - 7.5)]
+    assert float(found["delta"]) == 15.0
+    assert float(found["above_tau"]) == 1.0
+
+
+def test_a_checkpoint_holds_the_average_and_the_state_what_is_trained(tmp_path: Path, model: Path, pairs: Path) -> None:
+    out = fit(settings(model, pairs, tmp_path / "fit", ema=0.5, learning_rate=1e-2))
+    plain = fit(settings(model, pairs, tmp_path / "plain", learning_rate=1e-2))
+    last = out / "checkpoints" / "000004"
+    assert log_of(out) == log_of(plain), "an average does not change the training"
+    state = load_file(last / "state.safetensors")
+    trained = load_file(plain / "checkpoints" / "000004" / "state.safetensors")
+    names = [name for name in state if name.startswith("weights.")]
+    assert names
+    assert all(torch.equal(state[name], trained[name]) for name in names)
+    one, other = (load_file(f / "checkpoints" / "000004" / "pytorch_lora_weights.safetensors") for f in (out, plain))
+    shadows = {value.numpy().tobytes() for name, value in state.items() if name.startswith("ema.")}
+    downs = [name for name in one if "lora_A" in name]
+    assert downs
+    for name in downs:
+        assert one[name].numpy().tobytes() in shadows
+        assert not torch.equal(one[name], other[name])
+
+
+def test_numbers_that_are_not_finite_end_the_fit(tmp_path: Path, model: Path, pairs: Path) -> None:
+    config = settings(model, pairs, tmp_path / "fit", objective="sft", learning_rate=1e30, checkpoint_every=1)
+    said = r"not finite at step 2, pairs [0-9a-f]{12}, [0-9a-f]{12}; the last good checkpoint is .*000001"
+    with pytest.raises(HafError, match=said):
+        fit(config)
+    assert [row["step"] for row in log_of(config.out)] == [1]
+
+
+def test_an_explosion_is_told_by_the_running_median() -> None:
+    log = FitLog(Path("none"), writes=False)
+    good = {"loss": 1e-4, "norm": 1e-3, "winner": 0.5, "loser": 0.5}
+    for step in range(20):
+        assert log.trouble(as_row(step, {**good, "winner": 1e6}), 100) is None, "too few to know"
+        log.append(as_row(step, good))
+    assert log.trouble(as_row(20, {**good, "loss": 1.0, "winner": 40.0}), 100) is None
+    assert "over 100 times its running median" in str(log.trouble(as_row(20, {**good, "winner": 120.0}), 100))
+    assert log.trouble(as_row(20, {**good, "winner": 120.0}), 200) is None
+    assert "not finite" in str(log.trouble(as_row(20, {**good, "norm": float("nan")}), 100))
+
+
+def test_plots_and_trackers(tmp_path: Path, model: Path, pairs: Path) -> None:
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = fit(settings(model, pairs, tmp_path / "fit", log_with="tensorboard"))
+    for name in ("gap", "errors", "inside", "loss", "norm"):
+        assert (out / "plots" / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+        with Image.open(out / "plots" / f"{name}.png") as image:
+            assert min(image.size) > 300
+    events = EventAccumulator(str(next((out / "trackers").rglob("events*")).parent))
+    events.Reload()
+    assert [event.value for event in events.Scalars("delta")] == pytest.approx([row["delta"] for row in log_of(out)])
+    with pytest.raises(Unavailable, match="pip install trackio"):
+        fit(settings(model, pairs, tmp_path / "other", log_with="trackio"))
+
+
+def test_half_precision_by_loss_scaling_needs_a_gpu(tmp_path: Path, model: Path, pairs: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(HafError, match="precision fp16 needs a GPU"):
+        fit(settings(model, pairs, tmp_path / "fit", precision="fp16"))
+
+
+def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
+    """What torchrun, and so `accelerate launch --multi_gpu`, sets for each process; the last one keeps it off GPUs."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    fit(config)
+
+
+@pytest.mark.parametrize("lora", [{"rank": 4, "alpha": 4}, None])
+def test_two_processes_are_one_with_twice_the_batch(
+    tmp_path: Path, model: Path, pairs: Path, lora: dict[str, Any] | None
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preload_fit"])
+    together = {"lora": lora, "accumulate": 2}
+    two = settings(model, pairs, tmp_path / "two", batch_size=1, **together)
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        processes = [context.Process(target=as_one_of, args=(two, rank, 2, port + 1)) for rank in range(2)]
+        for process in processes:
+            process.start()
+    one = fit(settings(model, pairs, tmp_path / "one", batch_size=2, **together))
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert_close(log_of(two.out), log_of(one))
+    states = [load_file(out / "checkpoints" / "000004" / "state.safetensors") for out in (two.out, one)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-2, atol=2e-4)
+    shards = [sorted(path.name for path in (out / "cache").rglob("*.safetensors")) for out in (two.out, one)]
+    assert shards[0] == shards[1]
+    origin = json.loads((two.out / "checkpoints" / "000004" / "state.json").read_text())
+    assert origin["pairs a step"] == 4
