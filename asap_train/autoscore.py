@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any
 import hafbench
 from asap_train.choose import Choice, Figure, Point, Split, choose, figures_of, held_out, points_of
 from asap_train.config import ScoreSettings
-from asap_train.hap.write import write_whole
 from hafbench.bench import Begin, BenchOptions, run_model, slug
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.generators import PRESETS, DiffusionRequest
 from hafbench.generators.lora import FOLDER_FILE
-from hafbench.runs import Run, disk_errors, read_run
+from hafbench.runs import Run, disk_errors, read_run, write_whole
 from hafbench.scorers import ScorerOptions
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of

@@ -30,9 +30,8 @@ from asap_train.backbones import Backbone, Conditions, mask_on_grid
 from asap_train.crops import fit_pair
 from asap_train.hap import from_row
 from asap_train.hap.read import read_hap, read_table, rows_by_id
-from asap_train.hap.write import write_whole
 from hafbench.errors import BadImage, HafError
-from hafbench.runs import disk_errors
+from hafbench.runs import disk_errors, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -167,7 +167,7 @@ def as_dict(config: FitConfig) -> dict[str, Any]:
 
 def write_config(config: FitConfig, path: Path) -> None:
     """Write YAML that `read_config` reads, whole or not at all."""
-    from asap_train.hap.write import write_whole
+    from hafbench.runs import write_whole
 
     write_whole(path, yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
 

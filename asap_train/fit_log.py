@@ -74,7 +74,7 @@ class FitLog:
 
     def cut(self) -> None:
         """Leave nothing else in the file: later steps, or a line that a killed process left unfinished."""
-        from asap_train.hap.write import write_whole
+        from hafbench.runs import write_whole
 
         if self.writes:
             write_whole(self.path, "".join(map(_as_text, self.rows)))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from asap_train.autoscore import PIPELINE
 from asap_train.choose import verdict_of
 from asap_train.fit_page import settings_text, shown_model
-from asap_train.hap.write import write_whole
 from asap_train.page import render_text
 from hafbench.compare.tables import signed
 from hafbench.errors import HafError
 from hafbench.figures import number, p_value, percent, points
 from hafbench.generators.lora import FOLDER_FILE
 from hafbench.generators.sources import HUB_ID, find_source
+from hafbench.runs import write_whole
 
 if TYPE_CHECKING:
     from asap_train.autoscore import Scores

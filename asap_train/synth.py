@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import count as numbers
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asap_train.gates import NearDuplicates, Thresholds, Verdict, fingerprint, is_kept, judge, judge_by_scorer, refusal
 from asap_train.gates import skipped as skipped_gates
 from asap_train.hap import make_pair, to_row
+from asap_train.workers import Made, Maker, processes
 from hafbench.errors import HafError, Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from asap_train.captions import Captioner
-    from asap_train.hap import Row
-    from asap_train.hap.write import Hap, Rejection
+    from asap_train.hap import Rejection, Row
+    from asap_train.hap.write import Hap
     from asap_train.measures import Lpips
     from asap_train.regions import Finder
     from asap_train.types import Candidate, Family, Part, Photo
@@ -36,27 +32,6 @@ REGION_WEIGHTS: Mapping[str, float] = {"hands": 4.0, "face": 1.0, "feet": 1.0, "
 JUDGES: Mapping[str, tuple[Region, ...]] = {"hands": ("hands",), "digits": ("hands",), "limbs": ("limbs",)}
 """In which regions each scorer of hafbench can see an error."""
 SEEDS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Made:
-    """What one item gave: rows that passed every gate but that of near-duplicates, and what was rejected and why."""
-
-    item: str
-    rows: tuple[Row, ...]
-    rejections: tuple[Rejection, ...]
-
-
-class Maker(Protocol):
-    """Where pairs come from. It can be sent to a worker process, which loads what it needs when it first needs it."""
-
-    def items(self, round_: int) -> Iterable[str]:
-        """The names of the work of one round; every round is new work on the same photos, or on further seeds."""
-        ...
-
-    def make(self, item: str) -> Made:
-        """Do the work of one item; the same item gives the same."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -271,9 +246,6 @@ class FromMannequins:
         return Made(item, (to_row(pair),), ())
 
 
-Run = Callable[[Iterable[str]], Iterator[Made]]
-
-
 def synthesize(
     maker: Maker, hap: Hap, count: int, workers: int, distance: int, progress: Callable[[int], None]
 ) -> None:
@@ -302,61 +274,3 @@ def synthesize(
                     break
             if hap.pairs >= count or (hap.pairs == before and len(todo) == len(items)):
                 return
-
-
-@contextmanager
-def processes(maker: Maker, workers: int) -> Iterator[Run]:
-    """A function that gives what items give, in their order, by so many processes; one is this process itself.
-
-    Only a few results wait at a time, so that memory stays flat.
-    """
-    if workers <= 1:
-        yield lambda items: map(maker.make, items)
-        return
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (maker,))
-
-    def run(items: Iterable[str]) -> Iterator[Made]:
-        waiting: deque[Future[Made]] = deque()
-        for item in items:
-            waiting.append(pool.submit(_make, item))
-            if len(waiting) > 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    try:
-        yield run
-    except BrokenProcessPool as error:
-        raise HafError(
-            "A worker process was killed, most likely for want of memory; the same command goes on, try --workers 1."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_MAKER: list[Maker] = []
-
-
-def _start(maker: Maker) -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _MAKER[:] = [maker]
-    # A killed parent cannot tell its workers to stop, and they would wait for work for ever.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _make(item: str) -> Made:
-    return _MAKER[0].make(item)

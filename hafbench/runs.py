@@ -178,7 +178,7 @@ def _whole_images(path: Path, rows_per_image: int) -> list[Row]:
     whole = [row for row in rows if count[row["image"]] == rows_per_image]
     text = "".join(records.to_line(row) for row in whole)
     if text.encode() != path.read_bytes():
-        _write_whole(path, text)
+        write_whole(path, text)
     return whole
 
 
@@ -213,10 +213,11 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    _write_whole(folder / "run.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(folder / "run.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

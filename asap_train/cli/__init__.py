@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 import hafbench
 from asap_train.cli import fit, sets, synth
-from hafbench.cli.options import INTERRUPTED, USER_ERROR
-from hafbench.errors import HafError
+from hafbench.cli.options import run_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,16 +36,5 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: the user's mistakes become one sentence and exit code 2."""
-    try:
-        app()
-    except HafError as error:
-        print(f"asap-train: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"asap-train: {where}{error.strerror or error}.", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("asap-train: stopped; the same command goes on where this one ended.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    """Entry point."""
+    run_app(app, "asap-train")

@@ -18,8 +18,9 @@ from hafbench.errors import HafError, nearest
 if TYPE_CHECKING:
     from asap_train.gates import Thresholds
     from asap_train.inpainting import PainterRequest
-    from asap_train.synth import Judging, Maker
+    from asap_train.synth import Judging
     from asap_train.types import Family
+    from asap_train.workers import Maker
 
 FAMILIES = ("image", "inpaint", "skeleton")
 REGIONS = ("hands", "feet", "face", "limbs", "torso")
@@ -126,6 +127,7 @@ def synth(
         maker = FromMannequins(judging, size, PAIR_SEED if seed is None else seed)
         request, about, weights = _mannequin_request(maker, judging), [ABOUT_MANNEQUINS], {}
     else:
+        from asap_train.captions import given_captions
         from asap_train.masks import find_photos
         from asap_train.regions import Finder
 
@@ -140,7 +142,7 @@ def synth(
             finder=Finder(world, segmenter, text_boxes),  # type: ignore[arg-type]
             families=tuple(_families(wanted, painter, candidates)),
             judging=judging,
-            captions={path.relative_to(root).as_posix(): text for path, text in _captions(root, captions).items()},
+            captions={path.relative_to(root).as_posix(): text for path, text in given_captions(root, captions).items()},
             captioner=captioner,
             regions=places,
             per_photo=per_photo,
@@ -216,12 +218,6 @@ def _families(wanted: tuple[str, ...], painter: PainterRequest, candidates: int)
         if painter.control is None:
             raise HafError("The family skeleton needs a ControlNet for skeletons: give --control MODEL.")
         yield SkeletonFamily(load_painter(painter), candidates)
-
-
-def _captions(root: Path, table: Path | None) -> dict[Path, str]:
-    from asap_train.captions import given_captions
-
-    return given_captions(root, table)
 
 
 def _mannequin_request(maker: Any, judging: Judging) -> dict[str, Any]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 Row = dict[str, Any]
+Rejection = tuple[str, str]
+"""The gate's name, and the sentence of what it refused."""
 SHARES: Mapping[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
 COLUMNS: dict[str, str] = {

@@ -12,7 +12,7 @@ from asap_train.types import SPLITS
 from hafbench.figures import count_alike
 
 if TYPE_CHECKING:
-    from asap_train.hap.write import Rejection
+    from asap_train.hap import Rejection
 
 COUNTED = ("split", "region", "kind", "detail", "family")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -66,8 +66,8 @@ def describe(
 
 def write_card(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write README.md."""
-    from asap_train.hap.write import write_whole
     from asap_train.page import render_text
+    from hafbench.runs import write_whole
 
     details = manifest["details"]
     text = render_text(

@@ -19,16 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asap_train.hap import FORMAT, SHARES, Row, read_manifest, split_of
+from asap_train.hap import FORMAT, SHARES, Rejection, Row, read_manifest, split_of
 from asap_train.hap.growing import append_rows, batches_of, write_shard
 from asap_train.types import SPLITS
 from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.images import sha256_of
-from hafbench.runs import differences, disk_errors
+from hafbench.runs import differences, disk_errors, write_whole
 
-Rejection = tuple[str, str]
-"""The gate's name, and the sentence of what it refused."""
 Line = dict[str, Any]
 
 SHARD_BYTES = 256 * 2**20
@@ -258,10 +256,3 @@ def _as_text(line: Line) -> str:
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     write_whole(folder / "hap.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

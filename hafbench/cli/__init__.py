@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 import hafbench
 from hafbench.cli import calibrate, compare, leaderboard, lists, measure
-from hafbench.cli.options import INTERRUPTED, USER_ERROR
-from hafbench.errors import HafError
+from hafbench.cli.options import run_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,16 +40,5 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: the user's mistakes become one sentence and exit code 2."""
-    try:
-        app()
-    except HafError as error:
-        print(f"hafbench: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"hafbench: {where}{error.strerror or error}.", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("hafbench: stopped; the same command goes on where this one ended.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    """Entry point."""
+    run_app(app, "hafbench")

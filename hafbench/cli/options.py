@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hafbench.errors import HafError
 
 if TYPE_CHECKING:
     from hafbench.bench import BenchOptions
@@ -97,3 +100,19 @@ def bench_options(
         resume=resume,
         batch_size=batch_size or world.batch_size,
     )
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a command: the user's mistakes become one sentence and exit code 2, an interruption its own."""
+    try:
+        app()
+    except HafError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: {where}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; the same command goes on where this one ended.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

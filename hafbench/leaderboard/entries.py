@@ -8,23 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from hafbench.cards import Frozen, Share, cards_of, source_of
+from hafbench.cards import Frozen, Share
 from hafbench.errors import HafError, first_problem
-from hafbench.images import sha256_of
-from hafbench.suites import CATEGORIES, ID_PATTERN
+from hafbench.suites import ID_PATTERN
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from hafbench.cards import CalibrationCard
-    from hafbench.runs import Run
+    pass
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -175,165 +169,6 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
     return _digest(sorted(texts.items()))
 
 
-def make_entry(
-    run: Run, by: str, *, model: str | None = None, link: str | None = None, licence: str | None = None
-) -> Entry:
-    """The entry of a finished run; raises HafError for a run that cannot be ranked, and for texts that do not fit."""
-    from hafbench.figures import all_figures, category_figures, measures
-
-    every = measures(run)
-    named = {
-        name: rows
-        for name, (rows, about) in every.items()
-        if about["role"] == "anatomy" and not run.manifest["scorers"].get(name, {}).get("unavailable")
-    }
-    if not named:
-        raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks.")
-    first = next(iter(named.values()))
-    if first["prompt_id"].isna().any():
-        raise HafError(f"{run.folder} has images without a prompt; score them with --prompts, so that all have one.")
-    if first["is_error"].isna().all():
-        raise HafError(f"{run.folder}: no image could be judged, so there is nothing to rank.")
-    words, seeds = _words(run, named)
-    figures = {one.scorer: one for one in all_figures(run)}
-    categories = category_figures(run)
-    cards, source = cards_of(run), source_of(run.manifest)
-
-    def facts(name: str) -> dict[str, Any]:
-        about = run.manifest["scorers"].get(name, {})
-        return {key: about.get(key) or empty for key, empty in (("version", None), ("settings", {}), ("weights", {}))}
-
-    anatomy = {
-        name: {
-            **facts(name),
-            "rate": _rate(figures[name].rate),
-            "by_category": {
-                category: _rate(one.rate) for category, own in categories.items() for one in own if one.scorer == name
-            },
-            "corrected": asdict(corrected) if (corrected := figures[name].corrected) else None,
-            "card": _card(cards[name], source) if name in cards else None,
-            "verdicts": words[name],
-        }
-        for name in named
-    }
-    quality = {
-        one.scorer: {
-            **facts(one.scorer),
-            "higher_is_better": one.higher_is_better,
-            "mean": asdict(one.mean),
-        }
-        for one in figures.values()
-        if one.mean and one.mean.n
-    }
-    machine = run.manifest["machine"]
-    return _entry(
-        {
-            "format": 1,
-            "model": {
-                "name": model or run.manifest["name"],
-                "link": link,
-                "licence": licence,
-                "settings": _settings(run.manifest["request"].get("generator", {})),
-            },
-            "suite": _suite(run, first, seeds),
-            "ranked_by": next(iter(named)),
-            "anatomy": anatomy,
-            "quality": quality,
-            "notes": run.manifest.get("notes", []),
-            "made": {
-                "by": by,
-                "date": datetime.now(UTC).date().isoformat(),
-                "hafbench": run.manifest["versions"]["hafbench"],
-                "git": run.manifest["git"],
-                "hardware": machine["gpu"] or machine["processor"],
-                "records_sha256": sha256_of(run.folder / "records.parquet"),
-            },
-        },
-        str(run.folder),
-    )
-
-
-def _entry(values: Any, where: str) -> Entry:
-    try:
-        return Entry.model_validate(values)
-    except ValidationError as error:
-        raise HafError(f"{where}: this is not a leaderboard entry: {first_problem(error)}.") from error
-
-
-def _rate(rate: Any) -> dict[str, Any]:
-    return {key: value for key, value in asdict(rate).items() if key in RateFigure.model_fields}
-
-
-def _card(card: CalibrationCard, source: str | None) -> dict[str, Any]:
-    kept = card.model_dump(include=set(CardFacts.model_fields))
-    return {**kept, "same_pictures": card.source is not None and card.source == source}
-
-
-def _settings(generator: Mapping[str, Any]) -> dict[str, Any]:
-    """How the model was sampled, without the place of a local copy, which may name a person."""
-    settings = {key: value for key, value in generator.items() if key != "name"}
-    if "model" in settings:
-        start, equals, path = str(settings["model"]).rpartition("=")
-        settings["model"] = start + equals + (Path(path).name if Path(path).is_absolute() else path)
-    return settings
-
-
-def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[str, str]], list[int] | None]:
-    """Each measure's verdicts as a word a prompt, and the seeds that their letters stand for, if every prompt has them.
-
-    Images without seeds, or with others for each prompt, stand in the order of the records.
-    """
-    import pandas as pd
-
-    first = next(iter(named.values()))
-    seeds = None
-    if first["seed"].notna().all():
-        own = first.groupby("prompt_id")["seed"].apply(lambda column: tuple(sorted(int(seed) for seed in column)))
-        alike = set(own)
-        if len(alike) == 1 and len(set(next(iter(alike)))) == len(next(iter(alike))):
-            seeds = list(next(iter(alike)))
-    words = {}
-    for name, rows in named.items():
-        letters = (
-            rows["is_error"].map({True: ERROR, False: SOUND}).astype(object).where(rows["is_error"].notna(), UNJUDGED)
-        )
-        table = pd.DataFrame({"prompt": rows["prompt_id"], "seed": rows["seed"], "letter": letters})
-        if seeds is not None:
-            table = table.sort_values("seed", kind="stable")
-        words[name] = {str(prompt): "".join(part) for prompt, part in table.groupby("prompt", sort=True)["letter"]}
-    return words, seeds
-
-
-def _suite(run: Run, rows: pd.DataFrame, seeds: list[int] | None) -> dict[str, Any]:
-    prompts = rows.drop_duplicates("prompt_id")
-    texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    asked = run.manifest["request"].get("suite")
-    name = asked["name"] if asked else _known_suite(texts)
-    return {
-        "name": name,
-        "sha256": sha256_of_prompts(texts),
-        "prompts": len(texts),
-        "images": len(rows),
-        "seeds": seeds,
-        "categories": {
-            category: sorted(prompts["prompt_id"][prompts["category"] == category])
-            for category in CATEGORIES
-            if (prompts["category"] == category).any()
-        },
-    }
-
-
-def _known_suite(texts: Mapping[str, str]) -> str:
-    """The packaged suite that has these prompts, for a folder of images made elsewhere."""
-    from hafbench.suites import load_suite, suite_names
-
-    digest = sha256_of_prompts(texts)
-    for name in suite_names():
-        if sha256_of_prompts({prompt.id: prompt.text for prompt in load_suite(name).prompts}) == digest:
-            return name
-    return "prompts of one's own"
-
-
 def write_entry(entry: Entry, folder: Path) -> Path:
     """Write the entry into `folder`, whole or not at all; raises HafError if the same run has one there."""
     from hafbench.bench import slug
@@ -351,13 +186,21 @@ def write_entry(entry: Entry, folder: Path) -> Path:
     return path
 
 
+def check_entry(values: Any, where: str) -> Entry:
+    """Plain values as an entry; raises HafError, with the field, if they are none."""
+    try:
+        return Entry.model_validate(values)
+    except ValidationError as error:
+        raise HafError(f"{where}: this is not a leaderboard entry: {first_problem(error)}.") from error
+
+
 def read_entry(path: Path) -> Entry:
     """Read an entry; raises HafError if it is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HafError(f"{path}: the entry cannot be read ({error}).") from error
-    return _entry(values, str(path))
+    return check_entry(values, str(path))
 
 
 def schema() -> str:

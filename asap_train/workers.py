@@ -1,0 +1,99 @@
+"""Work in items, over all cores: what a maker is, and its items done in order by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from asap_train.hap import Rejection, Row
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one item gave: rows that passed every gate but that of near-duplicates, and what was rejected and why."""
+
+    item: str
+    rows: tuple[Row, ...]
+    rejections: tuple[Rejection, ...]
+
+
+class Maker(Protocol):
+    """Where pairs come from. It can be sent to a worker process, which loads what it needs when it first needs it."""
+
+    def items(self, round_: int) -> Iterable[str]:
+        """The names of the work of one round; every round is new work on the same photos, or on further seeds."""
+        ...
+
+    def make(self, item: str) -> Made:
+        """Do the work of one item; the same item gives the same."""
+        ...
+
+
+Run = Callable[[Iterable[str]], Iterator[Made]]
+
+
+@contextmanager
+def processes(maker: Maker, workers: int) -> Iterator[Run]:
+    """A function that gives what items give, in their order, by so many processes; one is this process itself.
+
+    Only a few results wait at a time, so that memory stays flat.
+    """
+    if workers <= 1:
+        yield lambda items: map(maker.make, items)
+        return
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (maker,))
+
+    def run(items: Iterable[str]) -> Iterator[Made]:
+        waiting: deque[Future[Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(_make, item))
+            if len(waiting) > 3 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield run
+    except BrokenProcessPool as error:
+        raise HafError(
+            "A worker process was killed, most likely for want of memory; the same command goes on, try --workers 1."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_MAKER: list[Maker] = []
+
+
+def _start(maker: Maker) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _MAKER[:] = [maker]
+    # A killed parent cannot tell its workers to stop, and they would wait for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make(item: str) -> Made:
+    return _MAKER[0].make(item)
