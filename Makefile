@@ -16,7 +16,7 @@ demo-train: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
