@@ -10,9 +10,9 @@ demo: $(INSTALLED)
 
 # A short fit, which may show nothing: what it shows is what its page says.
 demo-train: $(INSTALLED)
-	$(BIN)/asap-train synth --source mannequin --count 400 --licence Apache-2.0 --out runs/demo-train/mannequin-hap
+	$(BIN)/asap-train synth --source mannequin --count 300 --licence Apache-2.0 --out runs/demo-train/mannequin-hap
 	$(BIN)/asap-train fit --model mannequin --pairs runs/demo-train/mannequin-hap --out runs/demo-train/mannequin-asap \
-		--steps 200 --set score.every=100 --set score.seeds=2
+		--steps 150 --set checkpoint_every=75 --set score.every=75 --set score.seeds=1
 
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull
