@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hafbench
-from asap_train.choose import Choice, Figure, Point, Split, choose, figures_of, held_out, points_of
+from asap_train.checkpoints import PIPELINE
+from asap_train.choose import Scores, Split, choose, figures_of, held_out, points_of
 from asap_train.config import ScoreSettings
 from hafbench.bench import Begin, BenchOptions, run_model, slug
 from hafbench.errors import HafError
@@ -37,43 +38,10 @@ if TYPE_CHECKING:
     from asap_train.config import FitConfig
     from hafbench.compare import Versus
 
-PIPELINE = "pipeline"
-"""The folder of a checkpoint that is a whole model."""
-
 
 def no_progress(total: int, done: int) -> Any:
     """A `Begin` that shows nothing."""
     return lambda rows: None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What scores.json says: each measure by step in both parts, which checkpoint is best, and how good it is.
-
-    `points` begin with the base's, step 0. `reported` are the figures of the best checkpoint on the `pairs` of
-    `prompts` that had no part in the choice. `base` is the path of the base's run from the fit's folder.
-    """
-
-    model: str
-    suite: str
-    seeds: int
-    split: Split
-    base: str
-    points: tuple[Point, ...]
-    choice: Choice
-    pairs: int
-    prompts: int
-    reported: tuple[Figure, ...]
-
-    @property
-    def steps(self) -> list[int]:
-        """The checkpoints that were scored."""
-        return sorted({point.step for point in self.points} - {0})
-
-    @property
-    def stale(self) -> int:
-        """How many checkpoints were scored since the best one."""
-        return sum(step > self.choice.step for step in self.steps)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from hafbench.runs import disk_errors
 if TYPE_CHECKING:
     from torch import Tensor
 
+PIPELINE = "pipeline"
+"""The folder of a checkpoint that is a whole model."""
+
 STATE = "state.json"
 TENSORS = "state.safetensors"
 

@@ -111,6 +111,36 @@ class Figure:
     rsi_high: float | None = None
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What scores.json says: each measure by step in both parts, which checkpoint is best, and how good it is.
+
+    `points` begin with the base's, step 0. `reported` are the figures of the best checkpoint on the `pairs` of
+    `prompts` that had no part in the choice. `base` is the path of the base's run from the fit's folder.
+    """
+
+    model: str
+    suite: str
+    seeds: int
+    split: Split
+    base: str
+    points: tuple[Point, ...]
+    choice: Choice
+    pairs: int
+    prompts: int
+    reported: tuple[Figure, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """The checkpoints that were scored."""
+        return sorted({point.step for point in self.points} - {0})
+
+    @property
+    def stale(self) -> int:
+        """How many checkpoints were scored since the best one."""
+        return sum(step > self.choice.step for step in self.steps)
+
+
 def points_of(step: int, run: Run, split: Split) -> list[Point]:
     """Every measure of a run in both parts, the headline first."""
     return [_point(step, part, figures) for part in PARTS for figures in all_figures(split.narrow(run, part))]

@@ -22,13 +22,13 @@ from hafbench.images import load_image
 from hafbench.report import page as shared
 from hafbench.report.comparison import pair_items
 from hafbench.report.overlays import data_uri
-from hafbench.report.plots import INK, LOOKS, _axes, _svg
+from hafbench.report.plots import INK, LOOKS, as_svg, make_axes
 from hafbench.runs import disk_errors
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from asap_train.autoscore import Scores
+    from asap_train.choose import Scores
     from asap_train.config import FitConfig
     from hafbench.compare import Measured, Versus
     from hafbench.runs import Run
@@ -116,7 +116,7 @@ def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
 
 
 def _step_plot(scores: Scores, one: Measured) -> str:
-    figure, axes = _axes(4.6, 3.1)
+    figure, axes = make_axes(4.6, 3.1)
     rate, steps = one.role == "anatomy", [0, *scores.steps]
     scale = 100 if rate else 1
     # The two parts stand a little apart, so that intervals of one step are told from each other.
@@ -141,7 +141,7 @@ def _step_plot(scores: Scores, one: Measured) -> str:
     legend = axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_color(INK)
-    return _svg(figure, f"{one.name} by step")
+    return as_svg(figure, f"{one.name} by step")
 
 
 def _ticks(steps: Sequence[int]) -> tuple[list[int], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from asap_train.autoscore import PIPELINE
+from asap_train.checkpoints import PIPELINE
 from asap_train.choose import verdict_of
 from asap_train.fit_page import settings_text, shown_model
 from asap_train.page import render_text
@@ -17,8 +17,7 @@ from hafbench.generators.sources import HUB_ID, find_source
 from hafbench.runs import write_whole
 
 if TYPE_CHECKING:
-    from asap_train.autoscore import Scores
-    from asap_train.choose import Figure
+    from asap_train.choose import Figure, Scores
     from asap_train.config import FitConfig
     from hafbench.generators.sources import Source
     from hafbench.runs import Run

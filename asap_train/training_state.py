@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asap_train.backbones import Backbone
-from asap_train.checkpoints import State
+from asap_train.checkpoints import PIPELINE, State
 from asap_train.config import FitConfig
 from asap_train.lora import save_lora
 from hafbench.errors import HafError
@@ -96,4 +96,4 @@ def write_weights(backbone: Backbone, config: FitConfig, folder: Path) -> None:
     pipeline, _ = load_pipeline(find_source(config.model), kinds[config.precision])
     part = next(name for name in DENOISERS if getattr(pipeline, name, None) is not None)
     setattr(pipeline, part, getattr(backbone.pipeline, part))
-    pipeline.save_pretrained(folder / "pipeline")
+    pipeline.save_pretrained(folder / PIPELINE)

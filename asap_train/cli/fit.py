@@ -16,7 +16,7 @@ from hafbench.cli.options import Device, Json, Quiet
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
-    from asap_train.autoscore import Scores
+    from asap_train.choose import Scores
     from asap_train.config import FitConfig, ScoreSettings
     from hafbench.evaluate import Progress as Told
 

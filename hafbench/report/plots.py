@@ -31,7 +31,7 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
     judged = [[f for f in figures if f.rate and f.rate.estimate is not None] for figures in categories.values()]
     if not any(judged):
         return None
-    figure, axes = _axes(5.4, 1.0 + 0.5 * len(categories))
+    figure, axes = make_axes(5.4, 1.0 + 0.5 * len(categories))
     for row, figures in enumerate(judged):
         for entry in figures:
             rate, index = entry.rate, scorers.index(entry.scorer)
@@ -43,7 +43,7 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
     axes.set_ylim(len(categories) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("error rate of the judged images, % (95 % interval)")
-    return _svg(figure, "Error rates by category", folder / "by_category.png")
+    return as_svg(figure, "Error rates by category", folder / "by_category.png")
 
 
 def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
@@ -52,7 +52,7 @@ def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
     if not shown:
         return None
     rows = ["all", *dict.fromkeys(category for one in shown for category in one.by_category)]
-    figure, axes = _axes(6.2, 1.2 + 0.5 * len(rows))
+    figure, axes = make_axes(6.2, 1.2 + 0.5 * len(rows))
     for index, one in enumerate(shown):
         for row, name in enumerate(rows):
             found = one.difference if name == "all" else one.by_category.get(name)
@@ -69,14 +69,14 @@ def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
     axes.set_xlim(-far, far)
     axes.set_xlabel("← fewer errors · percentage points · more errors →")
-    return _svg(figure, f"Differences of error rates, {label}")
+    return as_svg(figure, f"Differences of error rates, {label}")
 
 
 def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: tuple[str, str], rate: bool) -> str:
     """Each prompt by its mean with the baseline and with the candidate; prompts at one place are one larger dot."""
     scale = 100 if rate else 1
     points, counts = np.unique(np.c_[baseline, candidate] * scale, axis=0, return_counts=True)
-    figure, axes = _axes(4.6, 4.4)
+    figure, axes = make_axes(4.6, 4.4)
     better = np.sign(points[:, 0] - points[:, 1])
     for sign, (colour, _) in zip((1, 0, -1), (LOOKS[0], ("#868e96", "o"), LOOKS[1]), strict=True):
         part = better == sign
@@ -88,12 +88,12 @@ def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: 
     axes.set_ylabel(_short(labels[1]))
     axes.grid(axis="y", alpha=0.2)
     axes.set_aspect("equal", adjustable="box")
-    return _svg(figure, "Prompts by both models")
+    return as_svg(figure, "Prompts by both models")
 
 
 def card_plots(card: CalibrationCard) -> tuple[str, str]:
     """The ROC with pointwise Wilson intervals, and the reliability curve, of a calibration card: inline SVGs."""
-    figure, axes = _axes(3.4, 3.3)
+    figure, axes = make_axes(3.4, 3.3)
     false, hit = (np.array([point[place] for point in card.roc]) for place in (0, 1))
     bounds = np.array([wilson(value, max(1.0, card.effective_bad)) for value in hit])
     axes.fill_between(100 * false, *(100 * bounds.T), color=LOOKS[0][0], alpha=0.18, linewidth=0)
@@ -104,9 +104,9 @@ def card_plots(card: CalibrationCard) -> tuple[str, str]:
         axes.plot(100 * (1 - passed), 100 * card.sensitivity.estimate, LOOKS[1][1], color=LOOKS[1][0], ms=7)
     axes.set_xlabel("good images flagged, %")
     axes.set_ylabel("bad images flagged, %")
-    roc = _svg(figure, f"ROC of {card.scorer}")
+    roc = as_svg(figure, f"ROC of {card.scorer}")
 
-    figure, axes = _axes(3.4, 3.3)
+    figure, axes = make_axes(3.4, 3.3)
     for one in card.reliability:
         if one.bad.estimate is not None and one.bad.low is not None and one.bad.high is not None:
             axes.plot([100 * one.value] * 2, [100 * one.bad.low, 100 * one.bad.high], color=LOOKS[0][0], lw=2)
@@ -114,7 +114,7 @@ def card_plots(card: CalibrationCard) -> tuple[str, str]:
     axes.plot([0, 100], [0, 100], color=INK, lw=0.8, alpha=0.5)
     axes.set_xlabel("the scorer's chance of an error, %")
     axes.set_ylabel("labelled bad, %")
-    return roc, _svg(figure, f"Reliability of {card.scorer}")
+    return roc, as_svg(figure, f"Reliability of {card.scorer}")
 
 
 def _short(text: str, most: int = 32) -> str:
@@ -125,7 +125,7 @@ def _short(text: str, most: int = 32) -> str:
 STYLE = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
+def make_axes(width: float, height: float) -> tuple[Any, Any]:
     """A figure in the pages' look, in inches."""
     import matplotlib as mpl
 
@@ -155,7 +155,7 @@ def _legend(axes: Any, names: Sequence[str]) -> None:
         text.set_color(INK)
 
 
-def _svg(figure: Any, label: str, png: Path | None = None) -> str:
+def as_svg(figure: Any, label: str, png: Path | None = None) -> str:
     """The figure as an inline SVG in the page's text colour, named by `label`; and as a PNG in dark grey on white."""
     from html import escape
 
