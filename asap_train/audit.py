@@ -55,7 +55,7 @@ def audit(folder: Path) -> Audit:
     """Measure a finished data set; raises HafError if `folder` is none, or holds no pairs."""
     manifest = read_hap(folder)
     if not manifest["counts"]["pairs"]:
-        raise HafError(f"{folder} has no pairs: all {manifest['counts']['rejected']} candidates were rejected.")
+        raise HafError(f"{folder} has no pairs: see the rejections in its README.md.")
     table = read_table(folder, ["source", "family", *REPORTED])
     by_family = {str(name): _lines(rows) for name, rows in table.groupby("family", sort=True)}
     return Audit(

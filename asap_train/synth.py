@@ -153,7 +153,7 @@ class FromPhotos:
                 said.append(("positive", reason))
             else:
                 found = self.finder.find(photo.pixels, mask)
-                said += [("part", reason) for reason in found.left_out]
+                said += [("part", reason) for reason in found.left_out if _concerns(reason, self.regions)]
                 parts = [part for part in found.parts if part.region in self.regions]
                 if not parts:
                     said.append(("photo", "it shows no part that an error could be put into"))
@@ -207,6 +207,15 @@ class FromPhotos:
                 rows.append(to_row(pair, winner))
                 break
         return rows, rejections
+
+
+def _concerns(reason: str, regions: Sequence[str]) -> bool:
+    """Whether a part was left out that was asked for: `left_arm_2: not wholly in view.` is of the limbs."""
+    from asap_train.regions import PARTS
+
+    name = reason.partition(":")[0].rstrip("_0123456789")
+    region = PARTS[name].region if name in PARTS else "hands" if name.endswith("hand") else None
+    return region is None or region in regions
 
 
 def _order(parts: Sequence[Part], families: Sequence[Family], rng: np.random.Generator) -> list[tuple[Part, Family]]:

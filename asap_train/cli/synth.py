@@ -253,10 +253,11 @@ def _say(out: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> Non
     if as_json:
         typer.echo(json.dumps({"out": str(out), **{key: manifest[key] for key in ("counts", "skipped", "rejections")}}))
     elif not quiet:
-        typer.echo(f"{counts['pairs']} pairs of {counts['photos']} images in {out}; {counts['rejected']} rejections:")
+        typer.echo(f"{counts['pairs']} pairs of {counts['photos']} images in {out}. Rejected or left out:")
         for gate, said in manifest["rejections"].items():
-            first = next(iter(said["reasons"]))
-            typer.echo(f"  {said['count']:6d}  {gate}: {first}{' ...' if len(said['reasons']) > 1 else ''}")
+            reasons = [reason.rstrip(".") for reason in said["reasons"]]
+            typer.echo(f"  {said['count']:6d}  {gate}: {'; '.join(reasons[:3])}{'; ...' if reasons[3:] else ''}")
         for gate, said in manifest["skipped"].items():
             typer.echo(f"Gate {gate} was skipped for {said['pairs']} pairs: {next(iter(said['reasons']))}.")
-        typer.echo(f"Look at them: asap-train audit {out}")
+        if counts["pairs"]:
+            typer.echo(f"Look at them: asap-train audit {out}")
