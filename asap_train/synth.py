@@ -157,7 +157,7 @@ class FromPhotos:
                 parts = [part for part in found.parts if part.region in self.regions]
                 if not parts:
                     said.append(("photo", "it shows no part that an error could be put into"))
-                rows, rejections = self._pairs(photo, parts, int(round_))
+                rows, rejections = self.pairs(photo, parts, int(round_))
         except Unavailable:
             raise
         except HafError as error:
@@ -179,7 +179,7 @@ class FromPhotos:
             caption = captioner(self.captioner, self.judging.device).caption(pixels)
         return Photo(name, sha256_of(path), pixels, caption), read_mask(path, pixels.shape)
 
-    def _pairs(self, photo: Photo, parts: Sequence[Part], round_: int) -> tuple[list[Row], list[Rejection]]:
+    def pairs(self, photo: Photo, parts: Sequence[Part], round_: int) -> tuple[list[Row], list[Rejection]]:
         """At most `per_photo` rows, and why other candidates are none."""
         import numpy as np
 

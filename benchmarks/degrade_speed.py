@@ -2,7 +2,8 @@
 
 The pictures of examples/people at 1024 x 1024 (cut square, then resized), their parts found once. For each detail: how
 often it could be made, and the milliseconds of one candidate from the photo to pixels and mask, cutting out included.
-Then whole candidates of the family, as `asap-train synth` takes them: the first of each part.
+Then whole candidates of the family, as `asap-train synth` takes them: the first of each part. Last, whole pairs: all
+that `synth` does for a photo but for finding its parts and asking scorers, rejected candidates included, up to rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import cv2
 import numpy as np
 
 from asap_train.degrade.image import DETAILS, ImageFamily, degraded
+from asap_train.gates import Thresholds
 from asap_train.regions import Finder
+from asap_train.synth import FromPhotos, Judging
 from asap_train.types import Part, Photo
 from hafbench.images import load_image, sha256_of
 
@@ -62,6 +65,17 @@ def main() -> None:
     print(
         f"the first candidate of each of {len(parts)} parts: {made} in {seconds:.2f} s, {made / seconds:.0f} a second"
     )
+    judging = Judging(Thresholds())
+    maker = FromPhotos(PEOPLE, (), finder, (family,), judging, {}, None, ("hands", "face", "feet", "limbs", "torso"))
+    by_photo: dict[str, tuple[Photo, list[Part]]] = {}
+    for photo, part in parts:
+        by_photo.setdefault(photo.name, (photo, []))[1].append(part)
+    start, rows, rejected = time.process_time(), 0, 0
+    for photo, own in by_photo.values():
+        new, rejections = maker.pairs(photo, own, 0)
+        rows, rejected = rows + len(new), rejected + len(rejections)
+    seconds = time.process_time() - start
+    print(f"{rows} pairs through the gates into rows, {rejected} rejected: {rows / seconds:.1f} pairs a second")
 
 
 if __name__ == "__main__":
