@@ -18,30 +18,19 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    FluxTransformer2DModel,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import DDPMScheduler
+from random_models import SCHEDULE, SIZES, Sizes, encoders, flux, sdxl
 from safetensors.torch import save_file
 from torch.nn.functional import logsigmoid
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from asap_train.backbones import Backbone, Loaded
-from asap_train.backbones.flux import Flux
-from asap_train.backbones.stable_diffusion import StableDiffusionXL
+from asap_train.backbones import Backbone
 from asap_train.cache import Cache
 from asap_train.config import FitConfig, from_dict
 from asap_train.fit_log import FitLog
@@ -53,83 +42,8 @@ from asap_train.training import Training, make_accelerator
 
 Step = Callable[[int], object]
 PAIRS = 16
-SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 """Dense bf16 operations a second by their makers' data sheets, by a part of the device's name."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Configurations of the parts, as in the published models, or tiny; `side` of the images in pixels."""
-
-    side: int
-    unet: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    clips: tuple[Mapping[str, Any], Mapping[str, Any]]
-    flux: Mapping[str, Any]
-
-    @property
-    def cells(self) -> int:
-        """Latents' side."""
-        return self.side // 2 ** (len(self.vae["block_out_channels"]) - 1)
-
-
-def _clip(width: int, layers: int, heads: int, act: str, words: int = 49408) -> dict[str, Any]:
-    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "projection_dim": width, "vocab_size": words}
-    return {**sizes, "num_hidden_layers": layers, "num_attention_heads": heads, "hidden_act": act}
-
-
-def _vae(*channels: int) -> dict[str, Any]:
-    down, up = ("DownEncoderBlock2D",) * len(channels), ("UpDecoderBlock2D",) * len(channels)
-    return {"block_out_channels": channels, "down_block_types": down, "up_block_types": up, "scaling_factor": 0.13025}
-
-
-def _flux(
-    layers: int, singles: int, heads: int, axes: tuple[int, int, int], channels: int, words: int, pooled: int
-) -> Any:
-    inner = {"num_layers": layers, "num_single_layers": singles, "num_attention_heads": heads}
-    outer = {"in_channels": 4 * channels, "joint_attention_dim": words, "pooled_projection_dim": pooled}
-    return {**inner, **outer, "attention_head_dim": sum(axes), "axes_dims_rope": axes, "guidance_embeds": True}
-
-
-SIZES = {
-    "true": Sizes(
-        side=1024,
-        unet={
-            "sample_size": 128,
-            "block_out_channels": (320, 640, 1280),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        },
-        vae={**_vae(128, 256, 512, 512), "layers_per_block": 2},
-        clips=(_clip(768, 12, 12, "quick_gelu"), _clip(1280, 32, 20, "gelu")),
-        flux=_flux(19, 38, 24, (16, 56, 56), 16, 4096, 768),
-    ),
-    "small": Sizes(
-        side=32,
-        unet={
-            "sample_size": 16,
-            "block_out_channels": (32, 64),
-            "layers_per_block": 1,
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-            "transformer_layers_per_block": (1, 2),
-            "attention_head_dim": (2, 4),
-            "cross_attention_dim": 64,
-            "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 80,
-        },
-        vae=_vae(32, 64),
-        clips=(_clip(32, 2, 4, "quick_gelu", 100), _clip(32, 2, 4, "gelu", 100)),
-        flux=_flux(1, 1, 2, (4, 4, 8), 4, 32, 32),
-    ),
-}
-"""SDXL 1.0 base and FLUX.1 dev."""
 
 
 @dataclass(frozen=True)
@@ -152,33 +66,6 @@ class Setting:
         chosen = {} if lora else {"lora": None}
         steps = {"batch_size": self.batch, "precision": self.precision, "warmup": 0, "explode": 1e9, **chosen}
         return from_dict({"model": "random", "pairs": "-", "out": str(self.folder / "fit"), "score": None, **steps})
-
-
-@contextmanager
-def built(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Modules made within it lie on `device` in `dtype` from the start."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def sdxl(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Backbone:
-    """SDXL's U-Net without its encoders."""
-    with built(device, dtype):
-        network = UNet2DConditionModel(addition_embed_type="text_time", use_linear_projection=True, **sizes.unet)
-    return StableDiffusionXL(Loaded(StableDiffusionXLPipeline(*[None] * 5, network, DDPMScheduler(**SCHEDULE)), {}))
-
-
-def flux(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Backbone:
-    """FLUX's transformer without its encoders."""
-    with built(device, dtype):
-        network = FluxTransformer2DModel(**sizes.flux)
-    schedule = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
-    return Flux(Loaded(FluxPipeline(schedule, *[None] * 5, network), {}))
 
 
 def random_cache(setting: Setting, kind: str) -> Cache:
@@ -232,10 +119,7 @@ def plain_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]
     config, sizes = setting.config(lora), setting.sizes
     accelerator = make_accelerator(config)
     device = accelerator.device
-    with built(device, setting.dtype):
-        vae = AutoencoderKL(**sizes.vae).requires_grad_(False).eval()
-        one = CLIPTextModel(CLIPTextConfig(**sizes.clips[0])).requires_grad_(False).eval()
-        two = CLIPTextModelWithProjection(CLIPTextConfig(**sizes.clips[1])).requires_grad_(False).eval()
+    vae, one, two = encoders(sizes, device, setting.dtype)
     ref_unet = sdxl(sizes, device, setting.dtype).network.requires_grad_(False).eval()
     backbone = sdxl(sizes, device, setting.dtype if lora else torch.float32)
     if config.lora:
@@ -310,9 +194,8 @@ class Timed:
 
 def measure(one: Contestant, setting: Setting, steps: int, timed: Timed) -> None:
     """One round: build, warm up, time, and let go."""
-    cuda = torch.cuda.is_available()
     torch.manual_seed(0)
-    if cuda:
+    if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     step, backbone = one.make(setting, one.kind, one.lora)
     for number in range(2):
@@ -325,8 +208,7 @@ def measure(one: Contestant, setting: Setting, steps: int, timed: Timed) -> None
         synchronize()
         found.append(time.perf_counter() - began)
     timed.rounds.append(found)
-    if cuda:
-        timed.peak = max(timed.peak, torch.cuda.max_memory_allocated())
+    timed.peak = max(timed.peak, torch.cuda.max_memory_allocated())
     if not timed.weights:
         timed.weights = sum(value.numel() for name, value in backbone.network.named_parameters() if "lora_" not in name)
         timed.operations = operations(backbone, setting, one)
@@ -353,21 +235,14 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def free() -> None:
-    """Let go of what the last contestant left."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | None) -> str:
-    """Markdown: each contestant, and ours against the plain step before it."""
-    lines = ["| step | weights | pairs/s (rounds) | peak memory, GiB | share of peak | speed | memory |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    """Markdown: each contestant; speed and memory are ours over those of the plain step before it."""
+    columns = ("step", "weights", "pairs/s (rounds)", "peak memory, GiB", "share of peak", "speed", "memory")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     before: Timed | None = None
     for one, timed in results.items():
         if timed.failed:
-            lines.append(f"| {one.name} | – | {timed.failed} | – | – | – | – |")
+            lines.append(f"| {one.name} | {timed.failed} |{' – |' * 5}")
             before = None
             continue
         rounds = ", ".join(f"{setting.batch / median(steps):.3g}" for steps in timed.rounds)
@@ -377,9 +252,9 @@ def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | N
             memory = f"{timed.peak / before.peak:.2f} x" if before.peak else "–"
         share = f"{100 * timed.operations / timed.seconds / peak:.0f} %" if peak and timed.operations else "–"
         held = f"{timed.peak / 2**30:.1f}" if timed.peak else "–"
-        own = f"{timed.weights / 1e6:.3g} M"
         fast = f"{setting.batch / timed.seconds:.3g} ({rounds})"
-        lines.append(f"| {one.name} | {own} | {fast} | {held} | {share} | {speed} | {memory} |")
+        cells = (one.name, f"{timed.weights / 1e6:,.3f} M", fast, held, share, speed, memory)
+        lines.append(f"| {' | '.join(cells)} |")
         before = timed
     return "\n".join(lines)
 
@@ -406,7 +281,8 @@ def main() -> None:
                         measure(one, setting, asked.steps, results[one])
                     except torch.OutOfMemoryError:
                         results[one].failed = "does not fit"
-                    free()
+                    gc.collect()
+                    torch.cuda.empty_cache()
     device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} thread(s)"
     peak = next((value for name, value in PEAKS.items() if name in device), None) if asked.precision == "bf16" else None
     print(
