@@ -27,8 +27,9 @@ from PIL import Image, ImageDraw
 from asap_train.autoscore import Bench
 from asap_train.choose import Split
 from asap_train.config import FitConfig, ScoreSettings, read_config
+from hafbench.cards import attach_cards
 from hafbench.compare import Comparison, Measured, compare_runs
-from hafbench.compare.tables import judged_unevenly, line, planning
+from hafbench.compare.tables import judged_unevenly, line
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.figures import ScorerFigures, all_figures, number, p_value, percent, share
@@ -47,9 +48,16 @@ METHODS: Mapping[str, Sequence[str]] = {
     "asap": ("objective=asap",),
 }
 """By method what differs from the others."""
-BASE = "base"
+BASE, HELD_OUT = "base", "held-out"
 ROWS, TILE = 6, 160
 """Of the grid: prompts, and the side of an image in pixels."""
+FOOT = (
+    "95 % intervals: of rates Wilson's on the effective size, of differences a bootstrap, prompts as clusters. "
+    "`each fit` is the AER of each, %. `corrected` is the rate corrected by the scorer's calibration card (Rogan and "
+    "Gladen), where the run carries one: those that come with hafbench are of the base model alone. p of a permutation "
+    "test over prompts, corrected by Holm over methods. RSI = (win + tie) / (lose + tie). TOST: two one-sided tests "
+    "that the mean stayed within the margin; `kept` is that it did."
+)
 
 
 def config_of(asked: argparse.Namespace, method: str, seed: int) -> FitConfig:
@@ -68,10 +76,11 @@ def config_of(asked: argparse.Namespace, method: str, seed: int) -> FitConfig:
 
 
 def bench_of(asked: argparse.Namespace) -> Bench:
-    """How runs are made: of a suite of the held-out prompts alone, DIR/held-out.jsonl."""
-    prompts = load_suite(asked.suite or world_of(asked.model).suite).prompts
-    kept = [prompt for prompt in prompts if Split().part_of(prompt.id) == "held-out"]
-    path = asked.out / "held-out.jsonl"
+    """How runs are made: of a suite of the held-out prompts alone, DIR/held-out/SUITE.jsonl."""
+    suite = load_suite(asked.suite or world_of(asked.model).suite)
+    kept = [prompt for prompt in suite.prompts if Split().part_of(prompt.id) == HELD_OUT]
+    path = asked.out / HELD_OUT / f"{suite.name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
     write_whole(path, "".join(prompt.model_dump_json(exclude_defaults=True) + "\n" for prompt in kept))
     limit = asked.images if asked.images < len(kept) else None
     seeds = ceil(asked.images / min(asked.images, len(kept)))
@@ -85,12 +94,12 @@ def make(asked: argparse.Namespace) -> None:
     bench, runs = bench_of(asked), asked.out / "runs"
     configs = {f"{m}-{seed}": config_of(asked, m, seed) for seed in range(asked.seeds) for m in asked.methods}
     print(f"{BASE}: run", flush=True)
-    bench.run(None, runs / BASE)
+    attach_cards(bench.run(None, runs / BASE), ())
     for name, config in configs.items():
         print(f"{name}: fit of {config.steps} steps", flush=True)
         folder = fit(config) / "checkpoints" / f"{config.steps:06d}"
         print(f"{name}: run", flush=True)
-        bench.run(folder, runs / name)
+        attach_cards(bench.run(folder, runs / name), ())
 
 
 def found_runs(out: Path, methods: Iterable[str]) -> tuple[Run, dict[str, list[Run]]]:
@@ -144,7 +153,6 @@ def table(base: Run, runs: Mapping[str, list[Run]]) -> tuple[str, Comparison]:
                 quality.append(quality_row(versus.label, one))
     heads = ("method", "measure", "each fit", "judged", "AER", "corrected", "difference", "p", "win / tie / lose")
     notes = [f"{v.label}: {said}" for v in comparison.versus for one in v.measured if (said := judged_unevenly(one))]
-    notes += [said for said in [planning(comparison.versus[0].measured[0], comparison.detect)] if said]
     request, settings = base.manifest["request"], base.manifest["notes"]
     text = [
         f"{base.manifest['counts']['images']} images of the base on {base.records['prompt_id'].nunique()} held-out "
@@ -152,10 +160,7 @@ def table(base: Run, runs: Mapping[str, list[Run]]) -> tuple[str, Comparison]:
         f"{', '.join(f'{method} {len(own)}' for method, own in runs.items())}.",
         markdown((*heads, "RSI", "verdict"), errors),
         markdown(("method", "measure", "mean", "difference", "margin", "p of TOST", "p", "verdict"), quality),
-        "95 % intervals: of rates Wilson's on the effective size, of differences a bootstrap, prompts as clusters. "
-        "`corrected` is the rate corrected by the scorer's calibration card (Rogan and Gladen). p of a permutation "
-        "test over prompts, corrected by Holm over methods. RSI = (win + tie) / (lose + tie). TOST: two one-sided "
-        "tests that the mean stayed within the margin; `kept` is that it did.",
+        FOOT,
         "\n".join(f"- {said}" for said in [*notes, *settings]),
     ]
     return "\n\n".join(text) + "\n", comparison
@@ -208,14 +213,18 @@ def forest(comparison: Comparison, out: Path) -> None:
             colour, marker = LOOKS[names.index(one.name) % len(LOOKS)]
             place = row + (names.index(one.name) - (len(names) - 1) / 2) * 0.24
             axes.plot([100 * found.low, 100 * found.high], [place] * 2, color=colour, lw=2)
-            axes.plot(100 * found.estimate, place, marker, color=colour, ms=6, label=None if row else one.name)
+            axes.plot(100 * found.estimate, place, marker, color=colour, ms=6)
+    for name, (colour, marker) in zip(names, LOOKS, strict=False):
+        axes.plot([], [], f"{marker}-", color=colour, label=name)
     axes.axvline(0, color=INK, lw=1)
     axes.set_yticks(range(len(comparison.versus)), [versus.label for versus in comparison.versus])
     axes.set_ylim(len(comparison.versus) - 0.5, -0.5)
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
     axes.set_xlim(-far, far)
     axes.set_xlabel("← fewer errors than the base · percentage points · more →")
-    axes.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1), labelcolor=INK)
+    legend = axes.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1))
+    for label in legend.get_texts():
+        label.set_color(INK)  # as a plain name, by which as_svg knows it
     write_whole(out / "forest.svg", as_svg(figure, "Differences of error rates from the base", out / "forest.png"))
 
 
@@ -223,8 +232,8 @@ def grid(base: Run, runs: Mapping[str, list[Run]], out: Path) -> None:
     """The same prompts and seed by the base and by the first fit of each method: grid.png, a column each."""
     columns = {BASE: base, **{method: own[0] for method, own in runs.items()}}
     first = base.records.drop_duplicates("prompt_id")
-    drawn = set(first["prompt_id"])
-    shown = spread([prompt for prompt in load_suite(str(out / "held-out.jsonl")).prompts if prompt.id in drawn], ROWS)
+    drawn, suite = set(first["prompt_id"]), load_suite(str(next((out / HELD_OUT).glob("*.jsonl"))))
+    shown = spread([prompt for prompt in suite.prompts if prompt.id in drawn], ROWS)
     images = [first.loc[first["prompt_id"] == prompt.id, "image"].iloc[0] for prompt in shown]
     sheet = Image.new("RGB", (len(columns) * (TILE + 4), 24 + len(images) * (TILE + 4)), "white")
     draw = ImageDraw.Draw(sheet)
