@@ -1,0 +1,296 @@
+"""How fast a fit's step is, and what memory it takes: `python benchmarks/fit.py [--size true|small] [--batch 4]`.
+
+1. SDXL, 1024 px: our step (`trainer.take_step`: latents and embeddings from a cache, encoders gone, the reference is
+   the model with its adapter off) beside Diffusion-DPO's as published (arXiv 2311.12908), written out plainly here:
+   autoencoder and text encoders in the loop, a second frozen U-Net. Both tune a LoRA, and both tune all weights. (Their
+   script keeps all but the tuned U-Net on the CPU and moves it to and fro; here it stays, which is the faster way.)
+2. FLUX.1 dev, 12 billion weights, 1024 px: our step with a LoRA, and its share of what the GPU can do.
+
+Weights are random, at true size by default where there is a GPU, else tiny: then only the command is tried. Each
+round builds a contestant alone in memory, warms it up and times its steps; rounds of all contestants alternate. Batch,
+precision, gradient checkpointing and optimizer are the same for all. Images and captions are noise: reading and
+tokenizing them is not timed, which favours the plain step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from random_models import SCHEDULE, SIZES, Sizes, encoders, flux, sdxl
+from safetensors.torch import save_file
+from torch.nn.functional import logsigmoid
+
+from asap_train.backbones import Backbone
+from asap_train.cache import Cache
+from asap_train.config import FitConfig, from_dict
+from asap_train.fit_log import FitLog
+from asap_train.lora import add_lora, trained_parameters
+from asap_train.optimizers import make_optimizer, rate_factor
+from asap_train.residuals import Policy, frozen
+from asap_train.trainer import take_step
+from asap_train.training import Training, make_accelerator
+
+Step = Callable[[int], object]
+PAIRS = 16
+PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
+"""Dense bf16 operations a second by their makers' data sheets, by a part of the device's name."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is equal for all contestants."""
+
+    sizes: Sizes
+    batch: int
+    precision: str
+    checkpointing: bool
+    folder: Path
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of frozen weights."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def config(self, lora: bool) -> FitConfig:
+        """The settings of our trainer; plain steps take rate, clipping and precision from them, too."""
+        chosen = {} if lora else {"lora": None}
+        steps = {"batch_size": self.batch, "precision": self.precision, "warmup": 0, "explode": 1e9, **chosen}
+        return from_dict({"model": "random", "pairs": "-", "out": str(self.folder / "fit"), "score": None, **steps})
+
+
+def random_cache(setting: Setting, kind: str) -> Cache:
+    """Files as `asap_train.cache` writes them, of noise; `kind` says which model they are for."""
+    sizes, cells = setting.sizes, setting.sizes.cells
+    texts: dict[str, tuple[int, ...]]
+    if kind == "flux":
+        channels = sizes.flux["in_channels"] // 4
+        texts = {"words": (512, sizes.flux["joint_attention_dim"]), "pooled": (sizes.flux["pooled_projection_dim"],)}
+    else:
+        channels, width = 4, sizes.clips[1]["projection_dim"]
+        texts = {"words": (77, sizes.unet["cross_attention_dim"]), "text_embeds": (width,), "time_ids": (6,)}
+    captions = tuple(f"caption {number}" for number in range(PAIRS))
+    cache = Cache(setting.folder / kind, setting.folder, captions, captions, sizes.side, torch.float16)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    shapes = {"winner": (channels, cells, cells), "loser": (channels, cells, cells), "mask": (1, cells, cells)}
+    for name, one, rows in (("pairs", shapes, PAIRS), ("texts", texts, PAIRS + 1)):
+        save_file({key: torch.rand(rows, *shape).half() for key, shape in one.items()}, cache.path(name, 0))
+    return cache
+
+
+def our_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
+    """`trainer.take_step` with the objective asap, as `training.prepare` makes it ready."""
+    config = setting.config(lora)
+    accelerator = make_accelerator(config)
+    dtype = setting.dtype if lora else torch.float32
+    backbone = {"sdxl": sdxl, "flux": flux}[kind](setting.sizes, accelerator.device, dtype)
+    refer = frozen(backbone, lora, accelerator.autocast)
+    if config.lora:
+        add_lora(backbone, config.lora, 0)
+    parameters = trained(setting, backbone)
+    policy, optimizer = accelerator.prepare(
+        Policy(backbone), make_optimizer([value for _, value in parameters], config)
+    )
+    cache, factor = random_cache(setting, kind), rate_factor(config)
+    training = Training(config, accelerator, cache, backbone, policy, refer, parameters, optimizer, factor, None)
+    log = FitLog(setting.folder / "log.jsonl", writes=False)
+    return lambda step: take_step(training, step, log, None), backbone
+
+
+def trained(setting: Setting, backbone: Backbone) -> list[tuple[str, Any]]:
+    """Ready for training; what is tuned, by name."""
+    if setting.checkpointing:
+        backbone.network.enable_gradient_checkpointing()
+    backbone.network.train()
+    return trained_parameters(backbone)
+
+
+def plain_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
+    """Diffusion-DPO's step for SDXL, after train.py of SalesforceAIResearch/DiffusionDPO."""
+    config, sizes = setting.config(lora), setting.sizes
+    accelerator = make_accelerator(config)
+    device = accelerator.device
+    vae, one, two = encoders(sizes, device, setting.dtype)
+    ref_unet = sdxl(sizes, device, setting.dtype).network.requires_grad_(False).eval()
+    backbone = sdxl(sizes, device, setting.dtype if lora else torch.float32)
+    if config.lora:
+        add_lora(backbone, config.lora, 0)
+    values = [value for _, value in trained(setting, backbone)]
+    unet, optimizer = accelerator.prepare(backbone.network, make_optimizer(values, config))
+    scheduler = DDPMScheduler(**SCHEDULE)
+    size = torch.tensor([[sizes.side, sizes.side, 0, 0, sizes.side, sizes.side]] * 2 * setting.batch, device=device)
+    pixels = torch.rand(setting.batch, 6, sizes.side, sizes.side) * 2 - 1
+    tokens = torch.randint(0, sizes.clips[0]["vocab_size"], (setting.batch, 77))
+
+    def step(number: int) -> None:
+        with torch.no_grad():
+            both = torch.cat(pixels.to(device, setting.dtype).chunk(2, dim=1))
+            latents = vae.encode(both).latent_dist.sample() * vae.config.scaling_factor
+            asked = tokens.to(device)
+            first, second = one(asked, output_hidden_states=True), two(asked, output_hidden_states=True)
+            words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1).repeat(2, 1, 1)
+            added = {"text_embeds": second.text_embeds.repeat(2, 1), "time_ids": size}
+        noise = torch.randn_like(latents[: setting.batch]).repeat(2, 1, 1, 1)
+        times = torch.randint(0, 1000, (setting.batch,), device=device).repeat(2)
+        noisy = scheduler.add_noise(latents, noise, times)
+        with accelerator.autocast():
+            made = unet(noisy, times, words, added_cond_kwargs=added).sample
+            model_w, model_l = (made.float() - noise.float()).square().mean((1, 2, 3)).chunk(2)
+            with torch.no_grad():
+                known = ref_unet(noisy, times, words, added_cond_kwargs=added).sample
+                ref_w, ref_l = (known.float() - noise.float()).square().mean((1, 2, 3)).chunk(2)
+        loss = -logsigmoid(-config.weights.beta * ((model_w - model_l) - (ref_w - ref_l))).mean()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(values, config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, backbone
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row: how its step is made, of which model, tuning what."""
+
+    name: str
+    make: Callable[[Setting, str, bool], tuple[Step, Backbone]]
+    kind: str
+    lora: bool
+
+
+CONTESTANTS = (
+    Contestant("SDXL, LoRA: plain", plain_step, "sdxl", True),
+    Contestant("SDXL, LoRA: ours", our_step, "sdxl", True),
+    Contestant("SDXL, all weights: plain", plain_step, "sdxl", False),
+    Contestant("SDXL, all weights: ours", our_step, "sdxl", False),
+    Contestant("FLUX, LoRA: ours", our_step, "flux", True),
+)
+
+
+@dataclass
+class Timed:
+    """What was measured of one contestant: seconds of each step by round, peak bytes, weights, operations a step."""
+
+    rounds: list[list[float]]
+    peak: int = 0
+    weights: int = 0
+    operations: float = 0.0
+    failed: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The median of all steps."""
+        return median(one for steps in self.rounds for one in steps)
+
+
+def measure(one: Contestant, setting: Setting, steps: int, timed: Timed) -> None:
+    """One round: build, warm up, time, and let go."""
+    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    step, backbone = one.make(setting, one.kind, one.lora)
+    for number in range(2):
+        step(number)
+    found = []
+    for number in range(2, 2 + steps):
+        synchronize()
+        began = time.perf_counter()
+        step(number)
+        synchronize()
+        found.append(time.perf_counter() - began)
+    timed.rounds.append(found)
+    timed.peak = max(timed.peak, torch.cuda.max_memory_allocated())
+    if not timed.weights:
+        timed.weights = sum(value.numel() for name, value in backbone.network.named_parameters() if "lora_" not in name)
+        timed.operations = operations(backbone, setting, one)
+
+
+def operations(backbone: Backbone, setting: Setting, one: Contestant) -> float:
+    """Floating-point operations that a step needs: both branches through reference and policy, and back.
+
+    Back is as much as forward for a LoRA, which needs the gradient by activations alone, and twice that for all
+    weights. What gradient checkpointing computes again does not count, nor do encoders.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = random_cache(setting, one.kind).batch([0], [False]).to(next(backbone.network.parameters()).device)
+    times = torch.full((1,), 500, device=batch.winner.device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.predict(batch.winner, times, batch.conditions)
+    return float(counter.get_total_flops()) * 2 * setting.batch * (3 if one.lora else 4)
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | None) -> str:
+    """Markdown: each contestant; speed and memory are ours over those of the plain step before it."""
+    columns = ("step", "weights", "pairs/s (rounds)", "peak memory, GiB", "share of peak", "speed", "memory")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    before: Timed | None = None
+    for one, timed in results.items():
+        if timed.failed:
+            lines.append(f"| {one.name} | {timed.failed} |{' – |' * 5}")
+            before = None
+            continue
+        rounds = ", ".join(f"{setting.batch / median(steps):.3g}" for steps in timed.rounds)
+        speed = memory = "–"
+        if one.make is our_step and before and one.kind == "sdxl":
+            speed = f"{before.seconds / timed.seconds:.2f} x"
+            memory = f"{timed.peak / before.peak:.2f} x" if before.peak else "–"
+        share = f"{100 * timed.operations / timed.seconds / peak:.0f} %" if peak and timed.operations else "–"
+        held = f"{timed.peak / 2**30:.1f}" if timed.peak else "–"
+        fast = f"{setting.batch / timed.seconds:.3g} ({rounds})"
+        cells = (one.name, f"{timed.weights / 1e6:,.3f} M", fast, held, share, speed, memory)
+        lines.append(f"| {' | '.join(cells)} |")
+        before = timed
+    return "\n".join(lines)
+
+
+def main() -> None:
+    cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="true" if cuda else "small")
+    parser.add_argument("--batch", type=int, default=4, help="pairs a step")
+    parser.add_argument("--precision", choices=["bf16", "no"], default="bf16" if cuda else "no")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8, help="timed in each round, after 2 that are not")
+    parser.add_argument("--no-checkpointing", action="store_true", help="without gradient checkpointing")
+    parser.add_argument("--only", default="", help="contestants whose names have this in them")
+    asked = parser.parse_args()
+    chosen = [one for one in CONTESTANTS if asked.only in one.name]
+    results = {one: Timed([]) for one in chosen}
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(SIZES[asked.size], asked.batch, asked.precision, not asked.no_checkpointing, Path(folder))
+        for _ in range(asked.rounds):
+            for one in chosen:
+                if not results[one].failed:
+                    try:
+                        measure(one, setting, asked.steps, results[one])
+                    except torch.OutOfMemoryError:
+                        results[one].failed = "does not fit"
+                    gc.collect()
+                    torch.cuda.empty_cache()
+    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} thread(s)"
+    peak = next((value for name, value in PEAKS.items() if name in device), None) if asked.precision == "bf16" else None
+    print(
+        f"{device}; torch {torch.__version__}; {asked.precision}; size {asked.size}, {setting.sizes.side} px; "
+        f"{asked.batch} pairs a step; gradient checkpointing {'off' if asked.no_checkpointing else 'on'}; medians\n"
+    )
+    print(table(results, setting, peak))
+
+
+if __name__ == "__main__":
+    main()
