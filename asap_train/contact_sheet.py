@@ -64,6 +64,7 @@ def build_page(found: Audit, folder: Path, out: Path, most: int = PAIRS) -> Path
         shown.append(item)
     page = render_page(
         "audit",
+        "audit.js",
         audit=found,
         shown=shown,
         left_out=found.counts["pairs"] - len(shown),

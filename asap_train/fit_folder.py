@@ -7,24 +7,13 @@ from contextlib import contextmanager
 
 from asap_train.config import ELSEWHERE, FitConfig, as_dict, read_config, write_config
 from hafbench.errors import HafError
-from hafbench.runs import differences, disk_errors
+from hafbench.runs import differences, disk_errors, locked
 
 
 @contextmanager
 def opened(config: FitConfig) -> Iterator[None]:
     """Hold the folder's lock, with the settings in fit.yaml; raises HafError if it is a fit with other ones."""
-    from filelock import FileLock, Timeout
-
-    with disk_errors(config.out):
-        config.out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(config.out / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HafError(
-                f"{config.out}: another process is writing this fit; wait, or choose another --out."
-            ) from error
-    try:
+    with locked(config.out, "fit"):
         path = config.out / "fit.yaml"
         if path.exists():
             old, new = (
@@ -38,5 +27,3 @@ def opened(config: FitConfig) -> Iterator[None]:
         with disk_errors(config.out):
             write_config(config, path)
         yield
-    finally:
-        lock.release()

@@ -19,7 +19,6 @@ from hafbench.errors import BadImage
 from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.images import load_image
-from hafbench.report import page as shared
 from hafbench.report.comparison import pair_items
 from hafbench.report.overlays import data_uri
 from hafbench.report.plots import INK, LOOKS, as_svg, make_axes
@@ -61,7 +60,7 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
     pairs, left_out = pair_items(narrowed, versus, PAIR_CHARACTERS)
     text = render_page(
         "fit",
-        script=shared.TEMPLATES / "compare.js",
+        "compare.js",
         title=config.out.resolve().name,
         config=config,
         model=shown_model(config.model),

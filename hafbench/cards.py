@@ -119,10 +119,10 @@ def read_card(path: Path) -> CalibrationCard:
 
 def write_card(card: CalibrationCard, path: Path) -> None:
     """Write a card, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    from hafbench.runs import write_whole
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, card.model_dump_json(indent=1) + "\n")
 
 
 def cards_of(run: Run) -> dict[str, CalibrationCard]:

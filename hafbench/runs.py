@@ -116,6 +116,13 @@ def open_run(
     `request` is what makes the numbers: a folder that was started with another one is refused, with the difference.
     `details` are further entries of run.json. Rows of an image that a killed process left incomplete are dropped.
     """
+    with locked(folder, "run"):
+        yield _start(folder, command, name, json.loads(json.dumps(request)), details, resume)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`."""
     from filelock import FileLock, Timeout
 
     with disk_errors(folder):
@@ -125,10 +132,10 @@ def open_run(
             lock.acquire()
         except Timeout as error:
             raise HafError(
-                f"{folder}: another process is writing this run; wait for it, or choose another --out."
+                f"{folder}: another process is writing this {what}; wait for it, or choose another --out."
             ) from error
     try:
-        yield _start(folder, command, name, json.loads(json.dumps(request)), details, resume)
+        yield
     finally:
         lock.release()
 

@@ -25,7 +25,7 @@ from asap_train.types import SPLITS
 from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.images import sha256_of
-from hafbench.runs import differences, disk_errors, write_whole
+from hafbench.runs import differences, disk_errors, locked, write_whole
 
 Line = dict[str, Any]
 
@@ -185,27 +185,14 @@ def open_hap(
     `about` (sentences), `weights` (a file's name to its SHA-256). Raises HafError, too, for a folder with other files
     and for one that another process is writing.
     """
-    from filelock import FileLock, Timeout
-
     asked = json.loads(json.dumps({**request, "split": {"seed": seed, "shares": dict(shares)}}))
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HafError(
-                f"{folder}: another process is writing this data set; wait for it, or choose another --out."
-            ) from error
-    try:
+    with locked(folder, "data set"):
         hap = Hap(folder, _start(folder, asked, details or {}), shard_bytes)
         with disk_errors(folder):
             for name in (".growing", "data"):
                 (folder / name).mkdir(exist_ok=True)
             hap._resume()
         yield hap
-    finally:
-        lock.release()
 
 
 def _start(folder: Path, request: dict[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
 def write_entry(entry: Entry, folder: Path) -> Path:
     """Write the entry into `folder`, whole or not at all; raises HafError if the same run has one there."""
     from hafbench.bench import slug
-    from hafbench.runs import disk_errors
+    from hafbench.runs import disk_errors, write_whole
 
     digest = entry.made.records_sha256
     path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{digest[:8]}.json"
@@ -180,9 +180,7 @@ def write_entry(entry: Entry, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise HafError(f"{path} is the entry of this run already; delete it to make it anew.")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(entry.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, entry.model_dump_json(indent=1) + "\n")
     return path
 
 

@@ -17,12 +17,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @lru_cache
-def environment() -> Environment:
-    """The templates, with HTML escaped, and how numbers are written."""
+def environment(folder: Path = TEMPLATES) -> Environment:
+    """The templates, those of `folder` before ours, with HTML escaped, and how numbers are written."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -33,24 +33,33 @@ def environment() -> Environment:
     return made
 
 
-def render_page(template: str, script: str, **context: Any) -> str:
-    """A self-contained HTML page from TEMPLATE.html.j2 and the script of that name."""
-    code = (TEMPLATES / script).read_text(encoding="utf-8")
+def render_page(template: str, script: str, *, folder: Path = TEMPLATES, **context: Any) -> str:
+    """A self-contained HTML page from TEMPLATE.html.j2, the script of that name, and the shared style.
+
+    Another package's pages lie in its own `folder`, with what their style needs beyond the shared one in TEMPLATE.css.
+    """
+    code = _read(folder, script) or (TEMPLATES / script).read_text(encoding="utf-8")
     return (
-        environment()
+        environment(folder)
         .get_template(f"{template}.html.j2")
         .render(
             **context,
-            style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+            style=(TEMPLATES / "style.css").read_text(encoding="utf-8") + _read(folder, f"{template}.css"),
             script=code,
             script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         )
     )
 
 
-def render_text(template: str, **context: Any) -> str:
+def _read(folder: Path, name: str) -> str:
+    """The text of a file, nothing if it is not there."""
+    path = folder / name
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def render_text(template: str, *, folder: Path = TEMPLATES, **context: Any) -> str:
     """A text, such as Markdown, from TEMPLATE.j2: nothing is escaped but by the filter `cell`."""
-    return environment().overlay(autoescape=False).get_template(f"{template}.j2").render(**context)
+    return environment(folder).overlay(autoescape=False).get_template(f"{template}.j2").render(**context)
 
 
 def _cell(text: object) -> str:
