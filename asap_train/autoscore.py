@@ -46,11 +46,15 @@ def no_progress(total: int, done: int) -> Any:
 
 @dataclass(frozen=True)
 class Bench:
-    """How one model and what became of it are scored: everything but which checkpoint. `device` as hafbench has it."""
+    """How one model and what became of it are scored: everything but which checkpoint. `device` as hafbench has it.
+
+    `first_seed`: of the images of a prompt.
+    """
 
     model: str
     settings: ScoreSettings
     device: str = "auto"
+    first_seed: int = 0
 
     @property
     def suite(self) -> str:
@@ -74,7 +78,15 @@ class Bench:
         request = replace(subject(self.model, checkpoint), device=self.device)
         # A scorer seeds torch: training must go on with the random numbers that it would have had without scores.
         with torch.random.fork_rng(range(torch.cuda.device_count())):
-            run = run_model(request, self.suite, self.settings.seeds, self.settings.limit, self._options(out), begin)
+            run = run_model(
+                request,
+                self.suite,
+                self.settings.seeds,
+                self.settings.limit,
+                self._options(out),
+                begin,
+                self.first_seed,
+            )
         gc.collect()  # a pipeline's parts refer to each other, and the training needs the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -105,6 +117,7 @@ class Bench:
         """Of all that is asked for; whether the files are still the same is checked when the run is opened."""
         asked = [
             *(self.model, load_suite(self.suite).sha256, self.settings.seeds, self.settings.limit),
+            self.first_seed,
             *(asdict(replace(self._options(Path()), out=None)), hafbench.__version__),
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]

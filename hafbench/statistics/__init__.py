@@ -5,6 +5,7 @@ chosen and how often its intervals hold the truth: docs/statistics.md.
 """
 
 from hafbench.statistics.corrected import Accuracy, Corrected, corrected_rate, prediction_powered_rate
+from hafbench.statistics.distance import Distance, kernel_distance
 from hafbench.statistics.paired import (
     Difference,
     Duel,
@@ -22,6 +23,7 @@ __all__ = [
     "Accuracy",
     "Corrected",
     "Difference",
+    "Distance",
     "Duel",
     "Equivalence",
     "Mean",
@@ -35,6 +37,7 @@ __all__ = [
     "equivalence",
     "error_rate",
     "holm",
+    "kernel_distance",
     "mean_interval",
     "power_of",
     "prediction_powered_rate",

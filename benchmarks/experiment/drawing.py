@@ -1,0 +1,98 @@
+"""The pictures of the experiment: differences of error rates, curves of gap and losses, one prompt by everyone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from found import Found
+from measures import pictures
+from PIL import Image, ImageDraw, ImageFont
+from plan import BASE
+from tables import against, labelled
+
+from hafbench.evaluate import spread
+from hafbench.images import load_image
+from hafbench.report.plots import INK, LOOKS, as_svg, make_axes
+from hafbench.suites import load_suite
+
+TILE, ROWS = 150, 8
+
+
+def forest(found: Found, out: Path) -> None:
+    """Differences from the base in percentage points, by eye and by the judge: forest.png."""
+    sources = {"judge": {name: table["error"] for name, table in found.verdicts.items()}}
+    if found.eye is not None:
+        sources["by eye"] = labelled(found)
+    figure, axes = make_axes(6.2, 1.2 + 0.5 * len(found.runs))
+    for index, (source, values) in enumerate(sources.items()):
+        colour, marker = LOOKS[index]
+        for row, one in enumerate(against(values, BASE, found.runs).values()):
+            if one.estimate is None or one.low is None or one.high is None:
+                continue
+            place = row + (index - (len(sources) - 1) / 2) * 0.24
+            axes.plot([100 * one.low, 100 * one.high], [place] * 2, color=colour, lw=2)
+            axes.plot(100 * one.estimate, place, marker, color=colour, ms=6)
+        axes.plot([], [], f"{marker}-", color=colour, label=source)
+    axes.axvline(0, color=INK, lw=1)
+    axes.set_yticks(range(len(found.runs)), list(found.runs))
+    axes.set_ylim(len(found.runs) - 0.5, -0.5)
+    far = max(5.0, *(abs(value) for value in axes.get_xlim()))
+    axes.set_xlim(-far, far)
+    axes.set_xlabel("← fewer errors than the base · percentage points · more →")
+    legend = axes.legend(frameon=False, ncols=len(sources), loc="lower right", bbox_to_anchor=(1, 1))
+    for label in legend.get_texts():
+        label.set_color(INK)
+    as_svg(figure, "Differences of error rates from the base", out / "forest.png")
+
+
+def curves(found: Found, out: Path) -> None:
+    """By step the gap, and how far L(w) and L(l) rose over the reference's, a colour a method: curves.png."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    for index, name in enumerate(found.runs):
+        logs = [_log(found.plan.out / "fits" / f"{name}-{seed}" / "log.jsonl") for seed in range(found.plan.seeds)]
+        if not logs[0]["delta"].notna().any():
+            continue
+        both = pd.concat(logs).groupby("step").mean(numeric_only=True)
+        smooth = both.rolling(25, min_periods=5, center=True).mean()
+        shown = (smooth["delta"], smooth["winner"] - smooth["ref_winner"], smooth["loser"] - smooth["ref_loser"])
+        for panel, values in zip(panels, shown, strict=True):
+            panel.plot(smooth.index, values, label=name, color=LOOKS[index % len(LOOKS)][0])
+    for panel, title in zip(
+        panels, ("gap delta", "L(w) over the reference's", "L(l) over the reference's"), strict=True
+    ):
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("step")
+        panel.axhline(0, color="0.6", lw=0.8)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(out / "curves.png", dpi=110)
+    plt.close(figure)
+
+
+def _log(path: Path) -> pd.DataFrame:
+    return pd.DataFrame(map(json.loads, path.open())).astype(float)
+
+
+def grid(found: Found, out: Path) -> None:
+    """The same prompts and noise by the base and by the first fit of each method: grid.png, a column each."""
+    columns = {BASE: pictures([found.base]), **{name: pictures(runs[:1]) for name, runs in found.runs.items()}}
+    prompts = spread(load_suite(str(found.plan.suite("held-out"))).prompts, ROWS)
+    first = min(seed for _, seed in columns[BASE])
+    compose(columns, [(prompt.id, first) for prompt in prompts]).save(out / "grid.png")
+
+
+def compose(columns: Mapping[str, Mapping], keys: Sequence[tuple[str, int]]) -> Image.Image:
+    """A column a name, a row a prompt and seed."""
+    page = Image.new("RGB", (len(columns) * (TILE + 4), 22 + len(keys) * (TILE + 4)), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    for column, (name, shown) in enumerate(columns.items()):
+        draw.text((column * (TILE + 4) + 4, 2), name, fill="black", font=font)
+        for row, key in enumerate(keys):
+            tile = load_image(shown[key].path).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            page.paste(tile, (column * (TILE + 4), 22 + row * (TILE + 4)))
+    return page

@@ -1,0 +1,98 @@
+"""Pictures labelled by eye without knowing whose they are: numbered sheets, and the rates that follow from the labels.
+
+A drawn picture carries no truth, and the judge errs on this model's blurred pictures. Labels are lines of
+`number,label`: good, bad (an anatomical error that can be seen) or unclear, in DIR/labels/labels-WHO.csv. Where several
+looked at one picture the first file's label counts, and the others tell how far they agree.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from making import judged
+from measures import Picture, pictures
+from PIL import Image, ImageDraw, ImageFont
+from plan import BASE, Plan
+
+from hafbench.errors import HafError
+from hafbench.images import load_image
+from hafbench.runs import Run, read_run, write_whole
+
+COLUMNS, ROWS, SIDE = 6, 4, 230
+LABELS = ("good", "bad", "unclear")
+BAD: Mapping[str, bool | None] = {"good": False, "bad": True, "unclear": None}
+
+
+def make_sheets(plan: Plan, base: Run, runs: Mapping[str, Sequence[Run]], each: int) -> None:
+    """Sheets of `each` pictures a prompt of the base and of every method, all shuffled, and key.csv.
+
+    Methods show the same prompts and seeds, of their fits in turn.
+    """
+    shown = {BASE: pictures([base]), **{method: pictures(own) for method, own in runs.items()}}
+    seeds = sorted({seed for _, seed in shown[BASE]})
+    of_a_fit = len(seeds) // plan.seeds
+    taken = [seeds[(place % plan.seeds) * of_a_fit + place // plan.seeds] for place in range(each)]
+    tiles = [(name, own[key]) for name, own in shown.items() for key in own if key[1] in taken]
+    order = np.random.default_rng(0).permutation(len(tiles))
+    folder = plan.out / "labels"
+    folder.mkdir(exist_ok=True)
+    lines = ["number,name,prompt_id,seed"]
+    for first in range(0, len(order), COLUMNS * ROWS):
+        numbers = range(first, min(len(order), first + COLUMNS * ROWS))
+        sheet({number: tiles[order[number]][1] for number in numbers}).save(folder / f"sheet-{first:04d}.png")
+        lines += [f"{n},{tiles[order[n]][0]},{(own := tiles[order[n]][1]).prompt_id},{own.seed}" for n in numbers]
+    write_whole(folder / "key.csv", "\n".join(lines) + "\n")
+    print(f"{len(order)} pictures on sheets in {folder}; labels go into {folder}/labels-WHO.csv (number,label).")
+
+
+def sheet(tiles: Mapping[int, Picture]) -> Image.Image:
+    """Numbered pictures, enlarged."""
+    page = Image.new("RGB", (COLUMNS * SIDE, ROWS * SIDE), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
+    for place, (number, picture) in enumerate(tiles.items()):
+        x, y = (place % COLUMNS) * SIDE, (place // COLUMNS) * SIDE
+        tile = load_image(picture.path).resize((SIDE - 2, SIDE - 2), Image.Resampling.BICUBIC)
+        page.paste(tile, (x, y))
+        draw.text((x + 4, y + 2), str(number), fill="white", font=font, stroke_width=2, stroke_fill="black")
+    return page
+
+
+def read(plan: Plan) -> pd.DataFrame | None:
+    """The labelled pictures: number, name (of a method, or base), prompt_id, seed, bad, second; None without labels.
+
+    `bad` is None where it is unclear; `second` is the label of whoever came second, None where there is none.
+    """
+    files = sorted((plan.out / "labels").glob("labels-*.csv"))
+    if not files:
+        return None
+    key = pd.read_csv(plan.out / "labels" / "key.csv").set_index("number")
+    labels: dict[int, list[str]] = {}
+    for path in files:
+        with path.open(encoding="utf-8", newline="") as lines:
+            for place, line in enumerate(csv.DictReader(lines), start=2):
+                number, label = int(line["number"]), line["label"].strip()
+                if label not in LABELS or number not in key.index:
+                    raise HafError(
+                        f"{path}, line {place}: '{number},{label}' is no picture's label: {', '.join(LABELS)}."
+                    )
+                labels.setdefault(number, []).append(label)
+    found = key.loc[sorted(labels)].reset_index()
+    found["bad"] = pd.Series([BAD[labels[number][0]] for number in found["number"]], dtype=object)
+    found["second"] = pd.Series(
+        [BAD[labels[n][1]] if len(labels[n]) > 1 else "none" for n in found["number"]], dtype=object
+    )
+    return found
+
+
+def verdicts(runs: Sequence[Path]) -> pd.DataFrame:
+    """By (prompt_id, seed) what the judge said of the images of runs: error and chance, as `making.judged`."""
+    parts = []
+    for run in runs:
+        records = read_run(run, findings=False).records.drop_duplicates("image").set_index("image")
+        own = records[["prompt_id", "seed"]].join(judged(run))
+        parts.append(own.set_index(["prompt_id", "seed"]))
+    return pd.concat(parts)

@@ -1,0 +1,102 @@
+"""The fits and runs that are not there yet, several at once; and what the tuning chose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
+
+from asap_train.autoscore import Bench
+from asap_train.config import FitConfig
+from hafbench.cards import attach_cards
+from hafbench.runs import read_run, write_whole
+
+Job = tuple[str, FitConfig | None, Bench, Path]
+"""A name, the fit (None: the base itself), how it is scored, and the run's folder."""
+
+
+def do(job: Job) -> str:
+    """Fit and run; either goes on where it ended."""
+    import torch
+
+    from asap_train.trainer import fit
+
+    torch.set_num_threads(1)
+    name, config, bench, out = job
+    folder = fit(config) / "checkpoints" / f"{config.steps:06d}" if config else None
+    attach_cards(bench.run(folder, out), ())
+    return name
+
+
+def do_all(jobs: Sequence[Job], workers: int) -> None:
+    """All jobs; the first fit alone, since it fills the cache of latents for the others."""
+    waiting = [job for job in jobs if not (job[3] / "records.parquet").exists()]
+    if workers == 1:
+        for job in waiting:
+            print(f"{do(job)}: done", flush=True)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for ended in as_completed([pool.submit(do, job) for job in waiting]):
+            print(f"{ended.result()}: done", flush=True)
+
+
+def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
+    """Try the settings of GRID, and write OUT/tuning.json: the chosen ones, and the figures of all."""
+    runs, bench = plan.out / "tuning" / "runs", plan.tuning_bench()
+    tried = {f"{method}-{place}": settings for method in methods for place, settings in enumerate(GRID[method])}
+    configs = {name: plan.config("tuning", name, TUNING_SEED, settings) for name, settings in tried.items()}
+    jobs: list[Job] = [(BASE, None, bench, runs / BASE)]
+    jobs += [(name, config, bench, runs / name) for name, config in configs.items()]
+    do_all(jobs, workers)
+    base = judged(runs / BASE)
+    rows = [
+        {"name": name, "settings": list(settings), **figures(base, judged(runs / name), plan, name)}
+        for name, settings in tried.items()
+    ]
+    best = {
+        method: min((row for row in rows if row["name"].rpartition("-")[0] == method), key=_worth) for method in methods
+    }
+    chosen = {method: row["settings"] for method, row in best.items()}
+    write_whole(plan.out / "tuning.json", json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
+
+
+def _worth(row: Mapping[str, float]) -> float:
+    return row["chance"]
+
+
+def judged(run: Path) -> pd.DataFrame:
+    """By image whether any anatomy scorer saw an error, and the highest chance that one gave it."""
+    records = read_run(run, findings=False).records
+    kept = records[records["scorer"].isin(ANATOMY) & (records["status"] == "scored")]
+    return kept.groupby("image").agg(error=("is_error", "max"), chance=("value", "max")).astype(float)
+
+
+def figures(base: pd.DataFrame, own: pd.DataFrame, plan: Plan, name: str) -> dict[str, float]:
+    """What a setting that was tried did: against the base on the selection prompts, and in its own log."""
+    both = own.index.intersection(base.index)
+    rows = [json.loads(line) for line in (plan.out / "tuning" / "fits" / name / "log.jsonl").open()]
+    last = pd.DataFrame(rows).tail(len(rows) // 5).mean(numeric_only=True)
+    return {
+        "images": len(both),
+        "aer": float(own["error"][both].mean()),
+        "aer_base": float(base["error"][both].mean()),
+        "chance": float(own["chance"][both].mean() - base["chance"][both].mean()),
+        **{key: float(last[key]) for key in ("delta", "winner", "ref_winner", "loser", "ref_loser") if key in last},
+    }
+
+
+def make(plan: Plan, methods: Iterable[str], workers: int) -> None:
+    """The fits that are reported, with what the tuning chose, and the runs of the base and of them."""
+    chosen = json.loads((plan.out / "tuning.json").read_text())["chosen"]
+    runs = plan.out / "runs"
+    jobs: list[Job] = [(BASE, None, plan.bench(None), runs / BASE)]
+    for seed in range(plan.seeds):
+        for method in methods:
+            name = f"{method}-{seed}"
+            jobs.append((name, plan.config("", name, seed, chosen[method]), plan.bench(seed), runs / name))
+    do_all(jobs, workers)

@@ -1,0 +1,81 @@
+"""What is compared: the methods, the settings tried for each, and how a fit and a run are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from asap_train.autoscore import Bench
+from asap_train.choose import Part, Split
+from asap_train.config import FitConfig, ScoreSettings, read_config
+from hafbench.runs import write_whole
+from hafbench.suites import load_suite
+from hafbench.worlds import world_of
+
+BASE = "base"
+COMMON: Sequence[str] = ("time_range=[0.5,1]", "score=null", "keep=1")
+"""Of all fits. The noisier half of the times: where the network decides what it draws (docs/experiment.md)."""
+
+SLOW, FAST = "learning_rate=3e-4", "learning_rate=1e-3"
+GRID: Mapping[str, Sequence[Sequence[str]]] = {
+    "sft": (("learning_rate=1e-4",), (SLOW,), (FAST,), (SLOW, "time_range=[0,1]")),
+    "dpo": ((SLOW,), (FAST,), (SLOW, "weights.beta=500"), (SLOW, "weights.beta=50")),
+    "dpo-local": ((SLOW,), (FAST,), (SLOW, "weights.beta=500"), (SLOW, "weights.beta=50")),
+    "margin": ((SLOW,), (SLOW, "weights.tau=0.03"), (SLOW, "weights.tau=0.1"), (FAST, "weights.tau=0.03")),
+    "asap": ((SLOW,), (SLOW, "weights.tau=0.1"), (SLOW, "weights.tau=0.3"), (FAST, "weights.tau=0.1")),
+}
+"""By method, which is an objective, the settings tried: as many for each, the paper's beta and tau among them."""
+TUNING_SEED = 100
+"""Of the fits that choose settings; those that are reported have the seeds 0, 1, ..."""
+ANATOMY = ("digits", "limbs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The experiment in the folder `out`: `steps` a fit, `seeds` fits a method, `images` of the base and each method.
+
+    `tuning_images`: a prompt, for every setting tried.
+    """
+
+    out: Path
+    pairs: Path
+    steps: int
+    seeds: int
+    images: int
+    tuning_images: int
+    model: str = "mannequin"
+
+    def config(self, kind: str, name: str, seed: int, settings: Sequence[str]) -> FitConfig:
+        """The settings of one fit, OUT/KIND/fits/NAME."""
+        given = [f"model={self.model}", f"pairs={self.pairs}", f"out={self.out / kind / 'fits' / name}"]
+        given += [f"cache={self.out / 'cache'}", f"steps={self.steps}", f"seed={seed}"]
+        given += [f"checkpoint_every={max(1, self.steps // 3)}", f"objective={name.rpartition('-')[0]}"]
+        return read_config(None, [*given, *COMMON, *settings])
+
+    def suite(self, part: Part) -> Path:
+        """The prompts of one part of the suite as a suite of their own, OUT/PART.jsonl."""
+        path = self.out / f"{part}.jsonl"
+        if not path.exists():
+            prompts = load_suite(world_of(self.model).suite).prompts
+            kept = [prompt for prompt in prompts if Split().part_of(prompt.id) == part]
+            write_whole(path, "".join(prompt.model_dump_json(exclude_defaults=True) + "\n" for prompt in kept))
+        return path
+
+    def tuning_bench(self) -> Bench:
+        """How a setting that is tried is scored."""
+        scorers = (*ANATOMY, "clip")
+        return Bench(
+            self.model, ScoreSettings(suite=str(self.suite("selection")), seeds=self.tuning_images, scorers=scorers)
+        )
+
+    def bench(self, fit: int | None) -> Bench:
+        """How the base (None) or the fit-th fit of a method is scored.
+
+        The fits of a method share the images out among them, each with seeds of its own, and the base has them all.
+        """
+        prompts = len(load_suite(str(self.suite("held-out"))).prompts)
+        each = ceil(self.images / prompts / self.seeds)
+        first, count = (0, each * self.seeds) if fit is None else (fit * each, each)
+        return Bench(self.model, ScoreSettings(suite=str(self.suite("held-out")), seeds=count), first_seed=first)

@@ -1,0 +1,38 @@
+"""DIR/report/: tables.md and the pictures, from whatever fits, runs and labels are there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import drawing
+import tables
+from found import find
+from plan import Plan
+
+from hafbench.runs import write_whole
+
+
+def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
+    """All of it; the pictures also into `docs`."""
+    found = find(plan, methods)
+    out = plan.out / "report"
+    out.mkdir(exist_ok=True)
+    parts = ["## Errors", tables.errors(found)]
+    if found.eye is not None:
+        parts.append(tables.agreement(found))
+    if "asap" in found.runs:
+        parts += ["## ASAP against the others", tables.beaten(found, "asap")]
+    parts += ["## The rest of the pictures", tables.quality(found, tables.pooled(found))]
+    parts += ["## Tuning", tables.tuning(found)]
+    text = "\n\n".join(parts) + "\n"
+    write_whole(out / "tables.md", text)
+    drawing.forest(found, out)
+    drawing.curves(found, out)
+    drawing.grid(found, out)
+    if docs:
+        docs.mkdir(parents=True, exist_ok=True)
+        for picture in sorted(out.glob("*.png")):
+            shutil.copyfile(picture, docs / picture.name)
+    print(text)

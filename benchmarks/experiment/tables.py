@@ -1,0 +1,226 @@
+"""The tables of the experiment, as Markdown: errors by eye and by the judge, all else, what was tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import measures
+import pandas as pd
+from found import Found
+from plan import BASE
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from hafbench.compare import Comparison, compare_runs
+from hafbench.compare.tables import line
+from hafbench.figures import p_value, percent
+from hafbench.runs import Run
+from hafbench.statistics import (
+    Corrected,
+    Difference,
+    Rate,
+    compare_duels,
+    compare_means,
+    error_rate,
+    holm,
+    prediction_powered_rate,
+)
+
+DASH = "–"
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; nothing in it may end a cell."""
+    lines = [" | ".join(heads), " | ".join(["---"] * len(heads)), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {one.replace('<', '&lt;')} |" for one in lines)
+
+
+def points(found: Difference) -> str:
+    """A difference of rates in percentage points, with its interval."""
+    if found.estimate is None:
+        return DASH
+    ends = "" if found.low is None or found.high is None else f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{100 * found.estimate:+.1f}{ends}"
+
+
+def rate(found: Rate | Corrected) -> str:
+    """A rate in percent, with its interval."""
+    if found.estimate is None or found.low is None or found.high is None:
+        return DASH
+    return f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def against(values: Mapping[str, pd.Series[float]], one: str, others: Iterable[str]) -> dict[str, Difference]:
+    """`other` minus `one` for each, over the prompts and seeds that both have; values by (prompt_id, seed)."""
+    found = {}
+    for other in others:
+        both = values[one].dropna().index.intersection(values[other].dropna().index)
+        prompts = both.get_level_values(0)
+        found[other] = compare_means(values[one][both].to_numpy(), prompts, values[other][both].to_numpy(), prompts)
+    return found
+
+
+def labelled(found: Found) -> dict[str, pd.Series[float]]:
+    """By name the labels by eye, by (prompt_id, seed): 1 bad, 0 good, NaN unclear."""
+    assert found.eye is not None
+    keyed = found.eye.set_index(["prompt_id", "seed"])
+    return {name: keyed.loc[keyed["name"] == name, "bad"].astype(float) for name in found.names}
+
+
+def errors(found: Found) -> str:
+    """A row each for the base and the methods: the rate by eye, the judge's, and the differences from the base."""
+    judge = {name: table["error"] for name, table in found.verdicts.items()}
+    apart = against(judge, BASE, found.runs)
+    p_values = dict(zip(apart, holm([one.p_value for one in apart.values()]), strict=True))
+    eye = labelled(found) if found.eye is not None else {}
+    seen = against(eye, BASE, found.runs) if eye else {}
+    eye_p = dict(zip(seen, holm([one.p_value for one in seen.values()]), strict=True))
+    rows = []
+    for name in found.names:
+        own = judge[name]
+        row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if eye else [DASH] * 4)]
+        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0)))]
+        if name == BASE:
+            rows.append([*row, *[DASH] * 4])
+            continue
+        each = [found.verdicts[name].loc[own_keys(run)]["error"].mean() for run in found.runs[name]]
+        base = judge[BASE].reindex(own.index)
+        duel = compare_duels(base.to_numpy(), own.to_numpy(), own.index.get_level_values(0))
+        row += [", ".join(f"{100 * one:.1f}" for one in each), points(apart[name]), p_value(p_values[name])]
+        rows.append([*row, f"{duel.rsi:.2f} [{duel.rsi_low:.2f}, {duel.rsi_high:.2f}]"])
+    heads = ["", "wrong by eye, % (n)", "difference, points", "p", "by eye and judge, %"]
+    return markdown([*heads, "judge's AER, %", "each fit", "difference, points", "p", "RSI"], rows)
+
+
+def by_eye(
+    own: pd.Series[float],
+    judge: pd.Series[float],
+    name: str,
+    apart: Mapping[str, Difference],
+    p_values: Mapping[str, float | None],
+) -> list[str]:
+    """The rate by eye and its number, the difference from the base and its p, and the rate with the judge's help."""
+    clear = own.dropna()
+    found = error_rate(clear.to_numpy(), clear.index.get_level_values(0))
+    powered = prediction_powered_rate(
+        clear.reindex(judge.index).to_numpy(), judge.to_numpy(), judge.index.get_level_values(0)
+    )
+    told = [f"{rate(found)} ({len(clear)})"]
+    told += [points(apart[name]), p_value(p_values[name])] if name in apart else [DASH, DASH]
+    return [*told, rate(powered)]
+
+
+def own_keys(run: Run) -> pd.MultiIndex:
+    """The prompts and seeds of a run."""
+    return pd.MultiIndex.from_frame(run.records.drop_duplicates("image")[["prompt_id", "seed"]])
+
+
+def beaten(found: Found, best: str) -> str:
+    """Every other method minus `best`: above 0 it has more errors."""
+    others = [name for name in found.runs if name != best]
+    sources = {"judge": {name: table["error"] for name, table in found.verdicts.items()}}
+    if found.eye is not None:
+        sources["by eye"] = labelled(found)
+    rows = []
+    for source, values in sources.items():
+        apart = against(values, best, others)
+        p_values = holm([one.p_value for one in apart.values()])
+        for (name, one), p in zip(apart.items(), p_values, strict=True):
+            rows.append([f"{name} − {best}", source, points(one), p_value(p)])
+    return markdown(("", "", "difference, points", "p"), rows)
+
+
+def agreement(found: Found) -> str:
+    """How labels by eye agree with each other and with the judge; and how many pictures were unclear."""
+    assert found.eye is not None
+    eye = found.eye
+    unclear = int(eye["bad"].isna().sum())
+    told = [f"{len(eye)} pictures were labelled, {unclear} of them unclear."]
+    twice = eye[(eye["second"] != "none")]
+    clear = twice[twice["bad"].notna() & twice["second"].notna()]
+    if len(clear):
+        same = _kappa(clear["bad"], clear["second"])
+        told.append(f"{len(twice)} were labelled twice; of {len(clear)} clear both times {same}.")
+    judge = pd.concat(
+        [table.assign(name=name).set_index("name", append=True) for name, table in found.verdicts.items()]
+    )
+    both = eye.set_index(["prompt_id", "seed", "name"]).join(judge["error"]).dropna(subset=["bad", "error"])
+    told.append(f"With the judge {_kappa(both['bad'], both['error'])} of {len(both)}.")
+    for bad, text in ((True, "flagged of the wrong ones"), (False, "of the right ones")):
+        own = both[both["bad"] == bad]
+        told.append(
+            f"{text}: {rate(error_rate(own['error'].to_numpy(), own.index.get_level_values(0)))} % (n {len(own)})."
+        )
+    return " ".join(told)
+
+
+def _kappa(one: pd.Series, other: pd.Series) -> str:
+    table = pd.crosstab(one.astype(bool), other.astype(bool)).reindex(
+        index=[False, True], columns=[False, True], fill_value=0
+    )
+    same = (table.loc[False, False] + table.loc[True, True]) / table.to_numpy().sum()
+    return f"{percent(same)} agree (kappa {cohens_kappa(table.to_numpy()).kappa:.2f})"
+
+
+def pooled(found: Found) -> Comparison:
+    """hafbench's comparison of the base with every method's fits as one run; Holm over the methods."""
+    from dataclasses import replace
+
+    runs = [
+        replace(
+            own[0],
+            records=pd.concat(
+                [run.records.assign(image=f"{place}/" + run.records["image"]) for place, run in enumerate(own)],
+                ignore_index=True,
+            ),
+            manifest={**own[0].manifest, "name": name},
+        )
+        for name, own in found.runs.items()
+    ]
+    return compare_runs([found.base, *runs])
+
+
+def quality(found: Found, comparison: Comparison) -> str:
+    """Whether the rest was kept: hafbench's quality scores, prompts retrieved, the distance outside the hands."""
+    told = measures.retrieved([found.base])
+    rows = [[BASE, *[DASH] * 2, rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 4]]
+    for versus in comparison.versus:
+        name = versus.label
+        own = [one for one in versus.measured if one.role != "anatomy"]
+        cells = [f"{(text := line(name, one)).difference} ({text.verdict})" for one in own]
+        precision, apart = measures.following(told, measures.retrieved(found.runs[name]))
+        far = measures.outside_hands([found.base], found.runs[name], (BASE, name), found.plan.out)
+        log = last_rows(found, name)
+        cells += [rate(precision), f"{points(apart)} (p {p_value(apart.p_value)})"]
+        cells += [f"{(far.estimate or 0):.4f}", p_value(far.p_value)]
+        cells += [", ".join(f"{log[key]:+.4f}" for key in ("delta", "winner_rise", "loser_rise"))]
+        rows.append([name, *cells])
+    names = [one.name for one in comparison.versus[0].measured if one.role != "anatomy"]
+    heads = ["", *(f"{name}, difference" for name in names), "own prompt nearest, %", "difference, points"]
+    return markdown([*heads, "distance outside hands", "p", "delta, rise of L(w), of L(l)"], rows)
+
+
+def last_rows(found: Found, name: str) -> dict[str, float]:
+    """Means over the last fifth of a method's logs."""
+    parts = []
+    for seed in range(found.plan.seeds):
+        rows = pd.DataFrame(map(json.loads, (found.plan.out / "fits" / f"{name}-{seed}" / "log.jsonl").open()))
+        parts.append(rows.tail(len(rows) // 5))
+    both = pd.concat(parts)
+    rises = {f"{side}_rise": (both[side] - both[f"ref_{side}"]).astype(float).mean() for side in ("winner", "loser")}
+    return {"delta": float(both["delta"].astype(float).mean()), **rises}
+
+
+def tuning(found: Found) -> str:
+    """Every setting tried, the chosen ones marked."""
+    told = json.loads((found.plan.out / "tuning.json").read_text())
+    rows = []
+    for row in told["tried"]:
+        method = row["name"].rpartition("-")[0]
+        mark = "**chosen**" if told["chosen"][method] == row["settings"] else ""
+        settings = ", ".join(text.removeprefix("weights.") for text in row["settings"])
+        gap = f"{row['delta']:+.4f}" if "delta" in row else DASH
+        rise = f"{row['winner'] - row['ref_winner']:+.4f}" if "ref_winner" in row else DASH
+        change = f"{100 * (row['aer'] - row['aer_base']):+.1f}"
+        rows.append([method, settings, f"{100 * row['chance']:+.1f}", change, gap, rise, mark])
+    return markdown(("", "settings", "chance of an error, points", "AER, points", "delta", "rise of L(w)", ""), rows)
