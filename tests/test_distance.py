@@ -1,4 +1,4 @@
-"""The kernel distance against a double loop over scikit-learn's kernel, and what its test says where models are alike."""
+"""The kernel distance against a double loop over scikit-learn's kernel, and the level of its test."""
 
 import numpy as np
 import pytest
