@@ -125,6 +125,23 @@ def test_lora_scales_are_read_from_the_end(
     assert (str(lora.path), lora.scale) == (path, scale)
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("styles/ink.safetensors", "ink"),
+        ("asap/pytorch_lora_weights.safetensors", "asap"),
+        ("asap/checkpoints/000300/pytorch_lora_weights.safetensors", "asap-000300"),
+        ("models--me--hands/snapshots/0a1b/pytorch_lora_weights.safetensors", "hands"),
+    ],
+)
+def test_a_run_is_called_after_the_fit_and_not_after_a_file_that_all_fits_have(
+    tmp_path: Path, path: str, name: str
+) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    assert parse_lora(str(tmp_path / path)).name == name
+
+
 def test_a_lora_may_be_given_as_its_folder(tmp_path: Path) -> None:
     name = "pytorch_lora_weights.safetensors"
     for folder in ("fit/checkpoints/000100", "fit/checkpoints/000200"):

@@ -167,4 +167,4 @@ def scheduler_facts(pipeline: Any) -> dict[str, Any] | None:
 
 
 def _lora_name(lora: Lora) -> str:
-    return lora.path.stem if lora.scale == 1.0 else f"{lora.path.stem}@{lora.scale:g}"
+    return lora.name if lora.scale == 1.0 else f"{lora.name}@{lora.scale:g}"

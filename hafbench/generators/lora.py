@@ -28,6 +28,21 @@ class Lora:
     path: Path
     scale: float
 
+    @property
+    def name(self) -> str:
+        """The file's, or, of a file that is called as everyone's, the folder's: of a checkpoint with the fit's before.
+
+        FIT/checkpoints/000300 is FIT-000300; the hub's models--ORG--NAME/snapshots/HASH is NAME.
+        """
+        if self.path.name != FOLDER_FILE:
+            return self.path.stem
+        folder = self.path.resolve().parent
+        if folder.parent.name == "snapshots":
+            return folder.parent.parent.name.rpartition("--")[2]
+        if folder.parent.name == "checkpoints":
+            return f"{folder.parent.parent.name}-{folder.name}"
+        return folder.name or self.path.stem
+
 
 def parse_lora(text: str) -> Lora:
     """PATH or PATH:SCALE; raises HafError if there is none.
