@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 
 import measures
 import pandas as pd
@@ -192,8 +193,9 @@ def quality(found: Found, comparison: Comparison) -> str:
         far = measures.outside_hands([found.base], found.runs[name], (BASE, name), found.plan.out)
         log = last_rows(found, name)
         cells += [rate(precision), f"{points(apart)} (p {p_value(apart.p_value)})"]
-        cells += [f"{(far.estimate or 0):.4f}", p_value(far.p_value)]
-        cells += [", ".join(f"{log[key]:+.4f}" for key in ("delta", "winner_rise", "loser_rise"))]
+        cells += [f"{round(far.estimate or 0, 4) + 0:.4f}", p_value(far.p_value)]
+        told_by = [log[key] for key in ("delta", "winner_rise", "loser_rise")]
+        cells += [", ".join(f"{one:+.4f}" for one in told_by) if all(map(isfinite, told_by)) else DASH]
         rows.append([name, *cells])
     names = [one.name for one in comparison.versus[0].measured if one.role != "anatomy"]
     heads = ["", *(f"{name}, difference" for name in names), "own prompt nearest, %", "difference, points"]
