@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +12,7 @@ import pandas as pd
 from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
 
 from asap_train.autoscore import Bench
+from asap_train.choose import Split, choose
 from asap_train.config import FitConfig
 from hafbench.cards import attach_cards
 from hafbench.runs import read_run, write_whole
@@ -58,15 +59,14 @@ def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
         {"name": name, "settings": list(settings), **figures(base, judged(runs / name), plan, name)}
         for name, settings in tried.items()
     ]
-    best = {
-        method: min((row for row in rows if row["name"].rpartition("-")[0] == method), key=_worth) for method in methods
-    }
-    chosen = {method: row["settings"] for method, row in best.items()}
+    chosen = {method: tried[f"{method}-{best(runs, method)}"] for method in methods}
     write_whole(plan.out / "tuning.json", json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
 
 
-def _worth(row: Mapping[str, float]) -> float:
-    return row["chance"]
+def best(runs: Path, method: str) -> int:
+    """The place in GRID of the best setting, by the rule by which a fit's best checkpoint is chosen."""
+    own = {place: read_run(runs / f"{method}-{place}", findings=False) for place in range(len(GRID[method]))}
+    return choose(read_run(runs / BASE, findings=False), own, Split()).step
 
 
 def judged(run: Path) -> pd.DataFrame:
