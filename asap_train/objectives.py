@@ -153,17 +153,18 @@ def mapo(errors: Errors, weights: Weights) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss (b,) of mean errors; whether M counts, and whether a reference is needed."""
+    """A loss (b,) of mean errors; whether M counts, and whether reference and loser are needed."""
 
     about: str
     loss: Callable[[Errors, Weights], Tensor]
     localized: bool
     reference: bool
+    loser: bool = True
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "sft": Objective("fine-tuning on the winners", sft, False, False),
-    "sft-local": Objective("fine-tuning on the winners, localized", sft, True, False),
+    "sft": Objective("fine-tuning on the winners", sft, False, False, loser=False),
+    "sft-local": Objective("fine-tuning on the winners, localized", sft, True, False, loser=False),
     "dpo": Objective("Diffusion-DPO", sigmoid, False, True),
     "dpo-local": Objective("Diffusion-DPO, localized", sigmoid, True, True),
     "margin": Objective("margin-bounded, not localized", margin, False, True),

@@ -48,12 +48,18 @@ def frozen(backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContex
 
 
 def residuals_of(
-    backbone: Backbone, policy: Predict, refer: Predict | None, batch: Batch, noise: Tensor, times: Tensor
+    backbone: Backbone,
+    policy: Predict,
+    refer: Predict | None,
+    batch: Batch,
+    noise: Tensor,
+    times: Tensor,
+    learn_loser: bool = True,
 ) -> Residuals:
     """Predictions minus targets (b, k, c, h, w) of b pairs, each with k noises (b, k, c, h, w) and times (b, k).
 
     Objectives average a pair's errors over all but the first axis, so over its k draws, too. Winners and losers go
-    through a network in one pass of 2 b k.
+    through a network in one pass of 2 b k; without `learn_loser` the policy's losers have no gradient, and go alone.
     """
     pairs, draws = times.shape
     latents = torch.cat([batch.winner, batch.loser]).repeat_interleave(draws, dim=0)
@@ -64,11 +70,16 @@ def residuals_of(
     noisy = backbone.noised(latents, noises, moments)
     target = backbone.target(latents, noises, moments).float()
 
-    def branches(predict: Predict) -> Tensor:
-        wrong = predict(noisy, moments, conditions).float() - target
-        return wrong.unflatten(0, (2, pairs, draws))
+    def wrong(predict: Predict, part: slice = slice(None)) -> Tensor:
+        own = {name: value[part] for name, value in conditions.items()}
+        return (predict(noisy[part], moments[part], own).float() - target[part]).unflatten(0, (-1, pairs, draws))
 
     # The reference first: its activations are gone when the policy's are kept for the gradient.
-    ref_winner, ref_loser = branches(refer) if refer else (None, None)
-    winner, loser = branches(policy)
+    ref_winner, ref_loser = wrong(refer) if refer else (None, None)
+    if learn_loser:
+        winner, loser = wrong(policy)
+    else:
+        with torch.no_grad():
+            (loser,) = wrong(policy, slice(pairs * draws, None))
+        (winner,) = wrong(policy, slice(pairs * draws))
     return Residuals(winner, loser, batch.mask[:, None], ref_winner, ref_loser)

@@ -24,7 +24,7 @@ from asap_train.config import FitConfig, as_dict, from_dict
 from asap_train.fit_folder import opened
 from asap_train.fit_log import FitLog, Row, as_row, measures
 from asap_train.fit_plots import draw_plots
-from asap_train.objectives import compute
+from asap_train.objectives import OBJECTIVES, compute
 from asap_train.optimizers import averaged, set_rate
 from asap_train.residuals import residuals_of
 from asap_train.training import Training, make_accelerator, prepare
@@ -138,7 +138,8 @@ def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tenso
     times = backbone.draw_times(uniform.flatten(), tuple(shape[1:])).reshape(size, draws).to(accelerator.device)
 
     torch.manual_seed(noise.hashed(config.seed, "dropout", step, part, process))
-    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, times)
+    learn_loser = OBJECTIVES[config.objective].loser
+    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, times, learn_loser)
     loss = compute(config.objective, residuals, config.weights)
     accelerator.backward(loss.total / config.accumulate)
     return measures(loss, residuals, config.weights.tau)

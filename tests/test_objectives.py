@@ -164,7 +164,8 @@ def test_the_safe_scale_lets_no_step_raise_the_winners_error(seed: int) -> None:
     assert 0 <= scale.item() <= 1
     step = 1e-4 * (r.winner - scale * r.loser)
     before, after = (mean_error(residual, r.mask, 0.0).item() for residual in (r.winner, r.winner - step))
-    assert after <= before + 1e-9
+    # To first order: where the scale is below 1 all that is left is the square of the step.
+    assert after <= before + step.square().mean().item() + 1e-12
 
 
 @given(SEEDS)

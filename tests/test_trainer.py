@@ -158,6 +158,21 @@ def test_draws_are_averaged_within_their_pair(tmp_path: Path, model: Path, pairs
     torch.testing.assert_close(mean, parts.mean(0))
 
 
+def test_losers_that_are_not_learnt_have_no_gradient_and_change_none(tmp_path: Path, model: Path, pairs: Path) -> None:
+    training, _ = ready(settings(model, pairs, tmp_path / "fit", objective="sft"))
+    batch, noise = training.cache.batch([0, 1], [False, False]), draw_noise(0, [0, 1], 1, (4, 8, 8))
+    times = torch.tensor([[100.0], [900.0]])
+    values, found = [value for _, value in training.parameters], []
+    for learn in (True, False):
+        residuals = residuals_of(training.backbone, training.policy, None, batch, noise, times, learn)
+        gradient = torch.autograd.grad(compute("sft", residuals, Weights()).total, values)
+        found.append((residuals, torch.cat([one.flatten() for one in gradient])))
+    (both, whole), (alone, part) = found
+    assert both.loser.requires_grad and not alone.loser.requires_grad
+    torch.testing.assert_close(alone.loser, both.loser)
+    torch.testing.assert_close(part, whole)
+
+
 def test_errors_inside_and_outside_of_m_by_hand() -> None:
     residual = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 1, 2, 2)
     mask = torch.tensor([[1.0, 0.5], [0.0, 0.0]]).reshape(1, 1, 1, 2, 2)
