@@ -77,15 +77,20 @@ def processes(maker: Maker, workers: int) -> Iterator[Run]:
 _MAKER: list[Maker] = []
 
 
-def _start(maker: Maker) -> None:
+def begin_worker() -> None:
+    """What every worker process begins with: one thread of its own, and the end when its parent ends."""
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _MAKER[:] = [maker]
     # A killed parent cannot tell its workers to stop, and they would wait for work for ever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start(maker: Maker) -> None:
+    begin_worker()
+    _MAKER[:] = [maker]
 
 
 def _end_with_parent() -> None:

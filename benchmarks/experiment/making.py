@@ -14,6 +14,7 @@ from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
 from asap_train.autoscore import Bench
 from asap_train.choose import Split, choose
 from asap_train.config import FitConfig
+from asap_train.workers import begin_worker
 from hafbench.cards import attach_cards
 from hafbench.runs import read_run, write_whole
 
@@ -23,11 +24,8 @@ Job = tuple[str, FitConfig | None, Bench, Path]
 
 def do(job: Job) -> str:
     """Fit and run; either goes on where it ended."""
-    import torch
-
     from asap_train.trainer import fit
 
-    torch.set_num_threads(1)
     name, config, bench, out = job
     folder = fit(config) / "checkpoints" / f"{config.steps:06d}" if config else None
     attach_cards(bench.run(folder, out), ())
@@ -35,13 +33,13 @@ def do(job: Job) -> str:
 
 
 def do_all(jobs: Sequence[Job], workers: int) -> None:
-    """All jobs; the first fit alone, since it fills the cache of latents for the others."""
+    """All jobs of which the run is not finished."""
     waiting = [job for job in jobs if not (job[3] / "records.parquet").exists()]
     if workers == 1:
         for job in waiting:
             print(f"{do(job)}: done", flush=True)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
         for ended in as_completed([pool.submit(do, job) for job in waiting]):
             print(f"{ended.result()}: done", flush=True)
 
