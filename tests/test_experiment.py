@@ -83,12 +83,12 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     assert found.returncode == 0, found.stderr
     base, asap, sft = (row_of(found.stdout, name) for name in ("base", "asap", "sft"))
     assert base[1].startswith("100.0 [") and base[1].endswith("(6)") and base[5].startswith("100.0 [")
-    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[7].startswith("-100.0")
+    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[6].startswith("-100.0")
     assert sft[2].startswith("+0.0") and sft[9] == "1.00 [1.00, 1.00]"
     assert "of 6 clear both times 100.0 % agree (kappa" in found.stdout
     # SFT draws the base's very pictures.
     assert row_of(found.stdout[found.stdout.index("## The rest") :], "sft")[4:6] == ["0.0000", "1.000"]
-    assert {path.name for path in (made / "docs").iterdir()} == {"forest.png", "curves.png", "grid.png"}
+    assert {path.name for path in (made / "docs").iterdir()} == {"forest.png", "curves.png", "grid.png", "labels.csv"}
 
 
 def test_a_label_that_is_none_is_told_with_its_line(made: Path, tmp_path: Path) -> None:

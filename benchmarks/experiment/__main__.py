@@ -35,8 +35,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="fits of each method")
     parser.add_argument("--images", type=int, default=1000, help="at least so many of the base and of each method")
     parser.add_argument("--tuning-images", type=int, default=4, help="a prompt, for each setting tried")
-    parser.add_argument("--labelled", type=int, default=3, help="pictures a prompt and method on the sheets")
+    parser.add_argument("--labelled", type=int, default=5, help="pictures a prompt and method on the sheets")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
     parser.add_argument("--docs", type=Path, help="where the pictures go, too")
     asked = parser.parse_args()
     if unknown := [method for method in asked.methods if method not in GRID]:
@@ -45,10 +46,14 @@ def main() -> None:
         parser.error("--pairs is needed")
     asked.out.mkdir(parents=True, exist_ok=True)
     plan = Plan(asked.out, asked.pairs, asked.steps, asked.seeds, asked.images, asked.tuning_images)
-    if asked.what in ("tune", "make"):
-        import making
+    if asked.what == "tune":
+        from making import tune
 
-        getattr(making, asked.what)(plan, asked.methods, asked.workers)
+        tune(plan, asked.methods, asked.workers)
+    elif asked.what == "make":
+        from making import make
+
+        make(plan, asked.methods, asked.workers, asked.chosen)
     elif asked.what == "sheets":
         import labels
         from found import find

@@ -18,7 +18,7 @@ from hafbench.images import load_image
 from hafbench.report.plots import INK, LOOKS, as_svg, make_axes
 from hafbench.suites import load_suite
 
-TILE, ROWS = 150, 8
+TILE, ROWS = 128, 8
 
 
 def forest(found: Found, out: Path) -> None:

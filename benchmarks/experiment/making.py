@@ -16,6 +16,7 @@ from asap_train.choose import Split, choose
 from asap_train.config import FitConfig
 from asap_train.workers import begin_worker
 from hafbench.cards import attach_cards
+from hafbench.errors import HafError
 from hafbench.runs import read_run, write_whole
 
 Job = tuple[str, FitConfig | None, Bench, Path]
@@ -88,9 +89,12 @@ def figures(base: pd.DataFrame, own: pd.DataFrame, plan: Plan, name: str) -> dic
     }
 
 
-def make(plan: Plan, methods: Iterable[str], workers: int) -> None:
-    """The fits that are reported, with what the tuning chose, and the runs of the base and of them."""
-    chosen = json.loads((plan.out / "tuning.json").read_text())["chosen"]
+def make(plan: Plan, methods: Iterable[str], workers: int, given: Path | None = None) -> None:
+    """The fits that are reported, with what the tuning chose or a file gives, and the runs of the base and of them."""
+    path = given or plan.out / "tuning.json"
+    if not path.exists():
+        raise HafError(f"There is no {path}: give `tune` first, or settings with --chosen.")
+    chosen = json.loads(path.read_text())["chosen"]
     runs = plan.out / "runs"
     jobs: list[Job] = [(BASE, None, plan.bench(None), runs / BASE)]
     for seed in range(plan.seeds):

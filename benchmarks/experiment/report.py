@@ -15,17 +15,18 @@ from hafbench.runs import write_whole
 
 
 def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
-    """All of it; the pictures also into `docs`."""
+    """All of it; the pictures, and the labels with whose pictures they were, also into `docs`."""
     found = find(plan, methods)
     out = plan.out / "report"
     out.mkdir(exist_ok=True)
     parts = ["## Errors", tables.errors(found)]
     if found.eye is not None:
-        parts.append(tables.agreement(found))
+        parts += [tables.agreement(found), "## Hands and figures apart", tables.apart(found)]
     if "asap" in found.runs:
         parts += ["## ASAP against the others", tables.beaten(found, "asap")]
     parts += ["## The rest of the pictures", tables.quality(found, tables.pooled(found))]
-    parts += ["## Tuning", tables.tuning(found)]
+    if (plan.out / "tuning.json").exists():
+        parts += ["## Tuning", tables.tuning(found)]
     text = "\n\n".join(parts) + "\n"
     write_whole(out / "tables.md", text)
     drawing.forest(found, out)
@@ -35,4 +36,6 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
         docs.mkdir(parents=True, exist_ok=True)
         for picture in sorted(out.glob("*.png")):
             shutil.copyfile(picture, docs / picture.name)
+        if found.eye is not None:
+            found.eye.to_csv(docs / "labels.csv", index=False)
     print(text)

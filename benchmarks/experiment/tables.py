@@ -9,7 +9,7 @@ from math import isfinite
 import measures
 import pandas as pd
 from found import Found
-from plan import BASE
+from plan import ANATOMY, BASE
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from hafbench.compare import Comparison, compare_runs
@@ -84,13 +84,14 @@ def errors(found: Found) -> str:
         if name == BASE:
             rows.append([*row, *[DASH] * 4])
             continue
-        each = [found.verdicts[name].loc[own_keys(run)]["error"].mean() for run in found.runs[name]]
+        moved = own - judge[BASE].reindex(own.index)
+        each = [moved.reindex(own_keys(run)).mean() for run in found.runs[name]]
         base = judge[BASE].reindex(own.index)
         duel = compare_duels(base.to_numpy(), own.to_numpy(), own.index.get_level_values(0))
-        row += [", ".join(f"{100 * one:.1f}" for one in each), points(apart[name]), p_value(p_values[name])]
+        row += [points(apart[name]), ", ".join(f"{100 * one:+.1f}" for one in each), p_value(p_values[name])]
         rows.append([*row, f"{duel.rsi:.2f} [{duel.rsi_low:.2f}, {duel.rsi_high:.2f}]"])
     heads = ["", "wrong by eye, % (n)", "difference, points", "p", "by eye and judge, %"]
-    return markdown([*heads, "judge's AER, %", "each fit", "difference, points", "p", "RSI"], rows)
+    return markdown([*heads, "judge's AER, %", "difference, points", "each fit", "p", "RSI"], rows)
 
 
 def by_eye(
@@ -131,6 +132,23 @@ def beaten(found: Found, best: str) -> str:
     return markdown(("", "", "difference, points", "p"), rows)
 
 
+def apart(found: Found) -> str:
+    """By eye, the prompts of hands and those of figures apart: by which scorer judged most of the base's pictures."""
+    scored = found.base.records[found.base.records["status"] == "scored"]
+    counts = pd.crosstab(scored["prompt_id"], scored["scorer"]).reindex(columns=list(ANATOMY), fill_value=0)
+    eye, rows = labelled(found), []
+    for scorer in ANATOMY:
+        prompts = set(counts.index[counts.idxmax(axis=1) == scorer])
+        own = {name: values[values.index.get_level_values(0).isin(prompts)].dropna() for name, values in eye.items()}
+        moved = against(own, BASE, found.runs)
+        p_values = dict(zip(moved, holm([one.p_value for one in moved.values()]), strict=True))
+        for name, values in own.items():
+            told = error_rate(values.to_numpy(), values.index.get_level_values(0))
+            cells = [points(moved[name]), p_value(p_values[name])] if name in moved else [DASH, DASH]
+            rows.append([f"{name}, {scorer} ({len(prompts)} prompts)", f"{rate(told)} ({len(values)})", *cells])
+    return markdown(("", "wrong by eye, % (n)", "difference, points", "p"), rows)
+
+
 def agreement(found: Found) -> str:
     """How labels by eye agree with each other and with the judge; and how many pictures were unclear."""
     assert found.eye is not None
@@ -147,11 +165,10 @@ def agreement(found: Found) -> str:
     )
     both = eye.set_index(["prompt_id", "seed", "name"]).join(judge["error"]).dropna(subset=["bad", "error"])
     told.append(f"With the judge {_kappa(both['bad'], both['error'])} of {len(both)}.")
-    for bad, text in ((True, "flagged of the wrong ones"), (False, "of the right ones")):
+    for bad, text in ((True, "It flagged of the wrong ones"), (False, "and of the right ones")):
         own = both[both["bad"] == bad]
-        told.append(
-            f"{text}: {rate(error_rate(own['error'].to_numpy(), own.index.get_level_values(0)))} % (n {len(own)})."
-        )
+        flagged = error_rate(own["error"].to_numpy(), own.index.get_level_values(0))
+        told.append(f"{text} {rate(flagged)} % (n {len(own)}){';' if bad else '.'}")
     return " ".join(told)
 
 
