@@ -10,8 +10,8 @@ settings tried. Base and fits then draw the same prompts from the same noise.
 
     DIR/tuning/fits, tuning/runs, tuning.json     what was tried, and what was chosen by it
     DIR/fits/METHOD-SEED, runs/base, runs/METHOD-SEED     what is reported; the last checkpoint counts
-    DIR/labels/                                   sheets, key.csv (not for who labels), labels.csv
-    DIR/measures/                                 embeddings of the runs' images
+    DIR/labels/                                   sheets, key.csv (not for who labels), labels-WHO.csv
+    DIR/measures/                                 the boxes of hands in the runs' images
     DIR/report/                                   tables.md, forest.png, curves.png, grid.png
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from found import Found
 from measures import pictures
 from PIL import Image, ImageDraw, ImageFont
 from plan import BASE
-from tables import against, labelled
+from tables import against
 
 from hafbench.evaluate import spread
 from hafbench.images import load_image
-from hafbench.report.plots import INK, LOOKS, as_svg, make_axes
+from hafbench.report.plots import INK, LOOKS, as_svg, draw_interval, draw_legend, make_axes
 from hafbench.suites import load_suite
 
 TILE, ROWS = 128, 8
@@ -23,28 +22,21 @@ TILE, ROWS = 128, 8
 
 def forest(found: Found, out: Path) -> None:
     """Differences from the base in percentage points, by eye and by the judge: forest.png."""
-    sources = {"judge": {name: table["error"] for name, table in found.verdicts.items()}}
-    if found.eye is not None:
-        sources["by eye"] = labelled(found)
+    sources = found.sources
     figure, axes = make_axes(6.2, 1.2 + 0.5 * len(found.runs))
-    for index, (source, values) in enumerate(sources.items()):
-        colour, marker = LOOKS[index]
+    for index, values in enumerate(sources.values()):
         for row, one in enumerate(against(values, BASE, found.runs).values()):
             if one.estimate is None or one.low is None or one.high is None:
                 continue
             place = row + (index - (len(sources) - 1) / 2) * 0.24
-            axes.plot([100 * one.low, 100 * one.high], [place] * 2, color=colour, lw=2)
-            axes.plot(100 * one.estimate, place, marker, color=colour, ms=6)
-        axes.plot([], [], f"{marker}-", color=colour, label=source)
+            draw_interval(axes, place, 100 * one.estimate, 100 * one.low, 100 * one.high, index)
+    draw_legend(axes, list(sources))
     axes.axvline(0, color=INK, lw=1)
     axes.set_yticks(range(len(found.runs)), list(found.runs))
     axes.set_ylim(len(found.runs) - 0.5, -0.5)
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
     axes.set_xlim(-far, far)
     axes.set_xlabel("← fewer errors than the base · percentage points · more →")
-    legend = axes.legend(frameon=False, ncols=len(sources), loc="lower right", bbox_to_anchor=(1, 1))
-    for label in legend.get_texts():
-        label.set_color(INK)
     as_svg(figure, "Differences of error rates from the base", out / "forest.png")
 
 
@@ -54,7 +46,7 @@ def curves(found: Found, out: Path) -> None:
 
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for index, name in enumerate(found.runs):
-        logs = [_log(found.plan.out / "fits" / f"{name}-{seed}" / "log.jsonl") for seed in range(found.plan.seeds)]
+        logs = [found.plan.log("", f"{name}-{seed}") for seed in range(found.plan.seeds)]
         if not logs[0]["delta"].notna().any():
             continue
         both = pd.concat(logs).groupby("step").mean(numeric_only=True)
@@ -72,10 +64,6 @@ def curves(found: Found, out: Path) -> None:
     panels[0].legend(frameon=False, fontsize=9)
     figure.savefig(out / "curves.png", dpi=110)
     plt.close(figure)
-
-
-def _log(path: Path) -> pd.DataFrame:
-    return pd.DataFrame(map(json.loads, path.open())).astype(float)
 
 
 def grid(found: Found, out: Path) -> None:

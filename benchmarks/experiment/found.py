@@ -28,6 +28,24 @@ class Found:
         """The base and the methods."""
         return [BASE, *self.runs]
 
+    @property
+    def judge(self) -> dict[str, pd.Series[float]]:
+        """By name the judge's verdicts, by (prompt_id, seed): 1 an error, 0 none, NaN not judged."""
+        return {name: table["error"] for name, table in self.verdicts.items()}
+
+    @property
+    def by_eye(self) -> dict[str, pd.Series[float]]:
+        """By name the labels by eye, as `judge`: NaN unclear; empty where nothing was labelled."""
+        if self.eye is None:
+            return {}
+        keyed = self.eye.set_index(["prompt_id", "seed"])
+        return {name: keyed.loc[keyed["name"] == name, "bad"].astype(float) for name in self.names}
+
+    @property
+    def sources(self) -> dict[str, dict[str, pd.Series[float]]]:
+        """Who said what is wrong: the judge, and the labels by eye where there are some."""
+        return {"judge": self.judge, **({"by eye": self.by_eye} if self.eye is not None else {})}
+
 
 def find(plan: Plan, methods: Sequence[str]) -> Found:
     """What is there of the methods whose fits are all finished; raises HafError if there is none."""
@@ -36,13 +54,9 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
     for method in methods:
         own = [folder / f"{method}-{seed}" for seed in range(plan.seeds)]
         if all((run / "records.parquet").exists() for run in own):
-            runs[method] = own
+            runs[method] = [read_run(run, findings=False) for run in own]
     if not runs or not (folder / BASE / "records.parquet").exists():
         raise HafError(f"{folder} has no finished runs of the base and of a method; give `make` first.")
-    return Found(
-        plan,
-        read_run(folder / BASE, findings=False),
-        {method: [read_run(run, findings=False) for run in own] for method, own in runs.items()},
-        {BASE: labels.verdicts([folder / BASE]), **{method: labels.verdicts(own) for method, own in runs.items()}},
-        labels.read(plan),
-    )
+    base = read_run(folder / BASE, findings=False)
+    verdicts = {name: labels.verdicts(own) for name, own in {BASE: [base], **runs}.items()}
+    return Found(plan, base, runs, verdicts, labels.read(plan))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from plan import BASE, Plan
 
 from hafbench.errors import HafError
 from hafbench.images import load_image
-from hafbench.runs import Run, read_run, write_whole
+from hafbench.runs import Run, write_whole
 
 COLUMNS, ROWS, SIDE = 6, 4, 230
 LABELS = ("good", "bad", "unclear")
@@ -88,11 +87,11 @@ def read(plan: Plan) -> pd.DataFrame | None:
     return found
 
 
-def verdicts(runs: Sequence[Path]) -> pd.DataFrame:
+def verdicts(runs: Sequence[Run]) -> pd.DataFrame:
     """By (prompt_id, seed) what the judge said of the images of runs: error and chance, as `making.judged`."""
     parts = []
     for run in runs:
-        records = read_run(run, findings=False).records.drop_duplicates("image").set_index("image")
+        records = run.records.drop_duplicates("image").set_index("image")
         own = records[["prompt_id", "seed"]].join(judged(run))
         parts.append(own.set_index(["prompt_id", "seed"]))
     return pd.concat(parts)

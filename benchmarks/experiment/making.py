@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +17,7 @@ from asap_train.config import FitConfig
 from asap_train.workers import begin_worker
 from hafbench.cards import attach_cards
 from hafbench.errors import HafError
-from hafbench.runs import read_run, write_whole
+from hafbench.runs import Run, read_run, write_whole
 
 Job = tuple[str, FitConfig | None, Bench, Path]
 """A name, the fit (None: the base itself), how it is scored, and the run's folder."""
@@ -53,24 +53,23 @@ def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
     jobs: list[Job] = [(BASE, None, bench, runs / BASE)]
     jobs += [(name, config, bench, runs / name) for name, config in configs.items()]
     do_all(jobs, workers)
-    base = judged(runs / BASE)
+    base, made = read_run(runs / BASE, findings=False), {name: read_run(runs / name, findings=False) for name in tried}
     rows = [
-        {"name": name, "settings": list(settings), **figures(base, judged(runs / name), plan, name)}
+        {"name": name, "settings": list(settings), **figures(judged(base), judged(made[name]), plan, name)}
         for name, settings in tried.items()
     ]
-    chosen = {method: tried[f"{method}-{best(runs, method)}"] for method in methods}
+    chosen = {method: tried[f"{method}-{best(base, made, method)}"] for method in methods}
     write_whole(plan.out / "tuning.json", json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
 
 
-def best(runs: Path, method: str) -> int:
+def best(base: Run, made: Mapping[str, Run], method: str) -> int:
     """The place in GRID of the best setting, by the rule by which a fit's best checkpoint is chosen."""
-    own = {place: read_run(runs / f"{method}-{place}", findings=False) for place in range(len(GRID[method]))}
-    return choose(read_run(runs / BASE, findings=False), own, Split()).step
+    return choose(base, {place: made[f"{method}-{place}"] for place in range(len(GRID[method]))}, Split()).step
 
 
-def judged(run: Path) -> pd.DataFrame:
+def judged(run: Run) -> pd.DataFrame:
     """By image whether any anatomy scorer saw an error, and the highest chance that one gave it."""
-    records = read_run(run, findings=False).records
+    records = run.records
     kept = records[records["scorer"].isin(ANATOMY) & (records["status"] == "scored")]
     return kept.groupby("image").agg(error=("is_error", "max"), chance=("value", "max")).astype(float)
 
@@ -78,14 +77,17 @@ def judged(run: Path) -> pd.DataFrame:
 def figures(base: pd.DataFrame, own: pd.DataFrame, plan: Plan, name: str) -> dict[str, float]:
     """What a setting that was tried did: against the base on the selection prompts, and in its own log."""
     both = own.index.intersection(base.index)
-    rows = [json.loads(line) for line in (plan.out / "tuning" / "fits" / name / "log.jsonl").open()]
-    last = pd.DataFrame(rows).tail(len(rows) // 5).mean(numeric_only=True)
+    last = plan.last_steps("tuning", name).mean()
     return {
         "images": len(both),
         "aer": float(own["error"][both].mean()),
         "aer_base": float(base["error"][both].mean()),
         "chance": float(own["chance"][both].mean() - base["chance"][both].mean()),
-        **{key: float(last[key]) for key in ("delta", "winner", "ref_winner", "loser", "ref_loser") if key in last},
+        **{
+            key: float(last[key])
+            for key in ("delta", "winner", "ref_winner", "loser", "ref_loser")
+            if last.notna()[key]
+        },
     }
 
 

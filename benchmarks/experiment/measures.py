@@ -73,7 +73,7 @@ def clip() -> Any:
     from hafbench.worlds import built_in
 
     where = f"local-dir:{built_in('clip')}"
-    model, preprocess = open_clip.create_model_from_pretrained(where)
+    model, preprocess = open_clip.create_model_from_pretrained(where, weights_only=True)
     return model.float().eval(), preprocess, open_clip.get_tokenizer(where)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+
+import pandas as pd
 
 from asap_train.autoscore import Bench
 from asap_train.choose import Part, Split
@@ -63,6 +66,16 @@ class Plan:
         given += [f"cache={self.out / 'cache'}", f"steps={self.steps}", f"seed={seed}"]
         given += [f"checkpoint_every={max(1, self.steps // 3)}", f"objective={name.rpartition('-')[0]}"]
         return read_config(None, [*given, *COMMON, *settings])
+
+    def log(self, kind: str, name: str) -> pd.DataFrame:
+        """The log of a fit, a row a step; NaN for what its objective does not have."""
+        path = self.out / kind / "fits" / name / "log.jsonl"
+        return pd.DataFrame(map(json.loads, path.read_text().splitlines())).astype(float)
+
+    def last_steps(self, kind: str, name: str) -> pd.DataFrame:
+        """The last fifth of a fit's log."""
+        rows = self.log(kind, name)
+        return rows.tail(len(rows) // 5)
 
     def suite(self, part: Part) -> Path:
         """The prompts of one part of the suite as a suite of their own, OUT/PART.jsonl."""

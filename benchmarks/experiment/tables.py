@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 
 import measures
@@ -61,19 +62,11 @@ def against(values: Mapping[str, pd.Series[float]], one: str, others: Iterable[s
     return found
 
 
-def labelled(found: Found) -> dict[str, pd.Series[float]]:
-    """By name the labels by eye, by (prompt_id, seed): 1 bad, 0 good, NaN unclear."""
-    assert found.eye is not None
-    keyed = found.eye.set_index(["prompt_id", "seed"])
-    return {name: keyed.loc[keyed["name"] == name, "bad"].astype(float) for name in found.names}
-
-
 def errors(found: Found) -> str:
     """A row each for the base and the methods: the rate by eye, the judge's, and the differences from the base."""
-    judge = {name: table["error"] for name, table in found.verdicts.items()}
+    judge, eye = found.judge, found.by_eye
     apart = against(judge, BASE, found.runs)
     p_values = dict(zip(apart, holm([one.p_value for one in apart.values()]), strict=True))
-    eye = labelled(found) if found.eye is not None else {}
     seen = against(eye, BASE, found.runs) if eye else {}
     eye_p = dict(zip(seen, holm([one.p_value for one in seen.values()]), strict=True))
     rows = []
@@ -120,11 +113,8 @@ def own_keys(run: Run) -> pd.MultiIndex:
 def beaten(found: Found, best: str) -> str:
     """Every other method minus `best`: above 0 it has more errors."""
     others = [name for name in found.runs if name != best]
-    sources = {"judge": {name: table["error"] for name, table in found.verdicts.items()}}
-    if found.eye is not None:
-        sources["by eye"] = labelled(found)
     rows = []
-    for source, values in sources.items():
+    for source, values in found.sources.items():
         apart = against(values, best, others)
         p_values = holm([one.p_value for one in apart.values()])
         for (name, one), p in zip(apart.items(), p_values, strict=True):
@@ -136,7 +126,7 @@ def apart(found: Found) -> str:
     """By eye, the prompts of hands and those of figures apart: by which scorer judged most of the base's pictures."""
     scored = found.base.records[found.base.records["status"] == "scored"]
     counts = pd.crosstab(scored["prompt_id"], scored["scorer"]).reindex(columns=list(ANATOMY), fill_value=0)
-    eye, rows = labelled(found), []
+    eye, rows = found.by_eye, []
     for scorer in ANATOMY:
         prompts = set(counts.index[counts.idxmax(axis=1) == scorer])
         own = {name: values[values.index.get_level_values(0).isin(prompts)].dropna() for name, values in eye.items()}
@@ -182,8 +172,6 @@ def _kappa(one: pd.Series, other: pd.Series) -> str:
 
 def pooled(found: Found) -> Comparison:
     """hafbench's comparison of the base with every method's fits as one run; Holm over the methods."""
-    from dataclasses import replace
-
     runs = [
         replace(
             own[0],
@@ -201,7 +189,10 @@ def pooled(found: Found) -> Comparison:
 def quality(found: Found, comparison: Comparison) -> str:
     """Whether the rest was kept: hafbench's quality scores, prompts retrieved, the distance outside the hands."""
     told = measures.retrieved([found.base])
-    rows = [[BASE, *[DASH] * 2, rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 4]]
+    names = [one.name for one in comparison.versus[0].measured if one.role != "anatomy"]
+    rows = [
+        [BASE, *[DASH] * len(names), rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 4]
+    ]
     for versus in comparison.versus:
         name = versus.label
         own = [one for one in versus.measured if one.role != "anatomy"]
@@ -214,20 +205,15 @@ def quality(found: Found, comparison: Comparison) -> str:
         told_by = [log[key] for key in ("delta", "winner_rise", "loser_rise")]
         cells += [", ".join(f"{one:+.4f}" for one in told_by) if all(map(isfinite, told_by)) else DASH]
         rows.append([name, *cells])
-    names = [one.name for one in comparison.versus[0].measured if one.role != "anatomy"]
     heads = ["", *(f"{name}, difference" for name in names), "own prompt nearest, %", "difference, points"]
     return markdown([*heads, "distance outside hands", "p", "delta, rise of L(w), of L(l)"], rows)
 
 
 def last_rows(found: Found, name: str) -> dict[str, float]:
     """Means over the last fifth of a method's logs."""
-    parts = []
-    for seed in range(found.plan.seeds):
-        rows = pd.DataFrame(map(json.loads, (found.plan.out / "fits" / f"{name}-{seed}" / "log.jsonl").open()))
-        parts.append(rows.tail(len(rows) // 5))
-    both = pd.concat(parts)
-    rises = {f"{side}_rise": (both[side] - both[f"ref_{side}"]).astype(float).mean() for side in ("winner", "loser")}
-    return {"delta": float(both["delta"].astype(float).mean()), **rises}
+    both = pd.concat([found.plan.last_steps("", f"{name}-{seed}") for seed in range(found.plan.seeds)])
+    rises = {f"{side}_rise": float((both[side] - both[f"ref_{side}"]).mean()) for side in ("winner", "loser")}
+    return {"delta": float(both["delta"].mean()), **rises}
 
 
 def tuning(found: Found) -> str:

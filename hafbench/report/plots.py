@@ -37,8 +37,8 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
             rate, index = entry.rate, scorers.index(entry.scorer)
             assert rate is not None  # noqa: S101 (judged holds only those)
             place = row + (index - (len(scorers) - 1) / 2) * 0.24
-            _interval(axes, place, 100 * (rate.estimate or 0), 100 * (rate.low or 0), 100 * (rate.high or 0), index)
-    _legend(axes, scorers)
+            draw_interval(axes, place, 100 * (rate.estimate or 0), 100 * (rate.low or 0), 100 * (rate.high or 0), index)
+    draw_legend(axes, scorers)
     axes.set_yticks(range(len(categories)), [name.replace("_", " ") for name in categories])
     axes.set_ylim(len(categories) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
@@ -59,11 +59,11 @@ def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
             if found is None or found.estimate is None or found.low is None or found.high is None:
                 continue
             place = row + (index - (len(shown) - 1) / 2) * 0.24
-            _interval(axes, place, 100 * found.estimate, 100 * found.low, 100 * found.high, index)
+            draw_interval(axes, place, 100 * found.estimate, 100 * found.low, 100 * found.high, index)
     axes.axvline(0, color=INK, lw=1)
     if len(rows) > 1:
         axes.axhline(0.5, color=INK, lw=0.6, alpha=0.4)
-    _legend(axes, [one.name for one in shown])
+    draw_legend(axes, [one.name for one in shown])
     axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
@@ -140,13 +140,15 @@ def make_axes(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _interval(axes: Any, place: float, estimate: float, low: float, high: float, index: int) -> None:
+def draw_interval(axes: Any, place: float, estimate: float, low: float, high: float, index: int) -> None:
+    """An estimate with its interval in the row `place`, in the look of the index-th of several."""
     colour, marker = LOOKS[index % len(LOOKS)]
     axes.plot([low, high], [place] * 2, color=colour, lw=2)
     axes.plot(estimate, place, marker, color=colour, ms=6)
 
 
-def _legend(axes: Any, names: Sequence[str]) -> None:
+def draw_legend(axes: Any, names: Sequence[str]) -> None:
+    """The names of all that `draw_interval` drew, by index, above the axes."""
     for index, name in enumerate(names):
         colour, marker = LOOKS[index % len(LOOKS)]
         axes.plot([], [], f"{marker}-", color=colour, label=name)
