@@ -21,22 +21,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hafbench
-from asap_train.checkpoints import PIPELINE
 from asap_train.choose import Scores, Split, choose, figures_of, held_out, points_of
-from asap_train.config import ScoreSettings
-from hafbench.bench import Begin, BenchOptions, run_model, slug
+from asap_train.training.checkpoints import PIPELINE
+from asap_train.training.config import ScoreSettings
+from hafbench.bench import Begin, BenchOptions, run_model
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
+from hafbench.files import disk_errors, slug, write_whole
 from hafbench.generators import PRESETS, DiffusionRequest
 from hafbench.generators.lora import FOLDER_FILE
-from hafbench.runs import Run, disk_errors, read_run, write_whole
+from hafbench.runs import Run, read_run
 from hafbench.scorers import ScorerOptions
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
 if TYPE_CHECKING:
-    from asap_train.config import FitConfig
-    from hafbench.compare import Versus
+    from asap_train.training.config import FitConfig
+    from hafbench.comparison import Versus
 
 
 def no_progress(total: int, done: int) -> Any:
@@ -199,8 +200,8 @@ def scored_runs(fit: Path) -> dict[int, Path]:
 
 def settle(config: FitConfig, base: Run) -> Scores:
     """From all runs that are there: scores.json, the best checkpoint's weights, the card and the page."""
-    from asap_train.fit_page import build_page
-    from asap_train.model_card import write_card
+    from asap_train.reporting.fit_page import build_page
+    from asap_train.reporting.model_card import write_card
 
     fit = config.out
     runs = {step: read_run(folder, findings=False) for step, folder in scored_runs(fit).items()}
@@ -240,8 +241,8 @@ def judge(model: str, fit: Path, base: Run, runs: Mapping[int, Run], split: Spli
 
 def settle_unscored(config: FitConfig) -> None:
     """Of a fit without scores: the newest checkpoint's weights and the card, which says that nothing was measured."""
-    from asap_train import checkpoints
-    from asap_train.model_card import write_card
+    from asap_train.reporting.model_card import write_card
+    from asap_train.training import checkpoints
 
     with disk_errors(config.out):
         publish(config.out, int(checkpoints.steps(config.out / "checkpoints")[-1].name))

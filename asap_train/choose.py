@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from hafbench.compare import compare_runs
+from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
 from hafbench.figures import all_figures, number, p_value, percent
 
 if TYPE_CHECKING:
-    from hafbench.compare import Measured, Versus
+    from hafbench.comparison import Measured, Versus
     from hafbench.figures import ScorerFigures
     from hafbench.runs import Run
 

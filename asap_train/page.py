@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from hafbench.report import page
+from hafbench.reports import page
 
 TEMPLATES = Path(__file__).parent / "templates"
 

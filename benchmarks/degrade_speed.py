@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from asap_train.data.gates import Thresholds
+from asap_train.data.regions import Finder
+from asap_train.data.synthesis import FromPhotos, Judging
 from asap_train.degrade.image import DETAILS, ImageFamily, degraded
-from asap_train.gates import Thresholds
-from asap_train.regions import Finder
-from asap_train.synth import FromPhotos, Judging
 from asap_train.types import Part, Photo
 from hafbench.images import load_image, sha256_of
 

@@ -31,14 +31,14 @@ from safetensors.torch import save_file
 from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
-from asap_train.cache import Cache
-from asap_train.config import FitConfig, from_dict
-from asap_train.fit_log import FitLog
-from asap_train.lora import add_lora, trained_parameters
-from asap_train.optimizers import make_optimizer, rate_factor
-from asap_train.residuals import Policy, frozen
-from asap_train.trainer import take_step
-from asap_train.training import Training, make_accelerator
+from asap_train.training.cache import Cache
+from asap_train.training.config import FitConfig, from_dict
+from asap_train.training.fit_log import FitLog
+from asap_train.training.lora import add_lora, trained_parameters
+from asap_train.training.optimizers import make_optimizer, rate_factor
+from asap_train.training.residuals import Policy, frozen
+from asap_train.training.setup import Training, make_accelerator
+from asap_train.training.trainer import take_step
 
 Step = Callable[[int], object]
 PAIRS = 16
@@ -69,7 +69,7 @@ class Setting:
 
 
 def random_cache(setting: Setting, kind: str) -> Cache:
-    """Files as `asap_train.cache` writes them, of noise; `kind` says which model they are for."""
+    """Files as `asap_train.training.cache` writes them, of noise; `kind` says which model they are for."""
     sizes, cells = setting.sizes, setting.sizes.cells
     texts: dict[str, tuple[int, ...]]
     if kind == "flux":

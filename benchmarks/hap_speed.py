@@ -15,12 +15,12 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from asap_train.gates import fingerprint
+from asap_train.data.gates import fingerprint
+from asap_train.data.similarity import measure
 from asap_train.hap import Pair, encode_png, make_pair, to_row
 from asap_train.hap.read import read_pairs
 from asap_train.hap.validate import validate
 from asap_train.hap.write import open_hap
-from asap_train.measures import measure
 from asap_train.types import Candidate, Photo
 
 T = TypeVar("T")

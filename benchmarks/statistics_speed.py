@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hafbench.compare import compare_runs
+from hafbench.comparison import compare_runs
 from hafbench.figures import all_figures, category_figures, finding_rates
 from hafbench.records import arrow_schema
 from hafbench.runs import read_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.errors import HafError
 from hafbench.evaluate import Progress, describe, evaluate, load_scorers, plan, spread
+from hafbench.files import slug
 from hafbench.images import sha256_of
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run
@@ -138,8 +138,3 @@ def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
             digest = "unreadable"  # its record will say why
         total.update(f"{sample.image}\0{digest}\n".encode())
     return total.hexdigest()
-
-
-def slug(text: str) -> str:
-    """A text as a file name: letters, digits, dot, dash and underscore only."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "run"

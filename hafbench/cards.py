@@ -119,7 +119,7 @@ def read_card(path: Path) -> CalibrationCard:
 
 def write_card(card: CalibrationCard, path: Path) -> None:
     """Write a card, whole or not at all."""
-    from hafbench.runs import write_whole
+    from hafbench.files import write_whole
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, card.model_dump_json(indent=1) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench import provenance, records
 from hafbench.errors import HafError
+from hafbench.files import disk_errors, locked, write_whole
 from hafbench.records import Row
 from hafbench.types import STATUSES
 
@@ -120,26 +120,6 @@ def open_run(
         yield _start(folder, command, name, json.loads(json.dumps(request)), details, resume)
 
 
-@contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`."""
-    from filelock import FileLock, Timeout
-
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HafError(
-                f"{folder}: another process is writing this {what}; wait for it, or choose another --out."
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _start(
     folder: Path, command: str, name: str, request: dict[str, Any], details: Mapping[str, Any], resume: bool
 ) -> RunFolder:
@@ -221,24 +201,3 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     write_whole(folder / "run.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Say in one sentence what the operating system refused."""
-    try:
-        yield
-    except OSError as error:
-        cause = {
-            errno.ENOSPC: "the disk is full; free some space and give the same command again: finished images are kept",
-            errno.EFBIG: "a file grew over this system's limit",
-            errno.EROFS: "the file system is read-only; choose another --out",
-        }.get(error.errno or 0, f"{error.strerror or error}; choose another --out")
-        raise HafError(f"{folder} cannot be written: {cause}.") from error

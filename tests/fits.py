@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hap_pairs
-from asap_train.config import FitConfig, from_dict
+from asap_train.training.config import FitConfig, from_dict
 from tiny_pipelines import build_sd3
 
 CAPTIONS = ("a hand", "two hands", "an arm")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from asap_train.gates import Thresholds as GateThresholds
-from asap_train.gates import fingerprint, judge, skipped
+from asap_train.data.gates import Thresholds as GateThresholds
+from asap_train.data.gates import fingerprint, judge, skipped
+from asap_train.data.similarity import measure
 from asap_train.hap import Pair, make_pair, to_row
 from asap_train.hap.write import open_hap
-from asap_train.measures import measure
 from asap_train.types import Candidate, Photo
 from hafbench.mannequin import picture
 

@@ -9,8 +9,8 @@ from diffusers import StableDiffusion3Pipeline  # noqa: F401
 from diffusers.training_utils import EMAModel  # noqa: F401
 
 import asap_train.backbones.sd3
-import asap_train.fit_plots
-import asap_train.trainer  # noqa: F401
+import asap_train.training.fit_plots
+import asap_train.training.trainer  # noqa: F401
 import fits  # noqa: F401
 
 torch.set_num_threads(1)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asap_train.audit import audit, print_audit, to_json
-from asap_train.contact_sheet import build_page, close_up, sample, show
 from asap_train.hap import to_row
 from asap_train.hap.write import open_hap
+from asap_train.reporting.audit import audit, print_audit, to_json
+from asap_train.reporting.contact_sheet import build_page, close_up, sample, show
 from hafbench.errors import HafError
 from hap_pairs import mannequin, painted, write
 

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 
 from asap_train.autoscore import Autoscore, Bench, judge, publish, settle, subject, weights_of
 from asap_train.choose import Split, choose, figures_of, held_out, points_of
-from asap_train.config import FitConfig, ScoreSettings
-from asap_train.fit_page import strips
-from hafbench.compare import compare_runs
+from asap_train.reporting.fit_page import strips
+from asap_train.training.config import FitConfig, ScoreSettings
+from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
 from hafbench.runs import Run, read_run
 from hafbench.suites import Prompt, load_suite
@@ -205,7 +205,7 @@ def test_names_and_prompts_of_a_fit_cannot_break_out_of_its_page(tmp_path: Path)
     base = replace(base, manifest={**base.manifest, "notes": [evil]}, records=base.records.assign(prompt=evil))
     runs = {100: replace(run_of(tmp_path / "other", both(5, 8)))}
     runs[100] = replace(runs[100], records=runs[100].records.assign(prompt=evil))
-    from asap_train.fit_page import build_page
+    from asap_train.reporting.fit_page import build_page
 
     scores, versus = judge(config.model, config.out, base, runs, SPLIT)
     text = build_page(config, scores, base, runs, versus).read_text()

@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 from asap_train.backbones import Backbone, Loaded, load_backbone, mask_on_grid
 from asap_train.backbones.flux import Flux, pack, unpack
 from asap_train.backbones.stable_diffusion import StableDiffusion
-from asap_train.objectives import Residuals, Weights, compute
+from asap_train.training.objectives import Residuals, Weights, compute
 from hafbench.errors import HafError
 from tiny_inpainting import build_sd15_inpaint
 from tiny_pipelines import BUILDERS

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asap_train.backbones import Backbone, load_backbone
-from asap_train.cache import Cache, fill, find_cache, forget_others, free_encoders, is_whole, native_size
-from asap_train.crops import fit_pair, window
+from asap_train.data.crops import fit_pair, window
 from asap_train.hap.read import read_pairs
+from asap_train.training.cache import Cache, fill, find_cache, forget_others, free_encoders, is_whole, native_size
 from fits import painted_pairs, tiny_model
 from hafbench.errors import HafError
 

@@ -15,13 +15,13 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 from typer.testing import CliRunner
 
-from hafbench.calibrate import Judged, auroc, judge, make_card, powered
+from hafbench.calibration import Judged, auroc, judge, make_card, powered
 from hafbench.cards import attach_cards, cards_of, read_card, write_card
 from hafbench.cli import app
 from hafbench.errors import HafError
 from hafbench.figures import all_figures
 from hafbench.labelled import read_labels, render_world
-from hafbench.report import build_report
+from hafbench.reports import build_report
 from hafbench.runs import Run
 from small import Painted, coloured_run
 
@@ -243,7 +243,7 @@ def test_a_card_of_a_runs_images_corrects_its_rate_and_shows_in_its_report(
 
 
 def test_labels_and_verdicts_together_by_hand(labelled_run: tuple[Run, Path]) -> None:
-    from hafbench.calibrate import judged_by_run
+    from hafbench.calibration import judged_by_run
 
     run, labels = labelled_run
     found = powered(judged_by_run(read_labels(labels, run.image_root), run, "hands"), run, "hands")

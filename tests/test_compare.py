@@ -9,13 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hafbench.cli import app
-from hafbench.compare import Comparison, compare_runs
-from hafbench.compare.condition import failures, parse_condition
-from hafbench.compare.tables import escape, to_json, to_latex, to_markdown
+from hafbench.comparison import Comparison, compare_runs
+from hafbench.comparison.condition import failures, parse_condition
+from hafbench.comparison.tables import escape, to_json, to_latex, to_markdown
 from hafbench.errors import HafError
 from hafbench.evaluate import describe, evaluate
 from hafbench.records import Sample
-from hafbench.report.comparison import build_comparison, pair_items
+from hafbench.reports.comparison import build_comparison, pair_items
 from hafbench.runs import Run, open_run, read_run
 from small import Blueness, Painted, coloured_run
 

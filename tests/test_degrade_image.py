@@ -312,7 +312,7 @@ def test_sizes_do_not_matter() -> None:
 
 @needs_shared
 def test_most_hands_of_real_photos_can_be_given_another_digit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from asap_train.regions import Finder
+    from asap_train.data.regions import Finder
 
     monkeypatch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
     paths = sorted((SHARED / "data" / "hands_real" / "four").glob("*.jpg"))[:4]

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
+from asap_train.data.inpainting import CONTROLS, GRID, INPAINTERS, Painter, PainterRequest, load_painter
 from asap_train.degrade.inpaint import WISHES, InpaintFamily
 from asap_train.degrade.openpose import draw_skeleton, hand_skeleton
 from asap_train.degrade.redraw import Window, paste, window_about
 from asap_train.degrade.skeleton import CORRUPTIONS, SkeletonFamily
-from asap_train.inpainting import CONTROLS, GRID, INPAINTERS, Painter, PainterRequest, load_painter
 from asap_train.types import Candidate, Part, Photo
 from hafbench.errors import HafError, Unavailable
 from hafbench.generators.diffusion import NotFinite

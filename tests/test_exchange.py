@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from asap_train.gates import Thresholds
+from asap_train.data.gates import Thresholds
 from asap_train.hap import Pair
 from asap_train.hap.exchange import changed_region, export_pairs, import_pairs
 from asap_train.hap.read import read_hap, read_pairs, read_table

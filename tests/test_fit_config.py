@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asap_train.config import PRESETS, FitConfig, ScoreSettings, as_dict, from_dict, read_config, write_config
-from asap_train.lora import LoraSettings
-from asap_train.objectives import GUARDS, OBJECTIVES, Weights
+from asap_train.training.config import PRESETS, FitConfig, ScoreSettings, as_dict, from_dict, read_config, write_config
+from asap_train.training.lora import LoraSettings
+from asap_train.training.objectives import GUARDS, OBJECTIVES, Weights
 from hafbench.errors import HafError
 from tiny_pipelines import build_sdxl
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asap_train.trainer import fit
+from asap_train.training.trainer import fit
 from fits import log_of, painted_pairs, settings, tiny_model
 from hafbench.errors import HafError
 
@@ -204,7 +204,7 @@ def test_a_fit_does_not_go_on_with_other_pairs(tmp_path: Path, model: Path, pair
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path: Path, model: Path, pairs: Path) -> None:
-    from asap_train.fit_folder import opened
+    from asap_train.training.fit_folder import opened
 
     config = settings(model, pairs, tmp_path / "fit")
     with opened(config), pytest.raises(HafError, match="another process is writing this fit"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from asap_train.gates import (
+from asap_train.data.gates import (
     NearDuplicates,
     Thresholds,
     fingerprint,
@@ -24,7 +24,7 @@ from asap_train.gates import (
     refusal,
     skipped,
 )
-from asap_train.measures import LPIPS_FILES, Measures, load_lpips, mean_ssim, measure, ssim_map
+from asap_train.data.similarity import LPIPS_FILES, Measures, load_lpips, mean_ssim, measure, ssim_map
 from hafbench.errors import HafError, Unavailable
 from hafbench.types import Score
 from hap_pairs import mannequin, painted
@@ -202,7 +202,7 @@ RUN = """
 import numpy as np, torch
 from torch.nn import functional as F
 from torchvision.models import alexnet
-from asap_train.measures import load_lpips, measure, LPIPS_FILES
+from asap_train.data.similarity import load_lpips, measure, LPIPS_FILES
 from hap_pairs import painted
 from pathlib import Path
 
@@ -265,7 +265,7 @@ def test_lpips_by_pyiqa_is_that_of_its_definition(tmp_path: Path) -> None:
     assert done.stdout.strip() == "as expected", done.stderr
 
     torch.save({"params": lines}, tmp_path / "hub" / LPIPS_FILES[1])  # another file by that name
-    done = with_weights(tmp_path, "from asap_train.measures import load_lpips; load_lpips()")
+    done = with_weights(tmp_path, "from asap_train.data.similarity import load_lpips; load_lpips()")
     assert "has no lin0.model.1.weight: it is not the file of LPIPS 0.1" in done.stderr
 
 
@@ -273,6 +273,6 @@ def test_weights_of_lpips_that_would_run_code_are_refused(tmp_path: Path) -> Non
     for name in LPIPS_FILES:
         (tmp_path / "hub" / name).parent.mkdir(parents=True)
         torch.save(Evil(tmp_path / "pwned"), tmp_path / "hub" / name)
-    done = with_weights(tmp_path, "from asap_train.measures import load_lpips; load_lpips()")
+    done = with_weights(tmp_path, "from asap_train.data.similarity import load_lpips; load_lpips()")
     assert "HafError: The weights of LPIPS in" in done.stderr
     assert not (tmp_path / "pwned").exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asap_train.gates import NearDuplicates
+from asap_train.data.gates import NearDuplicates
 from asap_train.hap import to_row
 from asap_train.hap.read import read_table
 from asap_train.hap.validate import validate

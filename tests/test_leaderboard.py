@@ -13,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from hafbench.cli import app
-from hafbench.compare import compare_runs
+from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
 from hafbench.evaluate import describe, evaluate
 from hafbench.leaderboard import Entry, make_entry, tables, validate, write_entry
 from hafbench.leaderboard.entries import schema, sha256_of_prompts
 from hafbench.leaderboard.ranking import compare_entries
 from hafbench.records import Sample
-from hafbench.report.board import build_board
+from hafbench.reports.board import build_board
 from hafbench.runs import Run, open_run
 from hafbench.suites import load_suite
 from small import Blueness, Painted, coloured_run, painted

@@ -16,7 +16,7 @@ from hafbench.generators import PRESETS, DiffusionRequest
 from hafbench.generators.sources import find_source
 from hafbench.mannequin.captions import draw
 from hafbench.mannequin.picture import correct_picture
-from hafbench.report import build_report
+from hafbench.reports import build_report
 from hafbench.runs import Run
 from hafbench.scorers import SCORERS, ScorerOptions, load_scorer
 from hafbench.suites import Prompt, suite_names

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asap_train.noise import draw_dropped, draw_noise, draw_uniform, epoch_order, pair_at
+from asap_train.training.noise import draw_dropped, draw_noise, draw_uniform, epoch_order, pair_at
 
 seeds, counts = st.integers(0, 2**40), st.integers(1, 60)
 

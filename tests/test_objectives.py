@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import logsigmoid, mse_loss
 
-from asap_train.objectives import OBJECTIVES, Residuals, Weights, compute, errors_of, mean_error, safe_scale
+from asap_train.training.objectives import OBJECTIVES, Residuals, Weights, compute, errors_of, mean_error, safe_scale
 
 NAMES = list(OBJECTIVES)
 SEEDS = st.integers(0, 2**31)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from asap_train.captions import describe, given_captions, load_captioner
+from asap_train.data.captions import describe, given_captions, load_captioner
 from asap_train.types import Part
 from hafbench.errors import HafError, Unavailable
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asap_train import regions
-from asap_train.masks import find_photos, is_mask, mask_path, read_mask
-from asap_train.regions import SMALLEST, Finder, Found, doubts
+from asap_train.data import regions
+from asap_train.data.masks import find_photos, is_mask, mask_path, read_mask
+from asap_train.data.regions import SMALLEST, Finder, Found, doubts
 from asap_train.types import Part
 from hafbench.errors import BadImage, HafError, Unavailable
 from hafbench.images import load_image
@@ -252,7 +252,7 @@ def tiny_sam2(folder: Path) -> Path:
 
 
 def test_sam2_refines_a_mask_or_leaves_it(tmp_path: Path) -> None:
-    from asap_train.segment import Segmenter
+    from asap_train.data.segment import Segmenter
 
     segmenter = Segmenter(str(tiny_sam2(tmp_path / "sam2")))
     assert list(segmenter.weights) == ["sam2/model.safetensors"]
@@ -323,7 +323,7 @@ def tiny_dino(folder: Path) -> Path:
 
 
 def test_grounding_dino_names_the_boxes_it_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from asap_train import segment
+    from asap_train.data import segment
 
     monkeypatch.setattr(segment, "SURE", 0.0)  # random weights are sure of nothing
     boxes = segment.TextBoxes(str(tiny_dino(tmp_path / "dino")))
@@ -346,7 +346,7 @@ def test_boxes_become_parts_where_keypoints_found_none() -> None:
 
 
 def test_models_that_are_not_here_are_unavailable(tmp_path: Path) -> None:
-    from asap_train.segment import Segmenter, TextBoxes
+    from asap_train.data.segment import Segmenter, TextBoxes
 
     with pytest.raises(Unavailable, match="facebook/sam2-hiera-tiny is not on this machine"):
         Segmenter("facebook/sam2-hiera-tiny")

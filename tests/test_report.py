@@ -18,9 +18,9 @@ from hafbench.errors import Unavailable
 from hafbench.evaluate import describe, evaluate
 from hafbench.figures import count_alike
 from hafbench.records import Sample
-from hafbench.report import build_report
-from hafbench.report.gallery import gallery_items
-from hafbench.report.overlays import THUMBNAIL, box_names, draw, thumbnails
+from hafbench.reports import build_report
+from hafbench.reports.gallery import gallery_items
+from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
 from hafbench.types import Finding, Score

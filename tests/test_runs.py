@@ -246,7 +246,7 @@ def test_a_full_disk_is_one_sentence_and_finished_images_are_kept(tmp_path: Path
     kept = journal.read_bytes()
     full = _FullDisk(journal)
     with (
-        pytest.raises(HafError, match="the disk is full; free some space and give the same command again"),
+        pytest.raises(HafError, match="the disk is full; free some space and run the same command again"),
         full,
     ):
         bench(tmp_path / "run", Painter())

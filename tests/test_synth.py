@@ -17,11 +17,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from asap_train.cli import app
-from asap_train.gates import Thresholds
+from asap_train.data.gates import Thresholds
+from asap_train.data.synthesis import FromMannequins, Judging, synthesize
+from asap_train.data.workers import Made, processes
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.write import open_hap
-from asap_train.synth import FromMannequins, Judging, synthesize
-from asap_train.workers import Made, processes
 from hafbench.errors import HafError
 from hafbench.mannequin.picture import make_pair
 from hafbench.scorers.hands import FILES

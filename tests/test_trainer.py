@@ -13,13 +13,13 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
-from asap_train.config import FitConfig
-from asap_train.fit_log import FitLog, as_row, measures
-from asap_train.noise import draw_noise
-from asap_train.objectives import Residuals, Weights, compute
-from asap_train.residuals import residuals_of
-from asap_train.trainer import fit, take_step
-from asap_train.training import Training, make_accelerator, prepare
+from asap_train.training.config import FitConfig
+from asap_train.training.fit_log import FitLog, as_row, measures
+from asap_train.training.noise import draw_noise
+from asap_train.training.objectives import Residuals, Weights, compute
+from asap_train.training.residuals import residuals_of
+from asap_train.training.setup import Training, make_accelerator, prepare
+from asap_train.training.trainer import fit, take_step
 from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model
 from hafbench.errors import HafError, Unavailable
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asap_train.backbones import Backbone, Conditions, load_backbone
-from asap_train.kohya import Factors, kohya_state
-from asap_train.lora import LoraSettings, add_lora, reference, save_kohya, save_lora, trained_parameters
-from asap_train.objectives import Residuals, Weights, compute
+from asap_train.training.kohya import Factors, kohya_state
+from asap_train.training.lora import LoraSettings, add_lora, reference, save_kohya, save_lora, trained_parameters
+from asap_train.training.objectives import Residuals, Weights, compute
 from hafbench.errors import HafError
 from hafbench.generators.lora import Lora, apply_loras
 from tiny_pipelines import BUILDERS

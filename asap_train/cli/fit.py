@@ -17,7 +17,7 @@ from hafbench.errors import HafError
 
 if TYPE_CHECKING:
     from asap_train.choose import Scores
-    from asap_train.config import FitConfig, ScoreSettings
+    from asap_train.training.config import FitConfig, ScoreSettings
     from hafbench.evaluate import Progress as Told
 
 Model = Annotated[
@@ -49,7 +49,7 @@ def fit(
 
     Settings come from the model's family, then --config, then --set, then the other options.
     """
-    from asap_train.config import read_config
+    from asap_train.training.config import read_config
 
     given = {"model": model, "pairs": pairs, "out": out, "objective": objective}
     if config is None and None in (model, pairs, out):
@@ -62,7 +62,7 @@ def fit(
 
     from asap_train.autoscore import Autoscore, settle_unscored
     from asap_train.hap.read import read_hap
-    from asap_train.trainer import fit as train
+    from asap_train.training.trainer import fit as train
 
     read_hap(settings.pairs)  # what is not there is better told before the base is scored than after
     # Of the processes of `accelerate launch` the first one scores and speaks.
@@ -105,7 +105,7 @@ def score(
 
     Within a fit, model and suite are the fit's unless they are given.
     """
-    from asap_train.config import ScoreSettings, read_config
+    from asap_train.training.config import ScoreSettings, read_config
 
     given: dict[str, Any] = {"suite": suite, "seeds": seeds, "limit": limit}
     given["scorers"] = tuple(name.strip() for name in scorers.split(",") if name.strip()) if scorers else None
@@ -126,8 +126,8 @@ def score(
 
 
 def _score_fit(config: FitConfig, device: str, quiet: bool, as_json: bool) -> None:
-    from asap_train import checkpoints
     from asap_train.autoscore import Autoscore, scored_runs
+    from asap_train.training import checkpoints
 
     with _bars(quiet or as_json) as bars:
         scoring = Autoscore(config, bars.images, device)
@@ -146,10 +146,10 @@ def _score_one(
     checkpoint: Path, model: str, settings: ScoreSettings, out: Path | None, device: str, quiet: bool, as_json: bool
 ) -> None:
     from asap_train.autoscore import Bench, weights_of
-    from hafbench.bench import slug
-    from hafbench.compare import compare_runs
-    from hafbench.compare.tables import print_comparison, to_json
-    from hafbench.report.comparison import build_comparison
+    from hafbench.comparison import compare_runs
+    from hafbench.comparison.tables import print_comparison, to_json
+    from hafbench.files import slug
+    from hafbench.reports.comparison import build_comparison
 
     weights_of(checkpoint)
     folder = out or Path("runs") / slug(f"score_{'_'.join(checkpoint.resolve().with_suffix('').parts[-3:])}")
@@ -183,7 +183,7 @@ def _print_scores(scores: Scores, page: Path) -> None:
     from rich.text import Text
 
     from asap_train.choose import verdict_of
-    from asap_train.model_card import written
+    from asap_train.reporting.model_card import written
 
     console = Console(highlight=False)
     step = scores.choice.step

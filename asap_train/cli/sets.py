@@ -26,8 +26,8 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Print similarity inside and outside of M against the paper's, and counts; write a contact sheet as a page."""
-    from asap_train import audit as auditing
-    from asap_train.contact_sheet import build_page
+    from asap_train.reporting import audit as auditing
+    from asap_train.reporting.contact_sheet import build_page
 
     found = auditing.audit(folder)
     page = build_page(found, folder, out or folder / "audit.html")
@@ -75,9 +75,9 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Take over pairs of Diffusion-DPO's format; without a mask, M is where the two images differ clearly."""
-    from asap_train.gates import Thresholds
+    from asap_train.data.gates import Thresholds
+    from asap_train.data.similarity import load_lpips
     from asap_train.hap.exchange import import_pairs
-    from asap_train.measures import load_lpips
 
     try:
         lpips = load_lpips()

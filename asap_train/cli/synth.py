@@ -16,11 +16,11 @@ from hafbench.cli.options import Device, Json, Quiet
 from hafbench.errors import HafError, nearest
 
 if TYPE_CHECKING:
-    from asap_train.gates import Thresholds
-    from asap_train.inpainting import PainterRequest
-    from asap_train.synth import Judging
+    from asap_train.data.gates import Thresholds
+    from asap_train.data.inpainting import PainterRequest
+    from asap_train.data.synthesis import Judging
+    from asap_train.data.workers import Maker
     from asap_train.types import Family
-    from asap_train.workers import Maker
 
 FAMILIES = ("image", "inpaint", "skeleton")
 REGIONS = ("hands", "feet", "face", "limbs", "torso")
@@ -111,9 +111,9 @@ def synth(
     places = _names(regions, REGIONS, "--regions")
     exact = photos is None
 
+    from asap_train.data.inpainting import PainterRequest
+    from asap_train.data.synthesis import FromMannequins, FromPhotos, Judging, synthesize
     from asap_train.hap.write import open_hap
-    from asap_train.inpainting import PainterRequest
-    from asap_train.synth import FromMannequins, FromPhotos, Judging, synthesize
     from hafbench.devices import pick_device
 
     on = pick_device(device)
@@ -127,9 +127,9 @@ def synth(
         maker = FromMannequins(judging, size, PAIR_SEED if seed is None else seed)
         request, about, weights = _mannequin_request(maker, judging), [ABOUT_MANNEQUINS], {}
     else:
-        from asap_train.captions import given_captions
-        from asap_train.masks import find_photos
-        from asap_train.regions import Finder
+        from asap_train.data.captions import given_captions
+        from asap_train.data.masks import find_photos
+        from asap_train.data.regions import Finder
 
         root = photos.resolve()
         found = find_photos(root) if root.is_dir() else []
@@ -184,7 +184,7 @@ def _names(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
 
 
 def _thresholds(given: list[str]) -> Thresholds:
-    from asap_train.gates import Thresholds
+    from asap_train.data.gates import Thresholds
 
     kinds = {field.name: field.type for field in fields(Thresholds)}
     changed: dict[str, Any] = {}
@@ -208,9 +208,9 @@ def _families(wanted: tuple[str, ...], painter: PainterRequest, candidates: int)
         return
     if not painter.model:
         raise HafError("The families inpaint and skeleton need a model that redraws: give --inpaint MODEL.")
+    from asap_train.data.inpainting import load_painter
     from asap_train.degrade.inpaint import InpaintFamily
     from asap_train.degrade.skeleton import SkeletonFamily
-    from asap_train.inpainting import load_painter
 
     if "inpaint" in wanted:
         yield InpaintFamily(load_painter(replace(painter, control=None)), candidates)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asap_train.data.inpainting import Painter
 from asap_train.degrade.redraw import Wish, noise_seeds, redraw
-from asap_train.inpainting import Painter
 
 if TYPE_CHECKING:
     from asap_train.types import Candidate, Part, Photo

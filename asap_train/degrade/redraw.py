@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asap_train.inpainting import GRID, Painter
+from asap_train.data.inpainting import GRID, Painter
 from asap_train.types import Candidate, Mask
 from hafbench.types import Kind, Region
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from asap_train.data.inpainting import Painter
 from asap_train.degrade.openpose import LIMBS, Bone, Points, Skeleton, draw_skeleton, hand_skeleton, limb_skeleton
 from asap_train.degrade.redraw import Window, Wish, noise_seeds, redraw
-from asap_train.inpainting import Painter
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from asap_train.measures import Measures
+    from asap_train.data.similarity import Measures
     from asap_train.types import Mask
     from hafbench.types import Kind, Pixels, Region
 
@@ -168,7 +168,7 @@ def to_row(pair: Pair, winner_png: bytes | None = None) -> Row:
 
 def from_row(row: Mapping[str, Any]) -> Pair:
     """A row, decoded; raises BadImage if one of its images is none."""
-    from asap_train.measures import Measures
+    from asap_train.data.similarity import Measures
 
     return Pair(
         winner=decode_image(row["winner"]["bytes"]),

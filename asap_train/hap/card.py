@@ -67,7 +67,7 @@ def describe(
 def write_card(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write README.md."""
     from asap_train.page import render_text
-    from hafbench.runs import write_whole
+    from hafbench.files import write_whole
 
     details = manifest["details"]
     text = render_text(

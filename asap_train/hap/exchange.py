@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asap_train.gates import Thresholds, fingerprint, is_kept, judge, refusal, skipped
+from asap_train.data.gates import Thresholds, fingerprint, is_kept, judge, refusal, skipped
+from asap_train.data.similarity import measure
 from asap_train.hap import Pair, Row, decode_mask, pair_id, to_row
 from asap_train.hap.read import read_hap, rows_of
 from asap_train.hap.validate import clear_changes
 from asap_train.hap.write import open_hap
-from asap_train.measures import measure
 from hafbench.errors import HafError
 from hafbench.images import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from asap_train.measures import Lpips
+    from asap_train.data.similarity import Lpips
     from asap_train.types import Mask
     from hafbench.types import Pixels
 
@@ -56,7 +56,7 @@ def export_pairs(folder: Path, out: Path, split: str | None = None) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hafbench.runs import disk_errors
+    from hafbench.files import disk_errors
 
     if out.exists():
         raise HafError(f"{out} is there already; choose another --out.")

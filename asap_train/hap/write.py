@@ -24,8 +24,9 @@ from asap_train.hap.growing import append_rows, batches_of, write_shard
 from asap_train.types import SPLITS
 from hafbench import provenance
 from hafbench.errors import HafError
+from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import sha256_of
-from hafbench.runs import differences, disk_errors, locked, write_whole
+from hafbench.runs import differences
 
 Line = dict[str, Any]
 

@@ -14,7 +14,7 @@ from tables import against
 
 from hafbench.evaluate import spread
 from hafbench.images import load_image
-from hafbench.report.plots import INK, LOOKS, as_svg, draw_interval, draw_legend, make_axes
+from hafbench.reports.plots import INK, LOOKS, as_svg, draw_interval, draw_legend, make_axes
 from hafbench.suites import load_suite
 
 TILE, ROWS = 128, 8

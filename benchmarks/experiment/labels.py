@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 from plan import BASE, Plan
 
 from hafbench.errors import HafError
+from hafbench.files import write_whole
 from hafbench.images import load_image
-from hafbench.runs import Run, write_whole
+from hafbench.runs import Run
 
 COLUMNS, ROWS, SIDE = 6, 4, 230
 LABELS = ("good", "bad", "unclear")

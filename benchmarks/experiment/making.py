@@ -13,11 +13,12 @@ from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
 
 from asap_train.autoscore import Bench
 from asap_train.choose import Split, choose
-from asap_train.config import FitConfig
-from asap_train.workers import begin_worker
+from asap_train.data.workers import begin_worker
+from asap_train.training.config import FitConfig
 from hafbench.cards import attach_cards
 from hafbench.errors import HafError
-from hafbench.runs import Run, read_run, write_whole
+from hafbench.files import write_whole
+from hafbench.runs import Run, read_run
 
 Job = tuple[str, FitConfig | None, Bench, Path]
 """A name, the fit (None: the base itself), how it is scored, and the run's folder."""
@@ -25,7 +26,7 @@ Job = tuple[str, FitConfig | None, Bench, Path]
 
 def do(job: Job) -> str:
     """Fit and run; either goes on where it ended."""
-    from asap_train.trainer import fit
+    from asap_train.training.trainer import fit
 
     name, config, bench, out = job
     folder = fit(config) / "checkpoints" / f"{config.steps:06d}" if config else None

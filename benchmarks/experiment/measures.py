@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hafbench.files import write_whole
 from hafbench.images import load_image
-from hafbench.runs import Run, write_whole
+from hafbench.runs import Run
 from hafbench.statistics import Difference, Distance, Rate, compare_means, error_rate, kernel_distance
 from hafbench.types import Box
 

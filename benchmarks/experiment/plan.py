@@ -12,8 +12,8 @@ import pandas as pd
 
 from asap_train.autoscore import Bench
 from asap_train.choose import Part, Split
-from asap_train.config import FitConfig, ScoreSettings, read_config
-from hafbench.runs import write_whole
+from asap_train.training.config import FitConfig, ScoreSettings, read_config
+from hafbench.files import write_whole
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 

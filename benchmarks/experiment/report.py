@@ -11,7 +11,7 @@ import tables
 from found import find
 from plan import Plan
 
-from hafbench.runs import write_whole
+from hafbench.files import write_whole
 
 
 def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:

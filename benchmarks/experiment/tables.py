@@ -13,8 +13,8 @@ from found import Found
 from plan import ANATOMY, BASE
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from hafbench.compare import Comparison, compare_runs
-from hafbench.compare.tables import line
+from hafbench.comparison import Comparison, compare_runs
+from hafbench.comparison.tables import line
 from hafbench.figures import p_value, percent
 from hafbench.runs import Run
 from hafbench.statistics import (

@@ -11,7 +11,7 @@ from hafbench.cli.options import Card, Clip, Device, Iqa, Json, Pose, Quiet, ben
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
-    from hafbench.calibrate import Judged
+    from hafbench.calibration import Judged
     from hafbench.cards import CalibrationCard, Share
 
 
@@ -48,11 +48,12 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Make a scorer's calibration card from images labelled good or bad, and print what it says."""
-    from hafbench import calibrate as making
+    from hafbench import calibration as making
     from hafbench import labelled
     from hafbench.cards import write_card
     from hafbench.evaluate import load_scorers
-    from hafbench.runs import disk_errors, read_run
+    from hafbench.files import disk_errors
+    from hafbench.runs import read_run
     from hafbench.scorers import SCORERS, check_names
     from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS
 

@@ -12,7 +12,7 @@ from hafbench.cli.options import CONDITION_HELD, Json, Quiet
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
-    from hafbench.compare import Comparison
+    from hafbench.comparison import Comparison
 
 
 def compare(
@@ -47,10 +47,10 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare runs on the prompts, seeds and scorers that they share: differences, their certainty, and a page."""
-    from hafbench.bench import slug
-    from hafbench.compare import compare_runs
-    from hafbench.compare.condition import failures, parse_condition
-    from hafbench.report.comparison import build_comparison
+    from hafbench.comparison import compare_runs
+    from hafbench.comparison.condition import failures, parse_condition
+    from hafbench.files import slug
+    from hafbench.reports.comparison import build_comparison
     from hafbench.runs import read_run
 
     if len(runs) < 2:
@@ -91,7 +91,7 @@ def _margin(text: str) -> tuple[str, float]:
 
 
 def _print(comparison: Comparison, page: Path, markdown: bool, latex: bool, as_json: bool) -> None:
-    from hafbench.compare.tables import print_comparison, to_json, to_latex, to_markdown
+    from hafbench.comparison.tables import print_comparison, to_json, to_latex, to_markdown
 
     if as_json:
         typer.echo(json.dumps(to_json(comparison) | {"page": str(page)}, indent=2))

@@ -70,7 +70,7 @@ def build(
 ) -> None:
     """Build the page, index.html; a folder with an entry that does not hold is refused."""
     from hafbench import leaderboard
-    from hafbench.report.board import build_board
+    from hafbench.reports.board import build_board
 
     entries, problems = leaderboard.validate(folder)
     if problems:

@@ -150,7 +150,7 @@ def report(
 ) -> None:
     """Write the report of a finished run again, with the calibration cards that it carries and those given."""
     from hafbench.cards import attach_cards
-    from hafbench.report import build_report
+    from hafbench.reports import build_report
     from hafbench.runs import read_run
 
     finished = read_run(folder)
@@ -162,7 +162,7 @@ def report(
 def _bench(work: Callable[[Begin], Run], cards: Sequence[Path], quiet: bool, as_json: bool) -> None:
     from hafbench.cards import attach_cards, read_card
     from hafbench.progress import progress_bar
-    from hafbench.report import build_report
+    from hafbench.reports import build_report
     from hafbench.summary import print_summary, summarize
 
     for path in cards:

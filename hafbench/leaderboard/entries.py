@@ -171,8 +171,7 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
 
 def write_entry(entry: Entry, folder: Path) -> Path:
     """Write the entry into `folder`, whole or not at all; raises HafError if the same run has one there."""
-    from hafbench.bench import slug
-    from hafbench.runs import disk_errors, write_whole
+    from hafbench.files import disk_errors, slug, write_whole
 
     digest = entry.made.records_sha256
     path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{digest[:8]}.json"

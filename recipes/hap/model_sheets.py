@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from asap_train.data.gates import Thresholds
+from asap_train.data.inpainting import PainterRequest, load_painter
+from asap_train.data.regions import Finder
+from asap_train.data.similarity import measure
 from asap_train.degrade.inpaint import InpaintFamily
 from asap_train.degrade.mannequin import mannequin_pair
 from asap_train.degrade.openpose import DRAWN_AT, draw_skeleton
 from asap_train.degrade.redraw import window_about
 from asap_train.degrade.skeleton import CORRUPTIONS, skeleton_of
-from asap_train.gates import Thresholds
-from asap_train.inpainting import PainterRequest, load_painter
-from asap_train.measures import measure
-from asap_train.regions import Finder
 from asap_train.types import Candidate, Part, Photo
 from hafbench.mannequin.attributes import Framing
 from hafbench.mannequin.errors import DETAILS

@@ -1,0 +1,1 @@
+"""From photos or mannequins to the rows of a HAP data set."""

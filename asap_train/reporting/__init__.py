@@ -1,0 +1,1 @@
+"""What is written about data sets and fits: pages, tables, cards."""

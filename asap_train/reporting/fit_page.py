@@ -1,0 +1,226 @@
+"""The page of a fit: the verdict on held-out prompts, scores by step, curves, and images before and after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from asap_train.choose import PARTS, Point, verdict_of
+from asap_train.page import render_page
+from asap_train.training.config import as_dict
+from asap_train.training.fit_plots import PLOTS
+from hafbench.comparison.tables import line, signed
+from hafbench.errors import BadImage
+from hafbench.files import disk_errors
+from hafbench.generators import PRESETS
+from hafbench.generators.sources import find_source
+from hafbench.images import load_image
+from hafbench.reports.comparison import pair_items
+from hafbench.reports.overlays import data_uri
+from hafbench.reports.plots import INK, LOOKS, as_svg, make_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from asap_train.choose import Scores
+    from asap_train.training.config import FitConfig
+    from hafbench.comparison import Measured, Versus
+    from hafbench.runs import Run
+
+PAIR_CHARACTERS = 11_000_000
+"""Where the pairs stop, so that the page opens on a phone."""
+STRIP_PROMPTS, STRIP_STEPS, STRIP_PIXELS = 6, 6, 256
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image of a strip; `error` is whether any anatomy scorer suspects one, None if none could judge."""
+
+    step: int
+    picture: str | None
+    error: bool | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A prompt and seed across the base (step 0) and the checkpoints."""
+
+    prompt: str
+    cells: tuple[Cell, ...]
+
+
+def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, Run], versus: Versus) -> Path:
+    """Write OUT/index.html and return its path. `versus` is the best checkpoint against the base, held-out prompts."""
+    narrowed = scores.split.narrow(base, "held-out")
+    pairs, left_out = pair_items(narrowed, versus, PAIR_CHARACTERS)
+    text = render_page(
+        "fit",
+        "compare.js",
+        title=config.out.resolve().name,
+        config=config,
+        model=shown_model(config.model),
+        scores=scores,
+        versus=versus,
+        verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported),
+        lines=[line("", one) for one in versus.measured],
+        selected=scores.split.narrow(base, "selection").records["prompt_id"].nunique(),
+        notes=base.manifest.get("notes", []),
+        plots=step_plots(scores, versus),
+        table=_table(scores),
+        curves=_curves(config.out / "plots"),
+        pairs=pairs,
+        left_out=left_out,
+        strips=strips(scores, narrowed, runs),
+        facts=facts(config, scores),
+        settings=settings_text(config),
+        parts=PARTS,
+        signed=signed,
+    )
+    with disk_errors(config.out):
+        path = config.out / "index.html"
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
+    """What was trained and how it was scored, in short lines."""
+    weights, lora = config.weights, config.lora
+    numbers = f"alpha {weights.alpha:g}, tau {weights.tau:g}, beta {weights.beta:g}, guard {weights.guard}"
+    tuned = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora else "all weights of the network"
+    batch = config.batch_size * config.accumulate
+    return [
+        ("model", shown_model(config.model)),
+        ("pairs", config.pairs.name),
+        ("objective", f"{config.objective} ({numbers})"),
+        ("tuned", tuned),
+        ("training", f"{config.steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
+        ("scored on", f"{scores.suite}, {scores.seeds} image{'s' if scores.seeds > 1 else ''} a prompt"),
+    ]
+
+
+def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
+    """The headline and each quality score by step, on both parts: name, which way is better, and an inline SVG."""
+    shown = [one for place, one in enumerate(versus.measured) if place == 0 or one.role == "quality"]
+    about = {True: "mean, higher is better", False: "mean, lower is better", None: "mean"}
+    rate = "error rate, lower is better"
+    return [
+        (one.name, rate if one.role == "anatomy" else about[one.higher_is_better], _step_plot(scores, one))
+        for one in shown
+    ]
+
+
+def _step_plot(scores: Scores, one: Measured) -> str:
+    figure, axes = make_axes(4.6, 3.1)
+    rate, steps = one.role == "anatomy", [0, *scores.steps]
+    scale = 100 if rate else 1
+    # The two parts stand a little apart, so that intervals of one step are told from each other.
+    apart = 0.012 * max(steps)
+    for index, part in enumerate(PARTS):
+        colour, marker = LOOKS[1 - index]
+        points = [p for p in scores.points if p.measure == one.name and p.part == part and p.estimate is not None]
+        places = [p.step + apart * (2 * index - 1) for p in points]
+        axes.plot(
+            places, [scale * (p.estimate or 0) for p in points], f"{marker}-", color=colour, ms=5, lw=1.4, label=part
+        )
+        for place, point in zip(places, points, strict=True):
+            if point.low is not None and point.high is not None:
+                axes.plot([place] * 2, [scale * point.low, scale * point.high], color=colour, lw=1.6, alpha=0.55)
+    axes.axvline(scores.choice.step, color=INK, lw=0.8, alpha=0.5, ls=":")
+    axes.set_xticks(*_ticks(steps))
+    axes.set_xlabel("step")
+    axes.set_ylabel("error rate, %" if rate else "mean")
+    axes.grid(axis="y", alpha=0.2)
+    if rate:
+        axes.set_ylim(max(-1, axes.get_ylim()[0]), min(101, axes.get_ylim()[1]))
+    legend = axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return as_svg(figure, f"{one.name} by step")
+
+
+def _ticks(steps: Sequence[int]) -> tuple[list[int], list[str]]:
+    """At most eight of the steps, with the base named as such."""
+    every = -(-len(steps) // 8)
+    shown = [step for place, step in enumerate(steps) if place % every == 0]
+    return shown, ["base" if step == 0 else str(step) for step in shown]
+
+
+def _table(scores: Scores) -> list[tuple[str, str, list[tuple[int, dict[str, Point]]]]]:
+    """Each measure with its role, and by step its points of both parts."""
+    found: dict[str, dict[int, dict[str, Point]]] = {}
+    for point in scores.points:
+        found.setdefault(point.measure, {}).setdefault(point.step, {})[point.part] = point
+    roles = {point.measure: point.role for point in scores.points}
+    return [(name, roles[name], sorted(by_step.items())) for name, by_step in found.items()]
+
+
+def _curves(folder: Path) -> list[str]:
+    """The trainer's plots that are there, as inline SVGs."""
+    texts = [path.read_text(encoding="utf-8") for name in PLOTS if (path := folder / f"{name}.svg").is_file()]
+    return [text[text.index("<svg") :] for text in texts]
+
+
+def settings_text(config: FitConfig) -> str:
+    """All settings as YAML; of paths only the names, since pages and cards are shared and paths name people."""
+    shown = {**as_dict(config), "model": shown_model(config.model), "pairs": config.pairs.name}
+    shown = {key: value for key, value in shown.items() if key not in ("out", "cache")}
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def shown_model(model: str) -> str:
+    """The model as one would ask for it on another machine: a path becomes its name."""
+    source = find_source(model)
+    if source.path is None or model in PRESETS:
+        return model
+    return f"{source.name}=PATH" if source.preset else source.name
+
+
+def strips(scores: Scores, base: Run, runs: Mapping[int, Run]) -> list[Strip]:
+    """The same few held-out prompts for every fit, one of each category in turn, across the base and its checkpoints.
+
+    Of many checkpoints some, the best and the last among them.
+    """
+    steps = _some(scores.steps, scores.choice.step)
+    tables = {step: _errors(run) for step, run in {0: base, **{step: runs[step] for step in steps}}.items()}
+    roots = {0: base.image_root, **{step: runs[step].image_root for step in steps}}
+    made = []
+    for _, row in _samples(base.records).head(STRIP_PROMPTS).iterrows():
+        image = str(row["image"])
+        cells = tuple(Cell(step, _small(roots[step] / image), tables[step].get(image)) for step in tables)
+        made.append(Strip(str(row["prompt"]), cells))
+    return made
+
+
+def _some(steps: Sequence[int], best: int) -> list[int]:
+    if len(steps) < STRIP_STEPS:
+        return list(steps)
+    places = {round(k * (len(steps) - 1) / (STRIP_STEPS - 2)) for k in range(STRIP_STEPS - 1)}
+    return sorted({steps[place] for place in places} | {best})
+
+
+def _samples(records: pd.DataFrame) -> pd.DataFrame:
+    """One image a prompt, in an order by the hash of the prompt's id, the categories in turn."""
+    first = records.sort_values("seed", kind="stable").drop_duplicates("prompt_id")
+    order = first["prompt_id"].map(lambda name: hashlib.sha256(str(name).encode()).hexdigest())
+    first = first.assign(order=order).sort_values("order")
+    return first.assign(turn=first.groupby("category").cumcount()).sort_values(["turn", "order"])
+
+
+def _errors(run: Run) -> dict[str, bool | None]:
+    """By image whether any anatomy scorer suspects an error."""
+    judged = run.records[run.records["is_error"].notna()]
+    return {str(image): bool(worst) for image, worst in judged.groupby("image")["is_error"].max().items()}
+
+
+def _small(path: Path) -> str | None:
+    try:
+        image = load_image(path)
+    except (BadImage, OSError):
+        return None
+    image.thumbnail((STRIP_PIXELS, STRIP_PIXELS))
+    return data_uri(image)

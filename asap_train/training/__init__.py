@@ -1,0 +1,1 @@
+"""From a HAP data set to checkpoints."""

@@ -1,0 +1,224 @@
+"""Latents, masks and text embeddings of all pairs, computed once; then VAE and text encoders leave memory.
+
+    CACHE/0123456789abcdef/           a folder for each key: what the pairs, the model and the settings are
+        key.json
+        pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid
+        texts-00000.safetensors       conditions of the different captions, the empty one first
+
+Files are memory-mapped, and each is written whole or not at all, so that the work goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from asap_train.backbones import Backbone, Conditions, mask_on_grid
+from asap_train.data.crops import fit_pair
+from asap_train.hap import from_row
+from asap_train.hap.read import read_hap, read_table, rows_by_id
+from hafbench.errors import BadImage, HafError
+from hafbench.files import disk_errors, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+SPLIT = "train"
+ROWS = 64
+"""Of one file."""
+PIXELS_AT_ONCE = 2**20
+ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+
+Key = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b pairs, ready for a backbone: latents (b, c, h, w), M (b, 1, h, w), and the captions' conditions."""
+
+    winner: Tensor
+    loser: Tensor
+    mask: Tensor
+    conditions: Conditions
+
+    def to(self, device: Any) -> Batch:
+        """The same on a device."""
+        conditions = {name: value.to(device) for name, value in self.conditions.items()}
+        return Batch(self.winner.to(device), self.loser.to(device), self.mask.to(device), conditions)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What is there, or is to be there: `ids` of the pairs in the data set's order, and their captions."""
+
+    folder: Path
+    pairs: Path
+    ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    size: int
+    stored: torch.dtype
+
+    @cached_property
+    def texts(self) -> Mapping[str, int]:
+        """The rows of all different captions; the empty one, for dropped captions, is the first."""
+        return {caption: row for row, caption in enumerate(dict.fromkeys(("", *self.captions)))}
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are to be there."""
+        counts = {"pairs": len(self.ids), "texts": len(self.texts)}
+        return [self.path(kind, row) for kind, rows in counts.items() for row in range(0, rows, ROWS)]
+
+    def path(self, kind: str, row: int) -> Path:
+        """The file that has a row of `pairs` or `texts`."""
+        return self.folder / f"{kind}-{row // ROWS:05d}.safetensors"
+
+    def batch(self, places: Sequence[int], dropped: Sequence[bool]) -> Batch:
+        """The pairs at these places, those that are `dropped` with the empty caption; in float32 on the CPU."""
+        pairs = [self._row("pairs", place) for place in places]
+        rows = [0 if drop else self.texts[self.captions[place]] for place, drop in zip(places, dropped, strict=True)]
+        texts = [self._row("texts", row) for row in rows]
+        latents = {name: torch.stack([pair[name] for pair in pairs]).float() for name in ("winner", "loser", "mask")}
+        conditions = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+        return Batch(**latents, conditions=conditions)
+
+    def _row(self, kind: str, row: int) -> dict[str, Tensor]:
+        path = self.path(kind, row)
+        if path not in self._opened:
+            self._opened[path] = safe_open(path, "pt")
+        file = self._opened[path]
+        return {name: file.get_slice(name)[row % ROWS] for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+
+    @cached_property
+    def _opened(self) -> dict[Path, Any]:
+        return {}
+
+
+def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Cache:
+    """The cache of these pairs at `size` pixels for this model, below `root`; `fill` makes it.
+
+    Latents are kept in the dtype `stored`. Raises HafError for a data set that is none, or has no pairs to train on.
+    """
+    table = read_table(pairs, ["id", "caption", "split"])
+    own = table[table["split"] == SPLIT]
+    if not len(own):
+        raise HafError(f"{pairs} has no pairs of the split '{SPLIT}'; make more by `asap-train synth`.")
+    key = key_of(pairs, backbone, size, stored)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    captions = tuple(caption or "" for caption in own["caption"])
+    cache = Cache(root / digest, pairs, tuple(own["id"]), captions, size, stored)
+    with disk_errors(root):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n")
+    return cache
+
+
+def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Key:
+    """What the tensors are a function of, as JSON values: checksums of shards and weights, and the settings."""
+    shards = {name: one["sha256"] for name, one in read_hap(pairs)["shards"].items() if one["split"] == SPLIT}
+    dtypes = {"text": str(next(backbone.network.parameters()).dtype), "latents": str(stored)}
+    return {"format": FORMAT, "pairs": shards, "model": backbone.facts["weights"], "size": size, "dtypes": dtypes}
+
+
+def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
+    """Compute what is not there, or broken: of n processes the k-th, share = (k, n), does every n-th file."""
+    number, count = share
+    todo = {path for path in cache.files[number::count] if not is_whole(path)}
+    with disk_errors(cache.folder):
+        for path in sorted(todo):
+            if path.name.startswith("texts"):
+                _write(path, _texts(cache, backbone, path))
+        for path, tensors in _pairs(cache, backbone, todo):
+            _write(path, tensors)
+
+
+def forget_others(cache: Cache) -> None:
+    """Delete the caches beside this one: in a fit's own folder they are stale."""
+    for folder in cache.folder.parent.iterdir():
+        if folder != cache.folder and (folder / "key.json").exists():
+            shutil.rmtree(folder)
+
+
+def free_encoders(backbone: Backbone) -> None:
+    """Let VAE and text encoders go: from here on the cache speaks for them."""
+    for name in ENCODERS:
+        if getattr(backbone.pipeline, name, None) is not None:
+            setattr(backbone.pipeline, name, None)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def native_size(backbone: Backbone) -> int:
+    """The side in pixels of the images that the model was made for."""
+    pipeline = backbone.pipeline
+    cells = getattr(pipeline, "default_sample_size", None) or backbone.network.config.sample_size
+    return int(cells) * int(pipeline.vae_scale_factor)
+
+
+def _texts(cache: Cache, backbone: Backbone, path: Path) -> dict[str, Tensor]:
+    captions = [caption for caption, row in cache.texts.items() if cache.path("texts", row) == path]
+    parts = [backbone.encode_texts([caption], (cache.size, cache.size)) for caption in captions]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[Path, dict[str, Tensor]]]:
+    """The tensors of each file in `todo`, in order, one file in memory at a time."""
+    places = {one: cache.path("pairs", place) for place, one in enumerate(cache.ids)}
+    wanted = {one for one, path in places.items() if path in todo}
+    at_once = max(1, PIXELS_AT_ONCE // cache.size**2)
+    for path, rows in groupby(rows_by_id(cache.pairs, wanted), lambda row: places[row["id"]]):
+        parts, waiting = [], []
+        for row in rows:
+            try:
+                waiting.append(fit_pair(from_row(row), cache.size))
+            except BadImage as error:
+                raise HafError(f"{cache.pairs}: an image of the pair {row['id']} is broken; copy it anew.") from error
+            if len(waiting) == at_once:
+                parts.append(_encode(waiting, backbone, cache.stored))
+                waiting = []
+        if waiting:
+            parts.append(_encode(waiting, backbone, cache.stored))
+        yield path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> dict[str, Tensor]:
+    # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
+    backbone.pipeline.vae.to(torch.float32)
+    winners, losers, masks = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in range(3))
+    pixels = torch.cat([winners, losers]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = backbone.encode_images(pixels).cpu()
+    winner, loser = latents.to(stored).chunk(2)
+    return {"winner": winner, "loser": loser, "mask": mask_on_grid(masks[:, None], latents).to(stored)}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    # Fits that share a cache may write the same file at once: each its own partial one.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Is the file there, with all its bytes?"""
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False

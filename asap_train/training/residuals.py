@@ -1,0 +1,85 @@
+"""One batch through policy and reference: what each gets wrong on winner and loser, at the same noise and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from copy import copy, deepcopy
+from typing import TYPE_CHECKING
+
+import torch
+
+from asap_train.backbones import Backbone, Conditions
+from asap_train.training.lora import reference
+from asap_train.training.objectives import Residuals
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asap_train.training.cache import Batch
+
+    Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
+
+
+class Policy(torch.nn.Module):  # type: ignore[misc]
+    """The network that is tuned, as one module that accelerate can wrap: its forward is the backbone's `predict`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.network = backbone.network
+        self._predict = backbone.predict
+
+    def forward(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+        """The network's prediction, in the latents' shape."""
+        return self._predict(noisy, times, conditions)
+
+
+def frozen(backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContextManager[None]]) -> Predict:
+    """The reference's prediction: of the network without its adapter, or of a copy of it as it is now."""
+    if not lora:
+        backbone = copy(backbone)
+        backbone.network = deepcopy(backbone.network).eval().requires_grad_(False)
+
+    def predict(noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+        with reference(backbone) if lora else torch.no_grad(), autocast():
+            return backbone.predict(noisy, times, conditions)
+
+    return predict
+
+
+def residuals_of(
+    backbone: Backbone,
+    policy: Predict,
+    refer: Predict | None,
+    batch: Batch,
+    noise: Tensor,
+    times: Tensor,
+    learn_loser: bool = True,
+) -> Residuals:
+    """Predictions minus targets (b, k, c, h, w) of b pairs, each with k noises (b, k, c, h, w) and times (b, k).
+
+    Objectives average a pair's errors over all but the first axis, so over its k draws, too. Winners and losers go
+    through a network in one pass of 2 b k; without `learn_loser` the policy's losers have no gradient, and go alone.
+    """
+    pairs, draws = times.shape
+    latents = torch.cat([batch.winner, batch.loser]).repeat_interleave(draws, dim=0)
+    noises, moments = noise.flatten(0, 1).repeat(2, 1, 1, 1), times.flatten().repeat(2)
+    conditions = {
+        name: torch.cat([value, value]).repeat_interleave(draws, dim=0) for name, value in batch.conditions.items()
+    }
+    noisy = backbone.noised(latents, noises, moments)
+    target = backbone.target(latents, noises, moments).float()
+
+    def wrong(predict: Predict, part: slice = slice(None)) -> Tensor:
+        own = {name: value[part] for name, value in conditions.items()}
+        return (predict(noisy[part], moments[part], own).float() - target[part]).unflatten(0, (-1, pairs, draws))
+
+    # The reference first: its activations are gone when the policy's are kept for the gradient.
+    ref_winner, ref_loser = wrong(refer) if refer else (None, None)
+    if learn_loser:
+        winner, loser = wrong(policy)
+    else:
+        with torch.no_grad():
+            (loser,) = wrong(policy, slice(pairs * draws, None))
+        (winner,) = wrong(policy, slice(pairs * draws))
+    return Residuals(winner, loser, batch.mask[:, None], ref_winner, ref_loser)

@@ -1,0 +1,191 @@
+"""`asap-train fit`: the loop, from a config to a folder of checkpoints, on one process or many.
+
+    fit.yaml                          the settings, resolved
+    log.jsonl, plots/                 the numbers of each step (see fit_log.py)
+    cache/, checkpoints/              see cache.py and checkpoints.py
+
+A fit that was stopped, at any moment, goes on by the same call and ends with the same weights (noise.py says why).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from asap_train.training import checkpoints, noise
+from asap_train.training.config import FitConfig, as_dict, from_dict
+from asap_train.training.fit_folder import opened
+from asap_train.training.fit_log import FitLog, Row, as_row, measures
+from asap_train.training.fit_plots import draw_plots
+from asap_train.training.objectives import OBJECTIVES, compute
+from asap_train.training.optimizers import averaged, set_rate
+from asap_train.training.residuals import residuals_of
+from asap_train.training.setup import Training, make_accelerator, prepare
+from asap_train.training.state import gather_state, restore_state, write_weights
+from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+OnCheckpoint = Callable[[Path, int], bool]
+PLOTS_EVERY = 30.0
+"""Seconds: checkpoints that come faster do not draw the plots again, which takes half a second."""
+
+
+def fit(
+    config: FitConfig,
+    *,
+    on_checkpoint: OnCheckpoint | None = None,
+    on_step: Callable[[Row], None] | None = None,
+) -> Path:
+    """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there goes on.
+
+    `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit goes on;
+    if it returns True the fit ends. `on_step` is told each line of the log. Both are called by the main process only.
+
+    Raises HafError for settings that cannot be, a folder with a fit of other settings or that another process is
+    writing, and numbers that are not finite or explode; Unavailable for a model or a package that is not to be had.
+    """
+    config = from_dict(as_dict(config))
+    accelerator = make_accelerator(config)
+    with opened(config) if accelerator.is_main_process else nullcontext():
+        training = prepare(config, accelerator)
+        folder = config.out / "checkpoints"
+        last = checkpoints.newest(folder, logging.getLogger(__name__).warning)
+        step = restore_state(training, checkpoints.load(last)) if last else 0
+        log = FitLog(config.out / "log.jsonl", writes=accelerator.is_main_process)
+        log.read(step)
+        accelerator.wait_for_everyone()
+        log.cut()
+        ended = False
+        drawn = time.monotonic()
+        if last is not None:
+            drawn = draw(training, log)
+            ended = agreed(accelerator, on_checkpoint, last, step)
+        while step < config.steps and not ended:
+            row = take_step(training, step, log, last)
+            step += 1
+            log.append(row)
+            accelerator.log({name: value for name, value in row.items() if value is not None}, step=step)
+            if on_step and accelerator.is_main_process:
+                on_step(row)
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                last = save(training, step, log)
+                if step == config.steps or time.monotonic() - drawn > PLOTS_EVERY:
+                    drawn = draw(training, log)
+                ended = agreed(accelerator, on_checkpoint, last, step)
+                if accelerator.is_main_process:
+                    checkpoints.prune(folder, config.keep)
+        if step < config.steps:
+            draw(training, log)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+    return config.out
+
+
+def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> Row:
+    """One step of the optimizer, the step-th from 0, and its line of the log; raises HafError where it goes wrong."""
+    began = time.perf_counter()
+    config, accelerator = training.config, training.accelerator
+    parts = []
+    for part in range(config.accumulate):
+        more = part + 1 < config.accumulate
+        with accelerator.no_sync(training.policy) if more else nullcontext():
+            parts.append(_backward(training, step, part))
+    norm = accelerator.clip_grad_norm_(training.values, config.clip)
+    rate = config.learning_rate * training.factor(step)
+    numbers = _mean(accelerator, parts) | {"norm": float(norm), "rate": rate}
+    scaler = accelerator.scaler
+    # fp16 begins with a scale that is too large, and finds the right one by steps that it leaves out.
+    skipped = scaler is not None and scaler.get_scale() >= 1 and not torch.isfinite(norm)
+    trouble = log.trouble(as_row(step + 1, numbers | ({"norm": 0.0} if skipped else {})), config.explode)
+    if trouble:
+        batch = ", ".join(one[:12] for one in training.ids(step))
+        raise HafError(
+            f"{config.out}: {trouble} at step {step + 1}, pairs {batch}; the last good checkpoint is {last or 'none'}; "
+            "try a smaller learning_rate in another --out."
+        )
+    set_rate(training.optimizer, rate)
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+    if training.ema:
+        training.ema.step(training.values)
+    speed = training.pairs_a_step / (time.perf_counter() - began)
+    return as_row(step + 1, numbers | {"pairs_per_second": speed, "memory": _peak_memory()})
+
+
+def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tensor]:
+    """The gradient of one of the batches that this process has in a step, added to the others'; its measures."""
+    config, accelerator, backbone = training.config, training.accelerator, training.backbone
+    size, process = config.batch_size, accelerator.process_index
+    first = (part * accelerator.num_processes + process) * size
+    places = range(first, first + size)
+    positions = [step * training.pairs_a_step + place for place in places]
+    dropped = noise.draw_dropped(config.seed, positions, config.caption_dropout)
+    pairs = [noise.pair_at(config.seed, position, len(training.cache.ids)) for position in positions]
+    batch = training.cache.batch(pairs, dropped).to(accelerator.device)
+
+    draws, shape = config.noise_draws, batch.winner.shape[1:]
+    noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)
+    uniform = noise.draw_uniform(config.seed, step, places, training.pairs_a_step, draws, *config.time_range)
+    times = backbone.draw_times(uniform.flatten(), tuple(shape[1:])).reshape(size, draws).to(accelerator.device)
+
+    torch.manual_seed(noise.hashed(config.seed, "dropout", step, part, process))
+    learn_loser = OBJECTIVES[config.objective].loser
+    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, times, learn_loser)
+    loss = compute(config.objective, residuals, config.weights)
+    accelerator.backward(loss.total / config.accumulate)
+    return measures(loss, residuals, config.weights.tau)
+
+
+def _mean(accelerator: Accelerator, parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Measures (b,) of this process's batches as means over the pairs of all processes, NaN left out."""
+    table = torch.stack([torch.cat([part[name].double() for part in parts]) for name in parts[0]], 1)
+    found = accelerator.gather(table)
+    means = found.nanmean(0).tolist()
+    # A loss that is NaN in one process is NaN: only measures that some pairs do not have are averaged without them.
+    return dict(zip(parts[0], means, strict=True)) | {"loss": float(found[:, list(parts[0]).index("loss")].mean())}
+
+
+def _peak_memory() -> float:
+    """In GiB: of the GPU that is in use, or else of this process."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def save(training: Training, step: int, log: FitLog) -> Path:
+    """Write a checkpoint by the main process; returns its folder."""
+    config = training.config
+
+    def write(folder: Path) -> None:
+        with averaged(training.ema, training.values):
+            write_weights(training.backbone, config, folder)
+
+    if training.accelerator.is_main_process:
+        log.sync()
+        checkpoints.save(config.out / "checkpoints", gather_state(training, step), write)
+    return config.out / "checkpoints" / f"{step:06d}"
+
+
+def draw(training: Training, log: FitLog) -> float:
+    """The plots, by the main process; returns when, as time.monotonic has it."""
+    if training.accelerator.is_main_process:
+        draw_plots(log.rows, training.config, training.config.out / "plots")
+    return time.monotonic()
+
+
+def agreed(accelerator: Accelerator, on_checkpoint: OnCheckpoint | None, checkpoint: Path, step: int) -> bool:
+    """What the main process's `on_checkpoint` says, for all processes: is this the end?"""
+    said = [on_checkpoint(checkpoint, step) if on_checkpoint and accelerator.is_main_process else False]
+    broadcast_object_list(said)
+    return bool(said[0])

@@ -1,6 +1,0 @@
-"""Two or more runs side by side: what they share, and what differs on that."""
-
-from hafbench.compare.measured import Comparison, Measured, Versus, compare_runs
-from hafbench.compare.shared import Shared
-
-__all__ = ["Comparison", "Measured", "Shared", "Versus", "compare_runs"]

@@ -1,0 +1,236 @@
+"""The difference of every measure of two or more runs on what they share, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hafbench.comparison.shared import Shared, describe_shared, keyed_measures, shared_scorers, shared_table
+from hafbench.errors import HafError
+from hafbench.figures import categories_of, measures
+from hafbench.statistics import (
+    Difference,
+    Duel,
+    Equivalence,
+    Mean,
+    Power,
+    Rate,
+    Unjudged,
+    compare_duels,
+    compare_means,
+    compare_unjudged,
+    equivalence,
+    error_rate,
+    holm,
+    mean_interval,
+    power_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hafbench.runs import Run
+
+LEVEL = 0.05
+MARGIN = 0.2
+"""How far a quality score may move and count as kept, in standard deviations of the baseline's: a small effect by the
+usual convention (Cohen 1988)."""
+
+DETECT = 0.02
+"""The difference of error rates for which it is said how many seeds or prompts would find it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of a baseline and a candidate on what they share.
+
+    `baseline` and `candidate` are of all shared images; `difference` is of those that both could judge, where they are
+    paired. `unjudged` is None for quality scores. `corrected_p` is Holm's over all candidates: for the first measure
+    alone, and within the other anatomy and the quality measures.
+    """
+
+    name: str
+    role: str
+    higher_is_better: bool | None
+    baseline: Rate | Mean
+    candidate: Rate | Mean
+    difference: Difference
+    unjudged: Unjudged | None
+    duel: Duel | None
+    equivalence: Equivalence | None
+    power: Power | None
+    by_category: Mapping[str, Difference]
+    corrected_p: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """In a word: better, worse, kept (within the margin), changed, judged unevenly, or that nothing is shown."""
+        p, moved = self.corrected_p, self.difference.estimate
+        if p is None or moved is None:
+            return "too little to tell"
+        if self.equivalence is not None and self.equivalence.shown:
+            return "kept"
+        if p < LEVEL:
+            if self.unjudged and self.unjudged.uneven(LEVEL):
+                return "judged unevenly"
+            if self.higher_is_better is None:
+                return "changed"
+            return "better" if (moved > 0) == self.higher_is_better else "worse"
+        return "not shown"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A candidate against the baseline. `tables` hold, by measure, the shared rows of both (see `shared_table`)."""
+
+    candidate: Run
+    label: str
+    shared: Shared
+    measured: tuple[Measured, ...]
+    tables: Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every candidate against one baseline, of that label; `detect` is the difference to plan the next run for."""
+
+    baseline: Run
+    label: str
+    versus: tuple[Versus, ...]
+    detect: float
+
+    @property
+    def headline(self) -> str:
+        """The first measure: all anatomy scorers together, or the only one, or a quality score if there is none."""
+        return self.versus[0].measured[0].name
+
+
+def compare_runs(
+    runs: Sequence[Run], baseline: int = 0, margins: Mapping[str, float] | None = None, detect: float = DETECT
+) -> Comparison:
+    """Compare every other run with the one at place `baseline`.
+
+    `margins` are how far a quality score may move and count as kept, by scorer, in its own units; the default is
+    MARGIN. Raises HafError if a candidate shares no prompt or no scorer with the baseline.
+    """
+    labels = _labels(runs)
+    first = runs[baseline]
+    every = measures(first)
+    unknown = [name for name in margins or {} if name not in every or every[name][1]["role"] != "quality"]
+    if unknown:
+        quality = [name for name, (_, about) in every.items() if about["role"] == "quality"]
+        raise HafError(
+            f"There is no quality score '{unknown[0]}' in {first.folder}; known: {', '.join(quality) or '-'}."
+        )
+    versus = [
+        _versus(first, run, label, margins or {})
+        for place, (run, label) in enumerate(zip(runs, labels, strict=True))
+        if place != baseline
+    ]
+    return Comparison(first, labels[baseline], tuple(_corrected(versus)), detect)
+
+
+def _corrected(versus: Sequence[Versus]) -> list[Versus]:
+    """Holm's correction within three families over all candidates: the headline, other anatomy, and quality."""
+    family = {
+        (v, m): "headline" if m == 0 else one.role
+        for v, other in enumerate(versus)
+        for m, one in enumerate(other.measured)
+    }
+    corrected: dict[tuple[int, int], float | None] = {}
+    for name in dict.fromkeys(family.values()):
+        places = [place for place, own in family.items() if own == name]
+        p_values = holm([versus[v].measured[m].difference.p_value for v, m in places])
+        corrected |= dict(zip(places, p_values, strict=True))
+    return [
+        replace(
+            other, measured=tuple(replace(one, corrected_p=corrected[v, m]) for m, one in enumerate(other.measured))
+        )
+        for v, other in enumerate(versus)
+    ]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    names = [str(run.manifest["name"]) for run in runs]
+    folders = [run.folder.resolve() for run in runs]
+    if len(set(folders)) < len(folders):
+        raise HafError(f"{runs[0].folder} is given twice; compare different run folders.")
+    labels = [
+        name if names.count(name) == 1 else f"{name} ({folder.name})"
+        for name, folder in zip(names, folders, strict=True)
+    ]
+    return labels if len(set(labels)) == len(labels) else [str(folder) for folder in folders]
+
+
+def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, float]) -> Versus:
+    remarks: list[str] = []
+    names = shared_scorers(baseline, candidate, remarks)
+    sides = [keyed_measures(run, names) for run in (baseline, candidate)]
+    tables = {}
+    for name in sides[0]:
+        if name in sides[1]:
+            tables[name] = shared_table(sides[0][name][0], sides[1][name][0])
+    first = next(iter(tables.values()))
+    if first.empty:
+        raise HafError(
+            f"{baseline.folder} and {candidate.folder} share no prompt (the same id and text) and no image name: "
+            "there is nothing to compare."
+        )
+    shared = describe_shared(baseline, candidate, sides, first, names, remarks)
+    measured = tuple(_measure(name, sides[0][name][1], table, margins.get(name)) for name, table in tables.items())
+    return Versus(candidate, label, shared, measured, tables)
+
+
+def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: float | None) -> Measured:
+    """One measure on the shared rows."""
+    import numpy as np
+
+    anatomy = about["role"] == "anatomy"
+    column = "is_error" if anatomy else "value"
+    sides = [table[table[f"image_{end}"].notna()] for end in "ab"]
+    values = [
+        side[f"{column}_{end}"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        for side, end in zip(sides, "ab", strict=True)
+    ]
+    summary: Any = error_rate if anatomy else mean_interval
+    figures = [summary(value, side["key"]) for value, side in zip(values, sides, strict=True)]
+    keys = [side["key"] for side in sides]
+    paired = bool(table["paired"].all())
+    unjudged = compare_unjudged(values[0], keys[0], values[1], keys[1], paired=paired) if anatomy else None
+    if paired:
+        both = np.isfinite(values[0]) & np.isfinite(values[1])
+        values = [np.where(both, value, np.nan) for value in values]
+    difference = compare_means(values[0], keys[0], values[1], keys[1])
+    higher = about.get("higher_is_better")
+    duel = None
+    if paired and higher is not None:
+        duel = compare_duels(values[0], values[1], table["key"], higher_is_better=bool(higher))
+    kept = None
+    if not anatomy:
+        spread = float(np.nanstd(values[0], ddof=1)) if np.isfinite(values[0]).sum() > 1 else 0.0
+        kept = equivalence(difference, MARGIN * spread if margin is None else margin)
+    by_category = {}
+    for category in categories_of(_either(table, "category")):
+        here = [(side[f"category_{end}"] == category).to_numpy() for side, end in zip(sides, "ab", strict=True)]
+        own = [key[part] for key, part in zip(keys, here, strict=True)]
+        by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
+    power = power_of(values[1] - values[0], table["key"]) if paired else None
+    return Measured(
+        name,
+        about["role"],
+        higher,
+        figures[0],
+        figures[1],
+        difference,
+        unjudged,
+        duel,
+        kept,
+        power,
+        by_category if len(by_category) > 1 else {},
+    )
+
+
+def _either(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The column of whichever side has it, under its own name."""
+    return table.assign(**{column: table[f"{column}_a"].fillna(table[f"{column}_b"])})[[column]]

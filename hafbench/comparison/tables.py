@@ -1,0 +1,252 @@
+"""A comparison as a table: rows of text for the terminal, Markdown and LaTeX, and as JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hafbench.comparison.measured import Comparison, Measured, Versus
+from hafbench.figures import number, p_value, percent, points
+
+COLUMNS = ("model", "measure", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A measure of one candidate, written out; `verdict` is that of `Measured`."""
+
+    model: str
+    measure: str
+    baseline: str
+    candidate: str
+    difference: str
+    p: str
+    counts: str
+    rsi: str
+    verdict: str
+
+
+def lines(comparison: Comparison) -> list[Line]:
+    """One line a candidate and measure."""
+    return [line(versus.label, one) for versus in comparison.versus for one in versus.measured]
+
+
+def line(label: str, one: Measured) -> Line:
+    """A measure written out: rates in percent and differences in points, other scores in their own units."""
+    rate = one.role == "anatomy"
+    write = percent if rate else number
+    apart = points if rate else signed
+    found = one.difference
+    interval = "" if found.low is None else f" [{apart(found.low)}, {apart(found.high)}]"
+    duel = one.duel
+    return Line(
+        label,
+        one.name,
+        write(found.baseline),
+        write(found.candidate),
+        apart(found.estimate) + interval,
+        p_value(one.corrected_p),
+        f"{duel.win} / {duel.tie} / {duel.lose}" if duel else "–",
+        ratio(one),
+        one.verdict,
+    )
+
+
+def signed(value: float | None) -> str:
+    """Three significant digits with a sign."""
+    return "–" if value is None else f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def ratio(one: Measured) -> str:
+    """The RSI with its interval, two decimals."""
+    duel = one.duel
+    if duel is None or duel.rsi is None:
+        return "–"
+    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in _bounds(one)]
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if duel.rsi_low is not None else parts[0]
+
+
+def _bounds(one: Measured) -> tuple[float | None, float | None, float | None]:
+    return (one.duel.rsi, one.duel.rsi_low, one.duel.rsi_high) if one.duel else (None, None, None)
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know to read the table, one sentence a line."""
+    said = [(versus.label, notes_of(versus, comparison.detect)) for versus in comparison.versus]
+    own = [f"{label}: {sentence}" for label, sentences in said for sentence in sentences]
+    return [f"Baseline: {comparison.label}.", *own]
+
+
+def notes_of(versus: Versus, detect: float) -> list[str]:
+    """What was compared, how the runs differ, what was judged, whether quality was kept, and what could be found."""
+    shared = versus.shared
+    count = f"{shared.pairs} pairs of the same prompt and seed"
+    if not shared.pairs:
+        count = f"{shared.images[0]} and {shared.images[1]} images by prompt"
+    said = [f"{count}, {shared.prompts} prompts. {' '.join(shared.remarks)}".rstrip()]
+    if shared.changes:
+        said.append(f"Differs in {'; '.join(shared.changes[:4])}.")
+    said += [sentence for one in versus.measured if (sentence := judged_unevenly(one))]
+    for one in versus.measured:
+        if one.equivalence:
+            kept = "stayed" if one.equivalence.shown else "is not shown to have stayed"
+            margin, p = number(one.equivalence.margin), p_value(one.equivalence.p_value)
+            said.append(f"{one.name} {kept} within ±{margin} of the baseline (two one-sided tests, p {p}).")
+    if sentence := planning(versus.measured[0], detect):
+        said.append(sentence)
+    return said
+
+
+def judged_unevenly(one: Measured) -> str | None:
+    """What to know where one run's images could be judged more often than the other's, and that may decide."""
+    unjudged = one.unjudged
+    if unjudged is None or unjudged.one_sided is None or not unjudged.uneven():
+        return None
+    shares = " and ".join(percent(share) for share in (unjudged.judged.baseline, unjudged.judged.candidate))
+    low, high = (points(bound) for bound in unjudged.one_sided)
+    return (
+        f"{one.name} could judge {shares} of the images: by those that it could judge of only one of the runs, the "
+        f"difference may be anything from {low} to {high} points."
+    )
+
+
+def planning(one: Measured, detect: float) -> str | None:
+    """The smallest difference of rates that such a comparison finds, and what it would take to find `detect`."""
+    power = one.power
+    if power is None or one.role != "anatomy":
+        return None
+    seeds, prompts = power.seeds_for(detect), power.prompts_for(detect)
+    by_seeds = f"{seeds} seeds a prompt or " if seeds else ""
+    smallest = f"{100 * power.smallest:.1f} points"
+    return (
+        f"These prompts and seeds find a difference of {one.name} of {smallest} with 80 % power; "
+        f"{100 * detect:g} points would take {by_seeds}{prompts} prompts{'' if seeds else ', whatever the seeds'}."
+    )
+
+
+FOOT = (
+    "Differences in percentage points for rates, with 95 % intervals of a bootstrap over prompts; p of a permutation "
+    "test over prompts, corrected by Holm. RSI = (win + tie) / (lose + tie), 1 is parity."
+)
+
+
+def print_comparison(comparison: Comparison, page: Path) -> None:
+    """The table on stdout, its notes, and where the page is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for versus in comparison.versus:
+        title = Text.assemble((versus.label, "bold"), f" against {comparison.label}")
+        table = Table(box=None, pad_edge=False, title_justify="left", title=title)
+        for column in ("measure", "from", "to", "difference", "p", "verdict"):
+            table.add_column(column, no_wrap=True)
+        for one in versus.measured:
+            row = line(versus.label, one)
+            style = {"worse": "red", "better": "green"}.get(one.verdict, "")
+            table.add_row(one.name, row.baseline, row.candidate, row.difference, row.p, row.verdict, style=style)
+        console.print(table)
+        first = line(versus.label, versus.measured[0])
+        if versus.measured[0].duel:
+            console.print(Text(f"{first.measure}: win / tie / lose {first.counts}, RSI {first.rsi}"))
+        for sentence in notes_of(versus, comparison.detect):
+            console.print(Text(sentence, style="dim"))
+        console.print()
+    console.print(Text(FOOT, style="dim"))
+    console.print(Text(f"Page: {page}"), soft_wrap=True)
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """A Markdown table with its notes."""
+    rows = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    rows += ["| " + " | ".join(_cell(text) for text in asdict(line).values()) + " |" for line in lines(comparison)]
+    return "\n".join([*rows, "", *(f"- {_cell(sentence)}" for sentence in notes(comparison)), "", FOOT])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "\N{MINUS SIGN}": r"$-$",
+    "–": "--",
+    "∞": r"$\infty$",
+    "±": r"$\pm$",
+}
+
+
+def to_latex(comparison: Comparison) -> str:
+    """A table of the booktabs package, fit for a paper, with a caption that says how it was made."""
+    heads = (
+        "Model",
+        "Measure",
+        "Baseline",
+        "Model's",
+        r"Difference [95\,\% CI]",
+        "$p$",
+        "W / T / L",
+        r"RSI [95\,\% CI]",
+    )
+    body = []
+    for versus in comparison.versus:
+        for one in versus.measured:
+            cells = list(asdict(line(versus.label, one)).values())[:-1]
+            body.append("    " + " & ".join(escape(cell) for cell in cells) + r" \\")
+        body.append(r"    \addlinespace")
+    caption = " ".join(escape(sentence) for sentence in (*(s for s in notes(comparison) if "one-sided" not in s), FOOT))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            r"  \begin{tabular}{llrrlrll}",
+            r"    \toprule",
+            "    " + " & ".join(heads) + r" \\",
+            r"    \midrule",
+            *body[:-1],
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    """A text with LaTeX's special characters written out."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything that was computed, as JSON values; an infinite RSI is the string "inf"."""
+    return {
+        "baseline": {"label": comparison.label, "run": str(comparison.baseline.folder)},
+        "candidates": [
+            {
+                "label": versus.label,
+                "run": str(versus.candidate.folder),
+                "shared": asdict(versus.shared),
+                "measures": [
+                    _plain(asdict(one) | {"verdict": one.verdict, "smallest": one.power and one.power.smallest})
+                    for one in versus.measured
+                ],
+            }
+            for versus in comparison.versus
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value

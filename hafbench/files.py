@@ -1,0 +1,89 @@
+"""Files on disk: the lock of a folder, the one way to write a file whole or not at all, and what the system refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hafbench.errors import HafError
+
+
+def write_whole(
+    path: Path, content: str | bytes | Callable[[Path], object], *, durable: bool = False, shared: bool = False
+) -> Path:
+    """Write a file whole or not at all and return its path; its folder is made if need be.
+
+    `content` is its text (UTF-8) or bytes, or a function that writes the file at the path that it is given. With
+    `durable` the bytes are on the disk before the file takes its place; `shared`: other processes may write the same
+    file at the same time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number = f".{os.getpid()}" if shared else ""
+    # With the file's own suffix, which tells many writers the format.
+    partial = path.with_name(f".{path.stem}{number}.partial{path.suffix}")
+    try:
+        if callable(content):
+            content(partial)
+        elif isinstance(content, bytes):
+            partial.write_bytes(content)
+        else:
+            partial.write_text(content, encoding="utf-8", newline="")
+        if durable:
+            sync(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`."""
+    from filelock import FileLock, Timeout
+
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HafError(
+                f"{folder}: another process is writing this {what}; wait for it, or choose another --out."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say in one sentence what the operating system refused."""
+    try:
+        yield
+    except OSError as error:
+        cause = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again: finished work is kept",
+            errno.EFBIG: "a file grew over this system's limit",
+            errno.EROFS: "the file system is read-only; choose another --out",
+        }.get(error.errno or 0, f"{error.strerror or error}; choose another --out")
+        raise HafError(f"{folder} cannot be written: {cause}.") from error
+
+
+def slug(text: str) -> str:
+    """A text as a file name: letters, digits, dot, dash and underscore only."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "run"

@@ -1,0 +1,187 @@
+"""The page of a comparison: verdicts, forest plots, prompts as a scatter, and the pairs of images that changed most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hafbench.comparison.tables import FOOT, judged_unevenly, lines, planning, to_json
+from hafbench.records import findings_of
+from hafbench.reports.overlays import Thumbnails, thumbnails
+from hafbench.reports.page import render_page
+from hafbench.reports.plots import forest_plot, scatter_plot
+
+if TYPE_CHECKING:
+    from hafbench.comparison import Comparison, Versus
+    from hafbench.runs import Run
+
+PAIRS = 24
+"""Regressions, and improvements, shown of each candidate."""
+PAGE_CHARACTERS = 13_000_000
+"""Where the pairs stop, so that the page opens on a phone."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One image of a pair; `pictures` is None if the file cannot be read."""
+
+    image: str
+    error: bool | None
+    value: float | None
+    kinds: tuple[str, ...]
+    pictures: Thumbnails | None
+
+
+@dataclass(frozen=True)
+class PairItem:
+    """An image of the baseline and one of the candidate for the same prompt; `change` is regression or improvement."""
+
+    change: str
+    prompt: str
+    seed: str
+    category: str
+    baseline: Side
+    candidate: Side
+
+    @property
+    def characters(self) -> int:
+        """How much its pictures add to a page."""
+        return sum(side.pictures.characters for side in (self.baseline, self.candidate) if side.pictures)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one candidate; `sentences` are of other measures judged unevenly, and for planning."""
+
+    versus: Versus
+    forest: str | None
+    scatter: str | None
+    pairs: tuple[PairItem, ...]
+    left_out: int
+    sentences: tuple[str, ...]
+
+
+def build_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Write FOLDER/index.html and comparison.json, and return the page's path."""
+    import json
+
+    from hafbench.files import disk_errors
+
+    room = PAGE_CHARACTERS // len(comparison.versus)
+    sections = [_section(comparison, versus, room) for versus in comparison.versus]
+    page = render_page(
+        "compare",
+        "compare.js",
+        comparison=comparison,
+        sections=sections,
+        lines=lines(comparison),
+        foot=FOOT,
+        notes=_notes(comparison),
+    )
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        text = json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    return folder / "index.html"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What the reports of the runs say before any figure, once."""
+    runs = [comparison.baseline, *(versus.candidate for versus in comparison.versus)]
+    return list(dict.fromkeys(note for run in runs for note in run.manifest.get("notes", [])))
+
+
+def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
+    import numpy as np
+
+    one = versus.measured[0]
+    rate = one.role == "anatomy"
+    table = versus.tables[one.name]
+    column = "is_error" if rate else "value"
+    numbers = table[["key"]].assign(
+        **{end: table[f"{column}_{end}"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) for end in "ab"}
+    )
+    means = numbers.groupby("key")[["a", "b"]].mean().dropna()
+    scatter = None
+    if len(means) > 1:
+        labels = (comparison.label, versus.label)
+        scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
+    pairs, left_out = pair_items(comparison.baseline, versus, room)
+    said = (*map(judged_unevenly, versus.measured[1:]), planning(one, comparison.detect))
+    forest = forest_plot(versus.measured, versus.label)
+    return Section(versus, forest, scatter, tuple(pairs), left_out, tuple(filter(None, said)))
+
+
+def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tuple[list[PairItem], int]:
+    """The pairs whose verdict changed by the first measure: regressions first, those that moved most first.
+
+    Of quality scores, the pairs that moved most. With them how many more there are. Runs of other seeds have no pairs.
+    """
+    one = versus.measured[0]
+    table = versus.tables[one.name]
+    if not versus.shared.pairs:
+        return [], 0
+    worse = (table["value_b"] - table["value_a"]) * (-1 if one.higher_is_better else 1)
+    if one.role == "anatomy":
+        changed = table["is_error_b"].astype("Float64") - table["is_error_a"].astype("Float64")
+    else:
+        changed = worse
+    ranked = table.assign(worse=worse, changed=changed).dropna(subset=["changed"])
+    regressions = ranked[ranked["changed"] > 0].sort_values("worse", ascending=False, kind="stable")
+    improvements = ranked[ranked["changed"] < 0].sort_values("worse", kind="stable")
+    chosen = {"regression": regressions.head(PAIRS), "improvement": improvements.head(PAIRS)}
+    found = [
+        findings_of(
+            run.folder / "records.parquet", [str(row[name]) for rows in chosen.values() for _, row in rows.iterrows()]
+        )
+        for run, name in ((baseline, "image_a"), (versus.candidate, "image_b"))
+    ]
+    items: list[PairItem] = []
+    for change, rows in chosen.items():
+        # Each half of the list has half of the room, lest regressions leave none for improvements.
+        used = 0
+        for row in rows.to_dict("records"):
+            item = _pair(change, row, baseline, versus.candidate, found)
+            used += item.characters
+            if items and used > room // 2:
+                break
+            items.append(item)
+    return items, len(regressions) + len(improvements) - len(items)
+
+
+def _pair(
+    change: str, row: Mapping[Any, Any], baseline: Run, candidate: Run, found: list[dict[str, list[dict[str, Any]]]]
+) -> PairItem:
+    sides = []
+    for run, end, findings in ((baseline, "a", found[0]), (candidate, "b", found[1])):
+        image = str(row[f"image_{end}"])
+        sides.append(
+            Side(
+                image,
+                None if row[f"is_error_{end}"] is None else _verdict(row[f"is_error_{end}"]),
+                None if row[f"value_{end}"] != row[f"value_{end}"] else float(row[f"value_{end}"]),
+                tuple(dict.fromkeys(f"{one['region']}: {one['detail'].replace('_', ' ')}" for one in findings[image])),
+                thumbnails(run.image_root / image, findings[image]),
+            )
+        )
+    prompt, category = row["prompt_a"], row["category_a"]
+    return PairItem(
+        change,
+        prompt if isinstance(prompt, str) else str(row["image_a"]),
+        "" if _missing(row["seed_a"]) else f"seed {int(row['seed_a'])}",
+        category.replace("_", " ") if isinstance(category, str) and category != "uncategorized" else "",
+        *sides,
+    )
+
+
+def _verdict(value: Any) -> bool | None:
+    return None if _missing(value) else bool(value)
+
+
+def _missing(value: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.isna(value))
