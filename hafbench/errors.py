@@ -8,7 +8,7 @@ class HafError(Exception):
 
 
 class Unavailable(HafError):
-    """Something optional is not to be had: weights that are not on this machine, a package not installed.
+    """Something optional is unavailable: weights that are not on this machine, a package not installed.
 
     A scorer that raises it is recorded as `unscored` with the message, and the run goes on.
     """
@@ -35,7 +35,7 @@ def first_problem(error: Any) -> str:
     """The first complaint of a pydantic ValidationError, as `field: reason`."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"]
+    reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "string_pattern_mismatch":
         reason = "use letters, digits, '.', '-' and '_' only, starting with a letter or digit"
     return f"{field}: {reason}" if field else str(reason)

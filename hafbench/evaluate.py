@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hafbench.errors import BadImage, HafError, Unavailable, one_line
 from hafbench.images import load_image, sha256_of
 from hafbench.records import FileFacts, Row, Sample, make_row
-from hafbench.scorers import SCORERS, ScorerOptions, load_scorer
+from hafbench.scorers import SCORERS, load_scorer
 from hafbench.types import Generator, Score, Scorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from hafbench.runs import Run, RunFolder
+    from hafbench.specs import ScorerSpec
     from hafbench.suites import Prompt
 
 Progress = Callable[[Sequence[Row]], None]
@@ -41,17 +42,17 @@ def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
 
 
 def load_scorers(
-    names: Sequence[str], options: ScorerOptions, required: Sequence[str] = ()
+    specs: Sequence[ScorerSpec], device: str = "auto", require: Sequence[str] = ()
 ) -> dict[str, Scorer | Unavailable]:
-    """The scorers by name, or why one is not to be had; a required one that is not raises."""
+    """The scorers by name, or why one is unavailable; a required one that is unavailable raises HafError."""
     loaded: dict[str, Scorer | Unavailable] = {}
-    for name in names:
+    for spec in specs:
         try:
-            loaded[name] = load_scorer(name, options)
+            loaded[spec.name] = load_scorer(spec.name, spec.options, device)
         except Unavailable as error:
-            if name in required:
-                raise HafError(f"The scorer '{name}' is required, but: {error}") from error
-            loaded[name] = error
+            if spec.name in require:
+                raise HafError(f"The scorer '{spec.name}' is required, but: {error}") from error
+            loaded[spec.name] = error
     return loaded
 
 
@@ -60,8 +61,8 @@ def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, dict[str,
     described: dict[str, dict[str, Any]] = {}
     for name, scorer in scorers.items():
         if isinstance(scorer, Unavailable):
-            entry = SCORERS[name]
-            described[name] = {"role": entry.role, "about": entry.summary, "unavailable": str(scorer)}
+            entry = SCORERS.get(name)
+            described[name] = {"role": entry.role, "about": entry.about, "unavailable": str(scorer)}
             continue
         settings = dict(scorer.settings)
         described[name] = {

@@ -1,45 +1,74 @@
-"""The progress bar of a run: images per second, time left, and the error rate so far."""
+"""How far a long task is: one protocol for runs, data sets, downloads and fits, and its bars on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hafbench.bench import Begin
-    from hafbench.evaluate import Progress
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+class Progress(Protocol):
+    """What a long task tells how far it is. One task may run within another: images of a checkpoint within a fit."""
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """A task begins, such as `images`, of which so many are done already."""
+        ...
+
+    def update(self, task: str, done: int, note: str = "") -> None:
+        """So many are done; `note` says what came out so far."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def update(self, task: str, done: int, note: str = "") -> None:
+        """Nothing."""
+
+
+SILENT: Progress = Silent()
+
+
+class Bars:
+    """A bar for each task that is not finished, with speed, time left and note."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, tuple[TaskID, int]] = {}
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Draw a bar, in place of the last one of that task."""
+        if task in self._tasks:
+            self._bars.remove_task(self._tasks[task][0])
+        added = self._bars.add_task(task, total=total, completed=done, speed="", note="", visible=done < total)
+        self._tasks[task] = added, done
+
+    def update(self, task: str, done: int, note: str = "") -> None:
+        """Move the bar; a full one disappears if another task goes on."""
+        added, first = self._tasks[task]
+        bar = self._bars.tasks[self._bars.task_ids.index(added)]
+        speed = f"{(done - first) / bar.elapsed:.2f} {task}/s" if bar.elapsed else ""
+        full = bar.total is not None and done >= bar.total and len(self._bars.tasks) > 1
+        self._bars.update(added, completed=done, speed=speed, note=note, visible=not full)
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Begin]:
-    """Yields the `begin` that `run_model` and `score_folder` call; draws on stderr, or nothing if `quiet`."""
+def progress_bars(quiet: bool) -> Iterator[Progress]:
+    """Bars on stderr, or nothing if `quiet`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[errors]}"),
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}")),
+        *(TimeRemainingColumn(), TextColumn("{task.fields[note]}")),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        yield lambda total, done: _start(bar, total, done)
-
-
-def _start(bar: Any, total: int, done: int) -> Progress:
-    task_id = bar.add_task("images", total=total, completed=done, rate="", errors="")
-    task = bar.tasks[task_id]
-    verdicts: dict[str, list[bool]] = {}
-
-    def progress(rows: Sequence[dict[str, Any]]) -> None:
-        for row in rows:
-            if row["is_error"] is not None:
-                verdicts.setdefault(row["scorer"], []).append(row["is_error"])
-        speed = (task.completed + 1 - done) / task.elapsed if task.elapsed else 0.0
-        errors = ", ".join(f"{name} {sum(v)}/{len(v)} errors" for name, v in verdicts.items())
-        bar.update(task_id, advance=1, rate=f"{speed:.2f} images/s", errors=errors)
-
-    return progress
+    with RichProgress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+        yield SILENT if quiet else Bars(bars)

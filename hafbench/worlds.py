@@ -1,39 +1,37 @@
-"""What goes without saying: the suite, scorers and batch that suit a model, and what to say when others are asked for.
+"""The two kinds of pictures, and what suits each: photographs, and the built-in world of mannequins.
 
-There are two worlds: photographs, and the built-in one of mannequins, whose model, CLIP and detectors come with the
-package. A scorer of one world knows nothing of the other's pictures.
+The model, CLIP and detectors of the mannequins come with the package. A scorer of one kind cannot judge the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import Unavailable
+from hafbench.registry import Home
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
+    from hafbench.specs import RunSpec, ScorerSpec
 
 BUILT_IN = "mannequin"
-"""The name of the built-in model, suite, CLIP and pose detector."""
+"""The name of the built-in model, suite and CLIP."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The defaults of a command; every one of them gives way to an option."""
+    """The defaults of a command for pictures of `home`; its scorers are those of the registry."""
 
-    name: str
+    home: Home
     suite: str
-    scorers: tuple[str, ...]
-    clip: str
-    pose: str
     batch_size: int
 
 
-PHOTOGRAPHS = World("photographs", "haf-50", ("hands", "limbs", "clip", "iqa"), "ViT-B-32", "mediapipe", 1)
-MANNEQUINS = World(BUILT_IN, BUILT_IN, ("digits", "limbs", "clip", "iqa"), BUILT_IN, BUILT_IN, 10)
+PHOTOGRAPHS = World("photographs", "haf-50", 1)
+MANNEQUINS = World("mannequins", BUILT_IN, 10)
+WORLDS = {world.home: world for world in (PHOTOGRAPHS, MANNEQUINS)}
 
 
 def world_of(model: str) -> World:
@@ -52,35 +50,35 @@ def built_in(part: str) -> Path:
     return path
 
 
-def notes(model: str, suite: str, scorers: Iterable[str], options: ScorerOptions) -> list[str]:
-    """What a report has to say before any figure: that this is the built-in world, and who judges beyond their own."""
-    world = world_of(model)
-    strangers = [name for name in scorers if _home(name, options) not in (None, world)]
+def notes(spec: RunSpec) -> list[str]:
+    """What a report says before any figure: that this is the built-in world, and which scorers are made for another."""
+    world = world_of(spec.model.model)
+    strangers = [one.name for one in spec.scorers or () if _home(one) not in (None, world.home)]
     said = []
     if world is MANNEQUINS:
         said.append(
             "This is the built-in world of mannequins, drawn by a small model that comes with hafbench: "
             "no figure here is a statement about photographs or about any other model. Its pictures are blurred, and "
-            "digits and limbs flag about half of those that look right: their rates are too high (docs/mannequin.md)."
+            "digits and limb_count flag about half of those that look right: their rates are too high "
+            "(docs/mannequin.md)."
         )
         if strangers:
-            said.append(f"{_listed(strangers)} only photographs: nothing follows from what is said of mannequins here.")
-        if suite != MANNEQUINS.suite:
+            said.append(f"{_listed(strangers)} made for photographs: what is said of mannequins here means nothing.")
+        if spec.suite != MANNEQUINS.suite:
             said.append("The built-in model has learnt captions like those of the suite mannequin, and no other words.")
     elif strangers:
-        said.append(f"{_listed(strangers)} only the built-in mannequins: nothing follows from what is said here.")
+        said.append(f"{_listed(strangers)} made for the built-in mannequins: what is said here means nothing.")
     return said
 
 
-def _home(scorer: str, options: ScorerOptions) -> World | None:
-    """The world that a scorer knows; None for one that is at home in both, or uses a model of the user's own."""
-    homes = {"hands": PHOTOGRAPHS, "digits": MANNEQUINS}
-    uses = {"limbs": options.pose, "clip": options.clip}
-    if scorer in uses and not Path(uses[scorer]).exists():
-        return MANNEQUINS if uses[scorer] == BUILT_IN else PHOTOGRAPHS
-    return homes.get(scorer)
+def _home(scorer: ScorerSpec) -> Home | None:
+    """What a scorer is made for, by its options or else its row."""
+    from hafbench.scorers import SCORERS
+
+    home: Home | None = scorer.options.home or SCORERS.get(scorer.name).home
+    return home
 
 
 def _listed(names: Sequence[str]) -> str:
-    head = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    return f"The scorer{'s' if len(names) > 1 else ''} {head} know{'' if len(names) > 1 else 's'}"
+    *head, last = names
+    return f"The scorers {', '.join(head)} and {last} are" if head else f"The scorer {last} is"

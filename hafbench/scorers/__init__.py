@@ -1,62 +1,69 @@
-"""The scorers by name. A scorer's module is imported only when it is asked for."""
+"""The scorers: one row each, one file each. A file has `load(options, device) -> Scorer` and its `Options`, if any."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from hafbench.errors import HafError, nearest
-from hafbench.types import Role, Scorer
-from hafbench.worlds import PHOTOGRAPHS
+from hafbench.registry import Entry, Home, Options, Registry
+from hafbench.types import Region, Role
 
-
-@dataclass(frozen=True)
-class ScorerOptions:
-    """What the command line can say about scorers; each reads the fields that concern it."""
-
-    device: str = "auto"
-    iqa: str = "piqe"
-    clip: str = PHOTOGRAPHS.clip
-    pose: str = PHOTOGRAPHS.pose
-    hands_card: str | None = None
+if TYPE_CHECKING:
+    from hafbench.types import Scorer
 
 
 @dataclass(frozen=True)
-class ScorerEntry:
-    """One line of `hafbench scorers`; `module` has a function `load(options) -> Scorer`."""
+class ScorerEntry(Entry):
+    """A scorer: `role`, what it is made for (`home`, None for both), and in which regions it can see an error.
 
-    module: str
-    role: Role
-    summary: str
+    `default`: it scores the pictures of its home unless other scorers are asked for. `gate`: so it does for the pairs
+    that asap-train makes of them.
+    """
 
-
-SCORERS: dict[str, ScorerEntry] = {
-    "hands": ScorerEntry(
-        "hafbench.scorers.hands", "anatomy", "hands that hand detectors doubt: a detectability anomaly"
-    ),
-    "digits": ScorerEntry(
-        "hafbench.scorers.digits", "anatomy", "count and shape of the digits of the built-in mannequins' hands"
-    ),
-    "limbs": ScorerEntry(
-        "hafbench.scorers.limbs",
-        "anatomy",
-        "limb proportions, missing and surplus limbs by pose; with --pose mannequin the count of mannequins' limbs",
-    ),
-    "clip": ScorerEntry("hafbench.scorers.clip", "quality", "agreement of image and prompt (open_clip cosine)"),
-    "iqa": ScorerEntry("hafbench.scorers.iqa", "quality", "image quality without a reference (pyiqa, default piqe)"),
-}
-DEFAULT_SCORERS = PHOTOGRAPHS.scorers
+    role: Role = "anatomy"
+    home: Home | None = None
+    regions: tuple[Region, ...] = ()
+    default: bool = False
+    gate: bool = False
 
 
-def check_names(names: list[str]) -> None:
-    """Raise HafError for a name that is no scorer."""
-    for name in names:
-        if name not in SCORERS:
-            raise HafError(f"There is no scorer '{name}': {nearest(name, list(SCORERS))}")
+def _row(
+    name: str,
+    role: Role,
+    home: Home | None,
+    regions: tuple[Region, ...],
+    about: str,
+    options: bool = True,
+    **more: bool,
+) -> ScorerEntry:
+    """A built-in row, by where its file has things."""
+    module = f"hafbench.scorers.{name}"
+    own = f"{module}:Options" if options else None
+    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default=True, **more)
 
 
-def load_scorer(name: str, options: ScorerOptions) -> Scorer:
-    """Build a scorer; raises Unavailable, with the way out, when its weights are not to be had."""
-    check_names([name])
-    return cast(Scorer, import_module(SCORERS[name].module).load(options))
+# fmt: off
+_TABLE = (
+    _row("hands", "anatomy", "photographs", ("hands",),
+         "hands that hand detectors doubt: a detectability anomaly", gate=True),
+    _row("digits", "anatomy", "mannequins", ("hands",),
+         "count and shape of the digits of the built-in mannequins' hands", options=False),
+    _row("limbs", "anatomy", "photographs", ("limbs",),
+         "limb proportions, missing and surplus limbs by pose"),
+    _row("limb_count", "anatomy", "mannequins", ("limbs",),
+         "count and shape of the built-in mannequins' limbs", options=False),
+    _row("clip", "quality", None, (), "agreement of image and prompt (open_clip cosine)"),
+    _row("iqa", "quality", None, (), "image quality without a reference (pyiqa, default piqe)"),
+)
+# fmt: on
+SCORERS: Registry[ScorerEntry] = Registry("scorer", "hafbench.scorers", ScorerEntry, _TABLE)
+
+
+def default_scorers(home: Home) -> tuple[str, ...]:
+    """The scorers of pictures of `home`, unless others are asked for."""
+    return tuple(row.name for row in SCORERS.built_in.values() if row.default and row.home in (None, home))
+
+
+def load_scorer(name: str, options: Options, device: str = "auto") -> Scorer:
+    """Build a scorer; raises Unavailable, with the way out, where its weights are unavailable."""
+    return cast("Scorer", SCORERS.get(name).load()(options, device))

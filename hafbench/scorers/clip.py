@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench import hub
+from hafbench import hub, registry
 from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.images import sha256_of
+from hafbench.registry import Home
 from hafbench.types import Role, Score
 from hafbench.worlds import BUILT_IN, built_in
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
@@ -106,7 +106,25 @@ def _near(architecture: str) -> str:
     return nearest(architecture, open_clip.list_models())
 
 
-def load(options: ScorerOptions) -> ClipScorer:
+class Options(registry.Options):
+    """`model` is an open_clip model: ARCH, ARCH:TAG, ARCH:FILE, hf-hub:ID, a folder, or mannequin (built in)."""
+
+    model: str = "ViT-B-32"
+
+    @classmethod
+    def for_home(cls, home: Home) -> Options:
+        """The built-in CLIP has seen nothing but mannequins."""
+        return cls(model=BUILT_IN) if home == "mannequins" else cls()
+
+    @property
+    def home(self) -> Home | None:
+        """A model of the user's own may be for either."""
+        if self.model == BUILT_IN:
+            return "mannequins"
+        return None if Path(self.model).exists() else "photographs"
+
+
+def load(options: Options, device: str) -> ClipScorer:
     """Load the model; raises Unavailable if its weights are not to be had, HafError for a wrong name or file."""
     hub.offline()
     import logging
@@ -115,8 +133,8 @@ def load(options: ScorerOptions) -> ClipScorer:
 
     from hafbench.devices import pick_device
 
-    wanted = parse_model(options.clip)
-    device = pick_device(options.device)
+    wanted = parse_model(options.model)
+    device = pick_device(device)
     # Many published weights were trained with QuickGELU; without it they load all the same, and give wrong embeddings.
     quick_gelu = bool(wanted.tag and open_clip.get_pretrained_cfg(wanted.architecture, wanted.tag).get("quick_gelu"))
     level = logging.getLogger().level
@@ -133,16 +151,16 @@ def load(options: ScorerOptions) -> ClipScorer:
     except Exception as error:
         reason = one_line(error, 160)
         if wanted.file or wanted.architecture.startswith("local-dir:"):
-            raise HafError(f"--clip {options.clip}: the weights cannot be loaded ({reason}).") from error
+            raise HafError(f"--clip {options.model}: the weights cannot be loaded ({reason}).") from error
         raise Unavailable(
-            f"The CLIP weights {options.clip} are neither on this machine nor to be reached; "
+            f"The CLIP weights {options.model} are neither on this machine nor to be reached; "
             "connect to the hub once, or name a local file: --clip ARCH:FILE."
         ) from error
     finally:
         logging.getLogger().setLevel(level)
     model = model.float().eval()
     settings = {
-        "model": options.clip,
+        "model": options.model,
         "tag": wanted.tag,
         "weights": {"parameters": sha256_of_parameters(model)},
     }

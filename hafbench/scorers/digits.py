@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hafbench.detectors.mannequin import SeenHand, Thing
+from hafbench.registry import Options
 from hafbench.scorers.mannequin import load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
     from hafbench.types import Scorer
 
 ABOUT = (
@@ -69,6 +69,6 @@ def judge(hands: tuple[SeenHand, ...], card: MannequinCard) -> Score:
     return card.score((finding for seen in judged for finding in suspect(seen)), measures)
 
 
-def load(options: ScorerOptions) -> Scorer:
+def load(options: Options, device: str) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("digits", ABOUT, "4", lambda sight, card: judge(sight.hands, card), options)
+    return load_scorer("digits", ABOUT, "4", lambda sight, card: judge(sight.hands, card), device)

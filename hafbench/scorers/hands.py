@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hafbench import registry
 from hafbench.detectors import hand_nets as nets
 from hafbench.detectors.hand_nets import Roi
-from hafbench.scorers import ScorerOptions
 from hafbench.scorers.card import SHIPPED, Card, Evidence, evidence_of, load_card, mean_logit
 from hafbench.types import Finding, Role, Score
 
@@ -305,6 +305,12 @@ def _finding(image: Pixels, seen: Seen, chance: float) -> Finding:
     return Finding("hands", "configuration", "detectability", chance, box, seen.evidence.keypoints)
 
 
-def load(options: ScorerOptions) -> HandsScorer:
+class Options(registry.Options):
+    """`card` is a logistic card of one's own; None is the one that comes with hafbench."""
+
+    card: Path | None = None
+
+
+def load(options: Options, device: str) -> HandsScorer:
     """Build the scorer; raises Unavailable for weights that are not here, HafError for a bad card."""
-    return HandsScorer(load_card(Path(options.hands_card) if options.hands_card else SHIPPED))
+    return HandsScorer(load_card(options.card or SHIPPED))

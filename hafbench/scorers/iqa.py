@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from hafbench import hub
+from hafbench import hub, registry
 from hafbench.errors import HafError, Unavailable, nearest
 from hafbench.scorers.clip import sha256_of_parameters
 from hafbench.types import Role, Score
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
@@ -75,7 +74,13 @@ class IqaScorer:
         return {"textured": float(self._metric.net.get_masks()["activity_mask"].mean())}
 
 
-def load(options: ScorerOptions) -> IqaScorer:
+class Options(registry.Options):
+    """`metric` is a name of pyiqa's, of a metric without a reference."""
+
+    metric: str = "piqe"
+
+
+def load(options: Options, device: str) -> IqaScorer:
     """Load the metric; raises HafError for an unknown name, Unavailable if its weights are not to be had."""
     hub.offline()
     # Whatever a metric asks for, its weights must not be able to run code.
@@ -85,14 +90,14 @@ def load(options: ScorerOptions) -> IqaScorer:
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
         from hafbench.devices import pick_device
-    name = options.iqa
+    name = options.metric
     if name not in DEFAULT_CONFIGS:
         raise HafError(f"--iqa {name}: pyiqa has no such metric; {nearest(name, pyiqa.list_models())}")
     if DEFAULT_CONFIGS[name]["metric_mode"] != "NR":
         raise HafError(f"--iqa {name}: this metric compares with a reference image; take one without, such as piqe.")
     if name in NOT_OF_ONE_IMAGE:
         raise HafError(f"--iqa {name}: this metric {NOT_OF_ONE_IMAGE[name]}; take another, such as piqe.")
-    device = pick_device(options.device)
+    device = pick_device(device)
     try:
         with _silent():
             metric = pyiqa.create_metric(name, device=device)

@@ -1,4 +1,4 @@
-"""The `limbs` scorer of the built-in world: the number of arms and legs of each figure, and malformed ones.
+"""The `limb_count` scorer of the built-in world: the number of arms and legs of each figure, and malformed ones.
 
 Every arm of a mannequin is in view, and every leg of one that is shown whole, so that a limb which is not seen is
 missing.
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hafbench.detectors.mannequin import SeenPerson, Thing
+from hafbench.registry import Options
 from hafbench.scorers.mannequin import load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
     from hafbench.types import Scorer
 
 ABOUT = (
@@ -55,6 +55,6 @@ def judge(people: tuple[SeenPerson, ...], card: MannequinCard) -> Score:
     return card.score((finding for seen in people for finding in suspect(seen)), measures)
 
 
-def load(options: ScorerOptions) -> Scorer:
+def load(options: Options, device: str) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("limbs", ABOUT, "mannequin-4", lambda sight, card: judge(sight.people, card), options)
+    return load_scorer("limb_count", ABOUT, "mannequin-4", lambda sight, card: judge(sight.people, card), device)

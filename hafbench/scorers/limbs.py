@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hafbench import registry
 from hafbench.detectors import COCO_POINTS, BodyDetector, load_body_detector
+from hafbench.errors import HafError
 from hafbench.types import Box, Finding, Keypoint, Role, Score
 from hafbench.worlds import BUILT_IN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hafbench.scorers import ScorerOptions
     from hafbench.suites import Prompt
     from hafbench.types import Pixels, Scorer
 
@@ -199,10 +200,16 @@ def surplus(bodies: list[Body]) -> Iterator[Finding]:
                     yield Finding("limbs", "extra", f"second_{name}", chance, other.box, other.keypoints)
 
 
-def load(options: ScorerOptions) -> Scorer:
+class Options(registry.Options):
+    """`pose` is what finds the joints: mediapipe, a .task file of MediaPipe, or a pose model of ultralytics."""
+
+    pose: str = "mediapipe"
+
+
+def load(options: Options, device: str) -> Scorer:
     """The scorer over `options.pose`; raises Unavailable if the detector's weights are not on this machine."""
     if options.pose == BUILT_IN:
-        from hafbench.scorers.limb_count import load as load_limb_count
-
-        return load_limb_count(options)
-    return LimbsScorer(load_body_detector(options.pose, options.device))
+        raise HafError(
+            "limbs judges people in photographs; the scorer of the built-in mannequins' limbs is limb_count."
+        )
+    return LimbsScorer(load_body_detector(options.pose, device))

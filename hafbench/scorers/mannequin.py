@@ -10,7 +10,6 @@ from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_manne
 from hafbench.types import Role, Score
 
 if TYPE_CHECKING:
-    from hafbench.scorers import ScorerOptions
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
@@ -39,8 +38,8 @@ class MannequinScorer:
         return self._judge(self._detector.detect(image), self._card)
 
 
-def load_scorer(name: str, about: str, version: str, judge: Judge, options: ScorerOptions) -> MannequinScorer:
+def load_scorer(name: str, about: str, version: str, judge: Judge, device: str) -> MannequinScorer:
     """A scorer with the shipped detector and card; raises Unavailable if this installation lacks the detector."""
     from hafbench.detectors.mannequin import load_mannequin_detector
 
-    return MannequinScorer(name, about, version, judge, load_mannequin_detector(options.device), load_mannequin_card())
+    return MannequinScorer(name, about, version, judge, load_mannequin_detector(device), load_mannequin_card())

@@ -1,0 +1,140 @@
+"""What is asked of hafbench, as one typed object: filled by the command line, read from YAML, kept in run.json.
+
+    model: flux-dev                  or {model: sdxl, lora: [my.safetensors:0.8], arguments: {num_inference_steps: 30}}
+    suite: haf-50
+    seeds: 2
+    scorers:                         or [hands, limbs]
+      hands:
+      limbs: {pose: yolo11n-pose.pt}
+
+What is left out follows the model: see `RunSpec.resolved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hafbench.registry import Home
+from hafbench.scorers import SCORERS, default_scorers
+from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
+from hafbench.worlds import BUILT_IN, PHOTOGRAPHS, world_of
+
+Count = Annotated[int, Field(ge=1)]
+Place = Annotated[int, Field(ge=0)]
+
+
+class ScorerSpec(ComponentSpec):
+    """A scorer and its options."""
+
+    registry = SCORERS
+
+
+class GeneratorSpec(Spec):
+    """A model and how it is sampled.
+
+    model: a preset, a path, PRESET=PATH, or a hub id (docs/generators.md). generator: what runs it, of the registry of
+    generators. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
+    weights; auto is the preset's, and fp32 on a CPU. offload: for small GPUs.
+    """
+
+    model: str = BUILT_IN
+    generator: str = "diffusers"
+    lora: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = Field(default_factory=dict)
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    offload: Literal["none", "model", "sequential", "group"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+
+class ScoringSpec(Spec):
+    """How images are scored, wherever they come from.
+
+    scorers: None takes those that suit the pictures. require: scorers without which nothing is begun. device: a torch
+    device, or auto.
+    """
+
+    scorers: Components[ScorerSpec] | None = None
+    require: tuple[str, ...] = ()
+    device: str = "auto"
+
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device"})
+    """Fields with which a run may be resumed whatever they were."""
+
+    def compared(self) -> dict[str, Any]:
+        """What makes the numbers, as JSON values: a run folder is resumed with the same only."""
+        return self.model_dump(mode="json", exclude=set(self.ELSEWHERE))
+
+    def _scorers_for(self, home: Home) -> tuple[ScorerSpec, ...]:
+        asked = self.scorers if self.scorers is not None else _named(default_scorers(home))
+        there = {one.name for one in asked}
+        required = [name for name in dict.fromkeys(self.require) if name not in there]
+        return tuple(one.at_home(home) for one in (*asked, *_named(required)))
+
+
+def _named(names: Sequence[str]) -> tuple[ScorerSpec, ...]:
+    return tuple(ScorerSpec(name=name) for name in names)
+
+
+class RunSpec(ScoringSpec):
+    """Images of a suite by a model, scored.
+
+    suite: a packaged one, or a .jsonl file; None is the model's own. seeds: images a prompt, with the seeds first_seed
+    and on. limit: at most so many prompts, over all categories. batch_size: images generated at once.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        name: f"model.arguments.{name}" for name in ("num_inference_steps", "guidance_scale", "height", "width")
+    }
+
+    model: GeneratorSpec = GeneratorSpec()
+    suite: str | None = None
+    seeds: Count = 1
+    first_seed: Place = 0
+    limit: Count | None = None
+    batch_size: Count | None = None
+
+    @classmethod
+    def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
+        """The scorers that suit the model."""
+        return default_scorers(world_of(model_name(given)).home) if place == ("scorers",) else None
+
+    def resolved(self) -> Self:
+        """With suite, scorers, their options and the batch size where they follow the model."""
+        world = world_of(self.model.model)
+        return self.model_copy(
+            update={
+                "suite": self.suite or world.suite,
+                "scorers": self._scorers_for(world.home),
+                "batch_size": self.batch_size or world.batch_size,
+            }
+        )
+
+
+class ScoreSpec(ScoringSpec):
+    """Images of a folder, scored. prompts: a suite or a table that gives them prompts and seeds."""
+
+    images: Path
+    prompts: Path | None = None
+
+    @classmethod
+    def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
+        """The scorers of photographs."""
+        return default_scorers(PHOTOGRAPHS.home) if place == ("scorers",) else None
+
+    def resolved(self) -> Self:
+        """With scorers and their options where they are not given: those for photographs."""
+        return self.model_copy(update={"scorers": self._scorers_for(PHOTOGRAPHS.home)})
+
+
+def model_name(given: Mapping[str, Any]) -> str:
+    """The model that plain settings name, short or long; the built-in one where they name none."""
+    model = given.get("model") or BUILT_IN
+    return str(model.get("model", BUILT_IN) if isinstance(model, Mapping) else model)
