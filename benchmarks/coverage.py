@@ -17,7 +17,7 @@ from scipy.stats import multivariate_normal, norm
 
 from hafbench.statistics import (
     Accuracy,
-    compare_duels,
+    compare_wins,
     compare_means,
     corrected_rate,
     error_rate,
@@ -112,7 +112,7 @@ def superiority(rng: np.random.Generator, n: int, seeds: int) -> Held:
     correlation = PROMPT + SHARED
     both = multivariate_normal.cdf(norm.ppf(rates), cov=[[1, correlation], [correlation, 1]])
     win, lose = rates[0] - both, rates[1] - both
-    found = compare_duels(one, other, prompts, resamples=RESAMPLES, seed=int(rng.integers(2**31)))
+    found = compare_wins(one, other, prompts, resamples=RESAMPLES, seed=int(rng.integers(2**31)))
     return within(found.rsi_low, (1 - lose) / (1 - win), found.rsi_high)
 
 

@@ -1,3 +1,54 @@
-"""HAF-Bench: how often does a text-to-image model get human anatomy wrong?"""
+"""HAF-Bench: how often does a text-to-image model get human anatomy wrong?
+
+import hafbench
+run = hafbench.run(hafbench.RunSpec(model="sdxl", suite="haf-50", seeds=2))
+run.records[run.records.scorer == "hands"].sort_values("value", ascending=False)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hafbench.api import calibrate, compare, report, run, score
+    from hafbench.errors import HafError
+    from hafbench.runs import Run, read_run
+    from hafbench.specs import GeneratorSpec, RunSpec, ScorerSpec, ScoreSpec
+    from hafbench.types import Finding, Score
 
 __version__ = "0.1.0"
+
+# By module, so that `import hafbench` imports none of them.
+_PUBLIC = {
+    "hafbench.api": ("run", "score", "report", "compare", "calibrate"),
+    "hafbench.specs": ("RunSpec", "ScoreSpec", "ScorerSpec", "GeneratorSpec"),
+    "hafbench.runs": ("Run", "read_run"),
+    "hafbench.types": ("Finding", "Score"),
+    "hafbench.errors": ("HafError",),
+}
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = [
+    "Finding",
+    "GeneratorSpec",
+    "HafError",
+    "Run",
+    "RunSpec",
+    "Score",
+    "ScoreSpec",
+    "ScorerSpec",
+    "calibrate",
+    "compare",
+    "read_run",
+    "report",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hafbench' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

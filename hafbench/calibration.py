@@ -12,6 +12,7 @@ import numpy as np
 
 from hafbench.cards import Bin, CalibrationCard, Operating, Share, Stratum, source_of
 from hafbench.errors import HafError
+from hafbench.progress import SILENT, Progress
 from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
 from hafbench.statistics.clusters import Floats, cluster_codes, cluster_sums, robust_variance
 from hafbench.statistics.rates import wilson
@@ -45,10 +46,12 @@ class Judged:
     sharpness: float
 
 
-def judge(images: Iterable[Labelled], scorer: Scorer) -> list[Judged]:
-    """Score every clearly labelled image; raises HafError (BadImage) for one that cannot be read."""
+def judge(images: Iterable[Labelled], scorer: Scorer, count: int = 0, progress: Progress = SILENT) -> list[Judged]:
+    """Score every clearly labelled image of `count`; raises HafError (BadImage) for one that cannot be read."""
     judged = []
-    for one in images:
+    progress.start("images", count)
+    for number, one in enumerate(images, 1):
+        progress.update("images", number)
         if one.bad is None:
             continue
         pixels = one.read()
@@ -59,9 +62,9 @@ def judge(images: Iterable[Labelled], scorer: Scorer) -> list[Judged]:
 
 def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
     """What a run's records say of the labelled images, whose names are the records'; prompts are theirs, too."""
-    if scorer not in run.manifest["scorers"]:
-        raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest['scorers'])}.")
-    if run.manifest["scorers"][scorer]["role"] != "anatomy":
+    if scorer not in run.manifest.scorers:
+        raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
+    if run.manifest.scorers[scorer].role != "anatomy":
         raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
     own = run.records[run.records["scorer"] == scorer]
     rows = {str(row["image"]): row for row in own.to_dict("records")}
@@ -118,7 +121,7 @@ def make_card(
         date=datetime.now(UTC).date().isoformat(),
         made_on=made_on,
         sha256=digest.hexdigest(),
-        source=source_of(run.manifest) if run else None,
+        source=source_of(run) if run else None,
         flagged_bad=int(flagged[truth].sum()),
         bad=len(bad),
         passed_good=int((~flagged[~truth]).sum()),

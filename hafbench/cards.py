@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hafbench.errors import HafError, first_problem
+from hafbench.files import write_whole
 from hafbench.statistics import Accuracy
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class CalibrationCard(Frozen):
 
 
 def read_card(path: Path) -> CalibrationCard:
-    """Read a card; raises HafError if it is none."""
+    """Read a card; raises HafError if it is not one."""
     try:
         return CalibrationCard.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -119,15 +120,12 @@ def read_card(path: Path) -> CalibrationCard:
 
 def write_card(card: CalibrationCard, path: Path) -> None:
     """Write a card, whole or not at all."""
-    from hafbench.files import write_whole
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, card.model_dump_json(indent=1) + "\n")
 
 
 def cards_of(run: Run) -> dict[str, CalibrationCard]:
     """The cards that a run carries, by scorer, of the versions that scored it."""
-    versions = _versions(run.manifest)
+    versions = _versions(run)
     cards = [read_card(path) for path in sorted((run.folder / "cards").glob("*.json"))]
     return {card.scorer: card for card in cards if versions.get(card.scorer) == card.scorer_version}
 
@@ -138,7 +136,7 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
     Raises HafError for a given card whose scorer, or whose version of it, the run does not have. Shipped cards go only
     to runs of the model and settings that they were made on.
     """
-    versions = _versions(run.manifest)
+    versions = _versions(run)
     for path in given:
         card = read_card(path)
         if versions.get(card.scorer) != card.scorer_version:
@@ -148,21 +146,21 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
                 f"{f'its version {has}' if has else 'others'}; make a card with `hafbench calibrate`."
             )
         write_card(card, run.folder / "cards" / f"{card.scorer}.json")
-    source = source_of(run.manifest)
+    source = source_of(run)
     for path in sorted(SHIPPED.glob("*.json")):
         card, place = read_card(path), run.folder / "cards" / path.name
         if source == card.source and versions.get(card.scorer) == card.scorer_version and not place.exists():
             write_card(card, place)
 
 
-def source_of(manifest: Mapping[str, Any]) -> str | None:
+def source_of(run: Run) -> str | None:
     """What a run's pictures come from, as a hash: the model's weights and settings; None for a folder of images."""
-    generator = manifest["request"].get("generator")
+    generator = run.manifest.generator
     if generator is None:
         return None
-    kept = {key: value for key, value in generator.items() if key not in ("name", "device", "offload")}
+    kept = {key: value for key, value in generator.settings.items() if key not in ("device", "offload")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def _versions(manifest: Mapping[str, Any]) -> dict[str, str | None]:
-    return {name: entry.get("version") for name, entry in manifest["scorers"].items()}
+def _versions(run: Run) -> dict[str, str | None]:
+    return {name: facts.version for name, facts in run.manifest.scorers.items()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench.errors import BadImage, HafError, Unavailable, one_line
 from hafbench.images import load_image, sha256_of
-from hafbench.records import FileFacts, Row, Sample, make_row
+from hafbench.manifest import ScorerFacts
+from hafbench.progress import SILENT, Progress
+from hafbench.records import FileFacts, Record, Sample, make_record
 from hafbench.scorers import SCORERS, load_scorer
 from hafbench.types import Generator, Score, Scorer
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from hafbench.runs import Run, RunFolder
     from hafbench.specs import ScorerSpec
     from hafbench.suites import Prompt
-
-Progress = Callable[[Sequence[Row]], None]
-"""Called with the rows of each image once they are on disk."""
 
 
 def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
@@ -56,24 +55,23 @@ def load_scorers(
     return loaded
 
 
-def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, dict[str, Any]]:
-    """The `scorers` entry of run.json."""
-    described: dict[str, dict[str, Any]] = {}
+def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, ScorerFacts]:
+    """What run.json says of the scorers."""
+    described = {}
     for name, scorer in scorers.items():
         if isinstance(scorer, Unavailable):
-            entry = SCORERS.get(name)
-            described[name] = {"role": entry.role, "about": entry.about, "unavailable": str(scorer)}
+            row = SCORERS.get(name)
+            described[name] = ScorerFacts(role=row.role, about=row.about, unavailable=str(scorer))
             continue
         settings = dict(scorer.settings)
-        described[name] = {
-            "version": scorer.version,
-            "role": scorer.role,
-            "higher_is_better": scorer.higher_is_better,
-            "about": scorer.about,
-            "weights": settings.pop("weights", {}),
-            "settings": settings,
-            "unavailable": None,
-        }
+        described[name] = ScorerFacts(
+            role=scorer.role,
+            about=scorer.about,
+            version=scorer.version,
+            higher_is_better=scorer.higher_is_better,
+            weights=settings.pop("weights", {}),
+            settings=settings,
+        )
     return described
 
 
@@ -85,49 +83,59 @@ def evaluate(
     image_root: Path,
     generator: Generator | None = None,
     batch_size: int = 1,
-    progress: Progress = lambda rows: None,
+    progress: Progress = SILENT,
 ) -> Run:
     """Make (unless `generator` is None) and score every sample that the run does not hold yet, then finish the run.
 
     An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on.
-    Rows reach the disk one image at a time, in the order of `samples`.
+    Records reach the disk one image at a time, in the order of `samples`.
     """
-
-    def score(sample: Sample, problem: str | None) -> list[Row]:
-        return score_sample(sample, image_root / sample.image, scorers, problem)
-
     finished = run.finished_images
-    # Batches are cut from all samples, done or not: a resumed run draws an image in the same company as a whole one.
+    counter = _Counter(len(finished), progress)
+    progress.start("images", len(samples), len(finished))
+    # Batches are cut from all samples, done or not: an image is drawn in the same batch when a run is resumed.
     batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer") as pool:
-        waiting: list[Future[list[Row]]] = []
+        waiting: list[Future[list[Record]]] = []
         try:
-            for batch in batches:
+            for batch in [*batches, ()]:
                 todo = [sample for sample in batch if sample.image not in finished]
-                if not todo:
-                    continue
-                problems = make_images(run, generator, batch) if generator else {}
+                problems = make_images(run, generator, batch) if generator and todo else {}
                 # What was handed over before this batch was made has been scored meanwhile.
-                _record(run, waiting, progress)
-                waiting = [pool.submit(score, sample, problems.get(sample.image)) for sample in todo]
-            _record(run, waiting, progress)
+                for future in waiting:
+                    run.append(future.result())
+                    counter.add(future.result())
+                waiting = [
+                    pool.submit(score_sample, one, image_root / one.image, scorers, problems.get(one.image))
+                    for one in todo
+                ]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return run.finish([sample.image for sample in samples], list(scorers))
+    return run.finish([sample.image for sample in samples])
 
 
-def _record(run: RunFolder, waiting: Sequence[Future[list[Row]]], progress: Progress) -> None:
-    for future in waiting:
-        rows = future.result()
-        run.append(rows)
-        progress(rows)
+class _Counter:
+    """Images done, and of each scorer's verdicts so far how many are errors."""
+
+    def __init__(self, done: int, progress: Progress) -> None:
+        self._done, self._progress = done, progress
+        self._verdicts: dict[str, list[bool]] = {}
+
+    def add(self, records: Sequence[Record]) -> None:
+        """One more image."""
+        self._done += 1
+        for record in records:
+            if record.is_error is not None:
+                self._verdicts.setdefault(record.scorer, []).append(record.is_error)
+        note = ", ".join(f"{name} {sum(own)}/{len(own)} errors" for name, own in self._verdicts.items())
+        self._progress.update("images", self._done, note)
 
 
 def score_sample(
     sample: Sample, path: Path, scorers: Mapping[str, Scorer | Unavailable], problem: str | None = None
-) -> list[Row]:
-    """The rows of one image; `problem` says why there is no image to score."""
+) -> list[Record]:
+    """The records of one image; `problem` says why there is no image to score."""
     import numpy as np
 
     facts, pixels = FileFacts(), None
@@ -138,7 +146,7 @@ def score_sample(
             pixels = np.asarray(image)
         except BadImage as error:
             problem = str(error).replace(str(path), sample.image)  # records are shared, and paths name people
-    rows = []
+    records = []
     for name, scorer in scorers.items():
         version = None if isinstance(scorer, Unavailable) else scorer.version
         if problem is not None:
@@ -149,10 +157,10 @@ def score_sample(
             assert pixels is not None  # noqa: S101 (no problem means that the image was read)
             score = _score_safely(scorer, pixels, sample.prompt)
         try:
-            rows.append(make_row(sample, facts, name, version, score))
+            records.append(make_record(sample, facts, name, version, score))
         except ValueError as error:
-            rows.append(make_row(sample, facts, name, version, Score("failed", reason=f"{name}: {error}")))
-    return rows
+            records.append(make_record(sample, facts, name, version, Score("failed", reason=f"{name}: {error}")))
+    return records
 
 
 def _score_safely(scorer: Scorer, pixels: Any, prompt: Prompt | None) -> Score:

@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hafbench.cards import CalibrationCard, Share, cards_of
+from hafbench.manifest import ScorerFacts
 from hafbench.records import read_findings
 from hafbench.statistics import Corrected, Mean, Rate, corrected_rate, error_rate, mean_interval
 from hafbench.types import STATUSES
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 ANATOMY = "anatomy"
 """The name of all anatomy scorers together."""
-ABOUT_ANATOMY = {
-    "role": "anatomy",
-    "higher_is_better": False,
-    "about": "All anatomy scorers together: an image counts as an error if any of them suspects one, and as judged if "
+TOGETHER = ScorerFacts(
+    role="anatomy",
+    higher_is_better=False,
+    about="All anatomy scorers together: an image counts as an error if any of them suspects one, and as judged if "
     "any of them could judge it.",
-}
+)
 
 
 @dataclass(frozen=True)
@@ -54,32 +55,39 @@ class ScorerFigures:
         return self.statuses["scored"] / self.images if self.images else 0.0
 
 
-def scorer_figures(
-    rows: pd.DataFrame, name: str, about: Mapping[str, Any], card: CalibrationCard | None = None
-) -> ScorerFigures:
+@dataclass(frozen=True)
+class Metric:
+    """What a scorer, or all anatomy scorers together, say of a run: its rows, and what the scorer is."""
+
+    rows: pd.DataFrame
+    facts: ScorerFacts
+
+
+def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = None) -> ScorerFigures:
     """The figures of one scorer over its rows."""
+    rows, facts = metric.rows, metric.facts
     statuses = Counter(rows["status"])
-    rate = error_rate(rows["is_error"], rows["prompt_id"]) if about["role"] == "anatomy" else None
+    rate = error_rate(rows["is_error"], rows["prompt_id"]) if facts.role == "anatomy" else None
     return ScorerFigures(
         scorer=name,
-        role=about["role"],
-        about=about.get("about", ""),
+        role=facts.role,
+        about=facts.about,
         images=len(rows),
         statuses={status: statuses[status] for status in STATUSES},
         reasons={
-            status: count_alike(rows["unscored"][rows["status"] == status].dropna())
+            status: count_alike(rows["reason"][rows["status"] == status].dropna())
             for status in STATUSES[1:]
             if statuses[status]
         },
         rate=rate,
         mean=None if rate else mean_interval(rows["value"], rows["prompt_id"]),
-        higher_is_better=about.get("higher_is_better"),
+        higher_is_better=facts.higher_is_better,
         card=card,
         corrected=corrected_rate(rate, card.accuracy) if rate and card else None,
     )
 
 
-def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, ScorerFacts]) -> pd.DataFrame:
     """One row an image for all anatomy scorers together, with the records' columns.
 
     `is_error` is True where any of them suspects an error, False where some judged and none does; `value` is the
@@ -88,7 +96,7 @@ def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, Mapping[str, Any
     import numpy as np
     import pandas as pd
 
-    names = [name for name, about in scorers.items() if about["role"] == "anatomy"]
+    names = [name for name, facts in scorers.items() if facts.role == "anatomy"]
     rows = records[records["scorer"].isin(names)]
     codes, images = pd.factorize(rows["image"])
     verdicts = rows["is_error"].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -104,16 +112,16 @@ def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, Mapping[str, Any
         is_error=pd.array(worst, dtype="Float64").astype("boolean"),
         value=value,
         status=whole["status"].where(~judged, "scored"),
-        unscored=whole["unscored"].where(~judged, None),
+        reason=whole["reason"].where(~judged, None),
     )
 
 
-def measures(run: Run) -> dict[str, tuple[pd.DataFrame, Mapping[str, Any]]]:
-    """By name the rows and the description of each scorer, after all anatomy scorers together if there are several."""
-    scorers = run.manifest["scorers"]
-    found = {name: (run.records[run.records["scorer"] == name], about) for name, about in scorers.items()}
-    if sum(about["role"] == "anatomy" for about in scorers.values()) > 1:
-        found = {ANATOMY: (whole_pictures(run.records, scorers), ABOUT_ANATOMY), **found}
+def metrics_of(run: Run) -> dict[str, Metric]:
+    """The metric of each scorer by name, after all anatomy scorers together if there are several."""
+    scorers = run.manifest.scorers
+    found = {name: Metric(run.records[run.records["scorer"] == name], facts) for name, facts in scorers.items()}
+    if sum(facts.role == "anatomy" for facts in scorers.values()) > 1:
+        found = {ANATOMY: Metric(whole_pictures(run.records, scorers), TOGETHER), **found}
     return found
 
 
@@ -149,7 +157,7 @@ def shortfalls(figures: Iterable[ScorerFigures]) -> list[tuple[list[str], str]]:
 def all_figures(run: Run) -> list[ScorerFigures]:
     """Every scorer of a run in the order it was asked for, after all anatomy scorers together."""
     cards = cards_of(run)
-    return [scorer_figures(rows, name, about, cards.get(name)) for name, (rows, about) in measures(run).items()]
+    return [scorer_figures(name, metric, cards.get(name)) for name, metric in metrics_of(run).items()]
 
 
 def category_figures(run: Run) -> dict[str, list[ScorerFigures]]:
@@ -157,10 +165,11 @@ def category_figures(run: Run) -> dict[str, list[ScorerFigures]]:
     categories = categories_of(run.records)
     if len(categories) < 2:
         return {}
-    every = measures(run)
+    every = metrics_of(run)
     return {
         category: [
-            scorer_figures(rows[rows["category"] == category], name, about) for name, (rows, about) in every.items()
+            scorer_figures(name, Metric(one.rows[one.rows["category"] == category], one.facts))
+            for name, one in every.items()
         ]
         for category in categories
     }

@@ -27,3 +27,9 @@ def offline() -> bool:
             constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
         return True
     return False
+
+
+def go_offline() -> None:
+    """Fetch nothing from here on: of the hub, and of the detectors' weights."""
+    os.environ["HAFBENCH_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    offline.cache_clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ from hafbench.errors import HafError
 from hafbench.images import find_images, load_image
 
 if TYPE_CHECKING:
-    from hafbench.types import Pixels
+    from hafbench.types import Pixels, Region
 
 LABELS = {"good": False, "bad": True, "unclear": None}
 WORLD = "mannequin"
 """In place of labels: renders of the built-in world, whose truth is known."""
-FRAMINGS = {"digits": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
-"""Which pictures of the built-in world its scorers are made for."""
+FRAMINGS: Mapping[Region, tuple[str, ...]] = {"hands": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
+"""Which pictures of the built-in world a scorer of a region can judge."""
 WORLD_SEED = 40
 """Of renders that no model or card of the package has seen (docs/mannequin.md lists those that are taken)."""
 
@@ -84,10 +84,10 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
     for number, row in enumerate(rows, 2):
         name, label = (row["image"] or "").strip(), (row["label"] or "").strip().lower()
         if label not in LABELS:
-            raise HafError(f"{path}, line {number}: '{label}' is no label; use good, bad or unclear.")
+            raise HafError(f"{path}, line {number}: '{label}' is not a label; use good, bad or unclear.")
         inside = PurePosixPath(name)
         if not name or inside.is_absolute() or ".." in inside.parts:
-            raise HafError(f"{path}, line {number}: '{name}' is no path below {images}.")
+            raise HafError(f"{path}, line {number}: '{name}' is not a path below {images}.")
         if name in found:
             raise HafError(f"{path}, line {number}: {name} has a label already.")
         prompt, source = (row.get(key) or None for key in ("prompt_id", "source"))
@@ -110,17 +110,17 @@ def _render(name: str, truth: dict[str, Any], pixels: Pixels) -> Labelled:
     return Labelled(name, truth["error"] is not None, truth["attributes"]["framing"], None, lambda: np.array(pixels))
 
 
-def render_world(scorer: str, count: int, seed: int) -> Iterator[Labelled]:
-    """`count` renders of the framings that a scorer of the built-in world is made for, half of them with an error."""
+def render_world(regions: Sequence[Region], count: int, seed: int) -> Iterator[Labelled]:
+    """`count` renders of the framings that a scorer of these regions can judge, half of them with an error."""
     from hafbench.mannequin.dataset import draw
     from hafbench.mannequin.errors import JUDGING
     from hafbench.mannequin.picture import SIZE
 
-    framings = FRAMINGS.get(scorer)
+    framings = {framing for region in regions for framing in FRAMINGS.get(region, ())}
     number, drawn = seed * 10_000_000, 0
     while drawn < count:
         pixels, truth = draw(number, 0.5, JUDGING, SIZE)
-        if framings is None or truth["attributes"]["framing"] in framings:
+        if not framings or truth["attributes"]["framing"] in framings:
             drawn += 1
             yield _render(str(number), truth, pixels)
         number += 1

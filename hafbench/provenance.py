@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 import hafbench
 
 PACKAGES = (
@@ -35,20 +37,33 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, Any]:
+class Machine(BaseModel):
     """Platform, processor, memory in GB, and the GPU if torch sees one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    platform: str
+    processor: str
+    cores: int | None
+    memory_gb: float
+    gpu: str | None
+    cuda: str | None
+
+
+def machine() -> Machine:
+    """This machine."""
     import psutil
     import torch
 
     cuda = torch.cuda.is_available()
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "gpu": torch.cuda.get_device_name(0) if cuda else None,
-        "cuda": torch.version.cuda if cuda else None,
-    }
+    return Machine(
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        gpu=torch.cuda.get_device_name(0) if cuda else None,
+        cuda=torch.version.cuda if cuda else None,
+    )
 
 
 def _processor() -> str:
@@ -75,3 +90,8 @@ def git_revision() -> str | None:
         return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain").strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def made_with() -> dict[str, Any]:
+    """The fields of run.json and hap.json that say with what, and from when on, something is made."""
+    return {"versions": versions(), "machine": machine(), "git": git_revision(), "started": now()}

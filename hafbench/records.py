@@ -1,4 +1,4 @@
-"""Records: one row per image and scorer. The columns are described in docs/records.md."""
+"""Records: one row per image and scorer. `Record` is the one definition of the columns; see docs/records.md."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from hafbench.errors import HafError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from hafbench.errors import HafError, first_problem
+from hafbench.files import write_whole
+from hafbench.types import Finding, Score, Status
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from hafbench.suites import Prompt
-    from hafbench.types import Score
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,34 +40,62 @@ class FileFacts:
     height: int | None = None
 
 
-def make_row(sample: Sample, facts: FileFacts, scorer: str, version: str | None, score: Score) -> Row:
+class Record(BaseModel):
+    """One row. `reason` says why, whenever `status` is not scored; runs of earlier versions call it `unscored`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str
+    sha256: str | None
+    width: int | None
+    height: int | None
+    prompt_id: str | None
+    prompt: str | None
+    category: str | None
+    seed: int | None
+    scorer: str
+    scorer_version: str | None
+    status: Status
+    value: float | None
+    is_error: bool | None
+    reason: str | None = Field(validation_alias=AliasChoices("reason", "unscored"))
+    findings: tuple[Finding, ...]
+    measures: dict[str, float]
+
+
+NESTED = ("findings", "measures")
+COLUMNS = tuple(Record.model_fields)
+
+
+def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | None, score: Score) -> Record:
     """The record of one score; raises ValueError for a score that contradicts its own status."""
     if (score.status == "scored") != (score.value is not None and math.isfinite(score.value)):
         raise ValueError(f"status is '{score.status}' but value is {score.value}")
     if (score.status == "scored") != (score.reason is None):
         raise ValueError(f"status is '{score.status}' but the reason is {score.reason!r}")
-    return {
-        "image": sample.image,
-        "sha256": facts.sha256,
-        "width": facts.width,
-        "height": facts.height,
-        "prompt_id": sample.prompt.id if sample.prompt else None,
-        "prompt": sample.prompt.text if sample.prompt else None,
-        "category": sample.prompt.category if sample.prompt else None,
-        "seed": sample.seed,
-        "scorer": scorer,
-        "scorer_version": version,
-        "status": score.status,
-        "value": score.value,
-        "is_error": score.is_error,
-        "unscored": score.reason,
-        "findings": [_plain(asdict(finding)) for finding in score.findings],
-        "measures": {name: float(value) for name, value in score.measures.items() if math.isfinite(value)},
-    }
+    prompt = sample.prompt
+    return Record.model_validate(
+        {
+            "image": sample.image,
+            **asdict(facts),
+            "prompt_id": prompt.id if prompt else None,
+            "prompt": prompt.text if prompt else None,
+            "category": prompt.category if prompt else None,
+            "seed": sample.seed,
+            "scorer": scorer,
+            "scorer_version": version,
+            "status": score.status,
+            "value": score.value,
+            "is_error": score.is_error,
+            "reason": score.reason,
+            "findings": [_plain(asdict(finding)) for finding in score.findings],
+            "measures": {name: float(value) for name, value in score.measures.items() if math.isfinite(value)},
+        }
+    )
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists and numpy numbers as Python's, so that JSON and Parquet hold the same thing."""
+    """Numpy numbers as Python's, so that JSON and Parquet hold the same thing."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -74,90 +103,71 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def to_line(row: Row) -> str:
+def to_line(record: Record) -> str:
     """One line of records.jsonl."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_lines(path: Path) -> list[Row]:
+def read_lines(path: Path) -> list[Record]:
     """The whole rows of records.jsonl; a last line that a killed process left unfinished is dropped.
 
     Raises HafError for a broken line anywhere else, since no run of ours leaves one.
     """
-    rows: list[Row] = []
+    records: list[Record] = []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            records.append(Record.model_validate_json(line))
+        except ValidationError as error:
             if number == len(lines):
                 break
             raise HafError(
-                f"{path}, line {number}: this is not a record ({error}); delete the line to score the image again."
+                f"{path}, line {number}: this is not a record ({first_problem(error)}); "
+                "delete the line to score the image again."
             ) from error
-    return rows
+    return records
 
 
 def arrow_schema() -> pa.Schema:
-    """The typed columns of records.parquet."""
+    """The typed columns of records.parquet: those of `Record`."""
     import pyarrow as pa
 
     numbers = pa.list_(pa.float64())
-    finding = pa.struct(
-        {
-            "region": pa.string(),
-            "kind": pa.string(),
-            "detail": pa.string(),
-            "score": pa.float64(),
-            "box": numbers,
-            "keypoints": pa.list_(numbers),
-        }
-    )
-    return pa.schema(
-        {
-            "image": pa.string(),
-            "sha256": pa.string(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "prompt_id": pa.string(),
-            "prompt": pa.string(),
-            "category": pa.string(),
-            "seed": pa.int64(),
-            "scorer": pa.string(),
-            "scorer_version": pa.string(),
-            "status": pa.string(),
-            "value": pa.float64(),
-            "is_error": pa.bool_(),
-            "unscored": pa.string(),
-            "findings": pa.list_(finding),
-            "measures": pa.map_(pa.string(), pa.float64()),
-        }
-    )
+    finding = {
+        **dict.fromkeys(("region", "kind", "detail"), pa.string()),
+        "score": pa.float64(),
+        "box": numbers,
+        "keypoints": pa.list_(numbers),
+    }
+    nested = {"findings": pa.list_(pa.struct(finding)), "measures": pa.map_(pa.string(), pa.float64())}
+    plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+    def type_of(name: str) -> pa.DataType:
+        annotation = Record.model_fields[name].annotation
+        kinds = [plain[kind] for kind in (annotation, *get_args(annotation)) if kind in plain]
+        return nested.get(name) or next(iter(kinds), pa.string())
+
+    return pa.schema({name: type_of(name) for name in COLUMNS})
 
 
-def write_tables(rows: Iterable[Row], folder: Path) -> None:
+def write_tables(records: Iterable[Record], folder: Path) -> None:
     """Write records.parquet and records.csv, each whole or not at all."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = list(rows)
-    schema = arrow_schema()
-    typed = [{**row, "measures": list(row["measures"].items())} for row in rows]
-    pq.write_table(pa.Table.from_pylist(typed, schema), folder / ".records.parquet")
-    (folder / ".records.parquet").replace(folder / "records.parquet")
-
-    flat = [{**row, "findings": json.dumps(row["findings"]), "measures": json.dumps(row["measures"])} for row in rows]
-    pd.DataFrame(flat, columns=schema.names).astype({"seed": "Int64", "width": "Int64", "height": "Int64"}).to_csv(
-        folder / ".records.csv", index=False
-    )
-    (folder / ".records.csv").replace(folder / "records.csv")
+    rows = [record.model_dump(mode="json") for record in records]
+    table = pa.Table.from_pylist([{**row, "measures": list(row["measures"].items())} for row in rows], arrow_schema())
+    write_whole(folder / "records.parquet", lambda path: pq.write_table(table, path))
+    flat = [{**row, **{name: json.dumps(row[name]) for name in NESTED}} for row in rows]
+    frame = pd.DataFrame(flat, columns=list(COLUMNS)).astype(dict.fromkeys(("seed", "width", "height"), "Int64"))
+    write_whole(folder / "records.csv", lambda path: frame.to_csv(path, index=False))
 
 
 def read_table(path: Path, findings: bool = True) -> pd.DataFrame:
-    """records.parquet as a data frame: findings are lists of dicts, measures are dicts, a missing value is NA.
+    """records.parquet as a data frame: findings are lists of Finding, measures are dicts, a missing value is NA.
 
     Without `findings` the columns findings and measures, which take most of the time and memory, are left out.
     """
@@ -165,24 +175,40 @@ def read_table(path: Path, findings: bool = True) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    nested = ("findings", "measures")
     try:
         there = pq.read_schema(path).names
-        table = pq.read_table(path, columns=there if findings else [name for name in there if name not in nested])
+        table = pq.read_table(path, columns=there if findings else [name for name in there if name not in NESTED])
     except (OSError, pa.ArrowInvalid) as error:
         raise HafError(f"{path}: the records cannot be read ({error}); run the same command again.") from error
-    missing = set(arrow_schema().names) - set(there)
+    if "reason" not in there and "unscored" in there:  # of a version before 0.2
+        there[there.index("unscored")] = "reason"
+        table = table.rename_columns([{"unscored": "reason"}.get(name, name) for name in table.column_names])
+    missing = set(COLUMNS) - set(there)
     if missing:
         raise HafError(f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/records.md.")
     columns = {name: table[name] for name in table.column_names}
-    frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items() if name not in nested})
+    frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items() if name not in NESTED})
     frame = frame.astype({"seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64"})
     frame["is_error"] = pd.array(columns["is_error"].to_pandas(), dtype="boolean")
     if findings:
-        found = [list(findings or ()) for findings in columns["findings"].to_pylist()]
-        measured = [dict(measures or ()) for measures in columns["measures"].to_pylist()]
+        found = [_findings(cell) for cell in columns["findings"].to_pylist()]
+        measured = [dict(cell or ()) for cell in columns["measures"].to_pylist()]
         frame = frame.assign(findings=pd.Series(found, dtype=object), measures=pd.Series(measured, dtype=object))
     return frame
+
+
+def _findings(cell: Iterable[Mapping[str, Any]] | None) -> list[Finding]:
+    """A cell of the column findings."""
+    return [
+        Finding(
+            **{
+                **one,
+                "box": None if one["box"] is None else tuple(one["box"]),
+                "keypoints": None if one["keypoints"] is None else tuple(map(tuple, one["keypoints"])),
+            }
+        )
+        for one in cell or ()
+    ]
 
 
 def read_findings(path: Path) -> pd.DataFrame:
@@ -197,7 +223,7 @@ def read_findings(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})
 
 
-def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[Finding]]:
     """The findings of a few images of records.parquet, by image."""
     import pyarrow.parquet as pq
 
@@ -205,7 +231,7 @@ def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[dict[str, A
     if not wanted:
         return {}
     table = pq.read_table(path, columns=["image", "findings"], filters=[("image", "in", wanted)])
-    found: dict[str, list[dict[str, Any]]] = {image: [] for image in wanted}
+    found: dict[str, list[Finding]] = {image: [] for image in wanted}
     for row in table.to_pylist():
-        found[row["image"]] += row["findings"] or []
+        found[row["image"]] += _findings(row["findings"])
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
-from hafbench.records import Row
-from hafbench.types import STATUSES
+from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
+from hafbench.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -28,22 +27,22 @@ class Run:
     """A finished run, read back."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     records: pd.DataFrame
 
     @property
     def image_root(self) -> Path:
         """The folder that the records' `image` paths start from."""
-        return self.folder / str(self.manifest["image_root"])
+        return self.folder / self.manifest.image_root
 
 
 def read_run(folder: Path, findings: bool = True) -> Run:
     """Read a finished run; raises HafError if `folder` is none. Without `findings` its records lack two columns."""
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
     if not (folder / "records.parquet").exists():
-        raise HafError(f"{folder} is an unfinished run: the command that started it, given again, finishes it.")
+        raise HafError(f"{folder} is an unfinished run: run the command that started it again to finish it.")
     return Run(folder, manifest, records.read_table(folder / "records.parquet", findings))
 
 
@@ -52,118 +51,92 @@ class RunFolder:
     """A run that this process is writing. Made by `open_run`, which holds the folder's lock."""
 
     folder: Path
-    manifest: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
+    manifest: Manifest
+    records: list[Record] = field(default_factory=list)
     grown: bool = False
 
     @property
     def finished_images(self) -> set[str]:
-        """The images whose rows are all there."""
-        return {row["image"] for row in self.rows}
+        """The images whose records are all there."""
+        return {record.image for record in self.records}
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Add all rows of one image in one write, and have them on disk before returning."""
-        text = "".join(records.to_line(row) for row in rows)
+    def append(self, added: Sequence[Record]) -> None:
+        """Add all records of one image in one write, and have them on disk before returning."""
+        text = "".join(map(records.to_line, added))
         with disk_errors(self.folder), (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        self.rows.extend(rows)
+        self.records.extend(added)
         self.grown = True
 
     def save_image(self, name: str, image: Image) -> Path:
         """Save a PNG below images/, whole or not at all."""
-        path = self.folder / "images" / name
-        partial = path.with_name(f".{path.name}.partial")
         with disk_errors(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(partial, format="PNG")
-            partial.replace(path)
-        return path
+            return write_whole(self.folder / "images" / name, lambda path: image.save(path, format="PNG"))
 
-    def finish(self, order: Sequence[str], scorers: Sequence[str]) -> Run:
-        """Write records.parquet, records.csv and run.json's end, rows in the order of the images and scorers.
+    def finish(self, order: Sequence[str]) -> Run:
+        """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.
 
         A run that had ended, and to which nothing was added, stays as it is.
         """
-        if self.manifest["ended"] and not self.grown:
+        if self.manifest.ended and not self.grown:
             return read_run(self.folder)
         place = {name: index for index, name in enumerate(order)}
-        rank = {name: index for index, name in enumerate(scorers)}
-        self.rows.sort(key=lambda row: (place[row["image"]], rank[row["scorer"]]))
-        counts = dict.fromkeys(STATUSES, 0)
-        for row in self.rows:
-            counts[row["status"]] += 1
-        self.manifest |= {"ended": provenance.now(), "counts": {"images": len(order), **counts}}
+        rank = {name: index for index, name in enumerate(self.manifest.scorers)}
+        self.records.sort(key=lambda record: (place[record.image], rank[record.scorer]))
+        statuses = Counter(record.status for record in self.records)
+        counts = Counts.model_validate({"images": len(order), **statuses})
+        self.manifest = self.manifest.model_copy(update={"ended": provenance.now(), "counts": counts})
         with disk_errors(self.folder):
-            records.write_tables(self.rows, self.folder)
-            _write_manifest(self.folder, self.manifest)
+            records.write_tables(self.records, self.folder)
+            write_manifest(self.folder, self.manifest)
         return read_run(self.folder)
 
 
 @contextmanager
-def open_run(
-    folder: Path,
-    *,
-    command: str,
-    name: str,
-    request: Mapping[str, Any],
-    details: Mapping[str, Any],
-    resume: bool = True,
-) -> Iterator[RunFolder]:
-    """Start or resume the run in `folder`, and hold its lock.
+def open_run(folder: Path, manifest: Manifest, resume: bool = True) -> Iterator[RunFolder]:
+    """Start the run of this manifest in `folder`, or resume it there, and hold the folder's lock.
 
-    `request` is what makes the numbers: a folder that was started with another one is refused, with the difference.
-    `details` are further entries of run.json. Rows of an image that a killed process left incomplete are dropped.
+    A folder that was started with another request, or where other weights were found, is refused, with the difference.
+    Records of an image that a killed process left incomplete are dropped.
     """
     with locked(folder, "run"):
-        yield _start(folder, command, name, json.loads(json.dumps(request)), details, resume)
+        yield _start(folder, manifest, resume)
 
 
-def _start(
-    folder: Path, command: str, name: str, request: dict[str, Any], details: Mapping[str, Any], resume: bool
-) -> RunFolder:
-    manifest = _read_manifest(folder)
-    if manifest is None:
+def _start(folder: Path, manifest: Manifest, resume: bool) -> RunFolder:
+    before = read_manifest(folder)
+    if before is None:
         strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if strangers:
-            raise HafError(f"{folder} holds other files ({strangers[0]}, ...) and is no run; choose another --out.")
-        manifest = {
-            "format": FORMAT,
-            "command": command,
-            "name": name,
-            "request": request,
-            **details,
-            "versions": provenance.versions(),
-            "machine": provenance.machine(),
-            "git": provenance.git_revision(),
-            "started": provenance.now(),
-            "ended": None,
-        }
+            raise HafError(
+                f"{folder} holds other files ({strangers[0]}, ...) and is not a run folder; choose another --out."
+            )
         with disk_errors(folder):
-            _write_manifest(folder, manifest)
+            write_manifest(folder, manifest)
         return RunFolder(folder, manifest)
     if not resume:
+        raise HafError(f"{folder} holds a run already; choose another --out, or leave out --no-resume to resume it.")
+    if before.request is None:
         raise HafError(
-            f"{folder} holds a run already; choose another --out, or leave out --no-resume to go on with it."
+            f"{folder} was made by another version of hafbench, or with a scorer that is not installed here: it can be "
+            "read, and not be resumed; choose another --out."
         )
-    changes = differences(manifest["request"], request)
+    changes = differences(before.identity(), manifest.identity())
     if changes:
         raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
-    rows = _whole_images(folder / "records.jsonl", len(request["scorers"]))
-    return RunFolder(folder, manifest, rows)
+    return RunFolder(folder, before, _whole_images(folder / "records.jsonl", len(before.scorers)))
 
 
-def _whole_images(path: Path, rows_per_image: int) -> list[Row]:
-    """The rows of completely recorded images; what else the file holds is cut off, whole or not at all."""
+def _whole_images(path: Path, records_per_image: int) -> list[Record]:
+    """The records of completely recorded images; what else the file holds is cut off, whole or not at all."""
     if not path.exists():
         return []
-    rows = records.read_lines(path)
-    count: dict[str, int] = {}
-    for row in rows:
-        count[row["image"]] = count.get(row["image"], 0) + 1
-    whole = [row for row in rows if count[row["image"]] == rows_per_image]
-    text = "".join(records.to_line(row) for row in whole)
+    found = records.read_lines(path)
+    count = Counter(record.image for record in found)
+    whole = [record for record in found if count[record.image] == records_per_image]
+    text = "".join(map(records.to_line, whole))
     if text.encode() != path.read_bytes():
         write_whole(path, text)
     return whole
@@ -184,20 +157,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / "run.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise HafError(f"{path}: this cannot be read ({error}); choose another --out.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise HafError(f"{path} is not a run of format {FORMAT}, which this version of hafbench reads.")
-    return manifest
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    write_whole(folder / "run.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

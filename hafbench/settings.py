@@ -115,6 +115,7 @@ Components = Annotated[tuple[C, ...], BeforeValidator(_as_list), PlainSerializer
 """Several components: written as a mapping of names to options, read from that or from a list of names."""
 
 S = TypeVar("S", bound=Spec)
+M = TypeVar("M", bound=BaseModel)
 
 
 def read_settings(
@@ -141,10 +142,12 @@ def read_settings(
     return parse_settings(kind, given, str(file) if file else "The settings")
 
 
-def parse_settings(kind: type[S], values: Any, where: str) -> S:
-    """Plain values as settings; raises HafError that begins with `where`."""
+def parse_settings(kind: type[M], values: Any, where: str) -> M:
+    """Plain values as settings or options; raises HafError that begins with `where`."""
     try:
-        return kind.model_validate(kind.with_defaults(values) if isinstance(values, Mapping) else values)
+        if issubclass(kind, Spec) and isinstance(values, Mapping):
+            values = kind.with_defaults(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise HafError(f"{where}: {problem(error, kind)}.") from error
     except HafError as error:

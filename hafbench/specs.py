@@ -94,6 +94,9 @@ class RunSpec(ScoringSpec):
         name: f"model.arguments.{name}" for name in ("num_inference_steps", "guidance_scale", "height", "width")
     }
 
+    # The suite is compared by the SHA-256 of its file.
+    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"suite"}
+
     model: GeneratorSpec = GeneratorSpec()
     suite: str | None = None
     seeds: Count = 1
@@ -120,6 +123,9 @@ class RunSpec(ScoringSpec):
 
 class ScoreSpec(ScoringSpec):
     """Images of a folder, scored. prompts: a suite or a table that gives them prompts and seeds."""
+
+    # Images and prompts are compared by hashes of their files.
+    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"images", "prompts"}
 
     images: Path
     prompts: Path | None = None

@@ -50,8 +50,11 @@ def built_in(part: str) -> Path:
     return path
 
 
-def notes(spec: RunSpec) -> list[str]:
-    """What a report says before any figure: that this is the built-in world, and which scorers are made for another."""
+def notes(spec: RunSpec, suite: str) -> list[str]:
+    """What a report says before any figure: that this is the built-in world, and which scorers are made for another.
+
+    `suite` is the name of the suite that was found.
+    """
     world = world_of(spec.model.model)
     strangers = [one.name for one in spec.scorers or () if _home(one) not in (None, world.home)]
     said = []
@@ -64,7 +67,7 @@ def notes(spec: RunSpec) -> list[str]:
         )
         if strangers:
             said.append(f"{_listed(strangers)} made for photographs: what is said of mannequins here means nothing.")
-        if spec.suite != MANNEQUINS.suite:
+        if suite != MANNEQUINS.suite:
             said.append("The built-in model has learnt captions like those of the suite mannequin, and no other words.")
     elif strangers:
         said.append(f"{_listed(strangers)} made for the built-in mannequins: what is said here means nothing.")

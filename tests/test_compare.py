@@ -31,17 +31,17 @@ def pair(tmp_path: Path) -> tuple[Run, Run]:
 
 def only(comparison: Comparison, name: str = "hands") -> Any:
     (versus,) = comparison.versus
-    return next(one for one in versus.measured if one.name == name)
+    return next(one for one in versus.metrics if one.name == name)
 
 
 def test_wins_rates_and_bounds_by_hand(pair: tuple[Run, Run]) -> None:
     found = only(compare_runs(pair))
     # Old: a ees, b ess, c sse, d esu; new: a sse, b sss, c sse, d sss. Judged by both: 11 pairs.
-    assert (found.duel.win, found.duel.tie, found.duel.lose) == (4, 6, 1)
+    assert (found.win_tie_loss.win, found.win_tie_loss.tie, found.win_tie_loss.lose) == (4, 6, 1)
     assert (found.difference.baseline, found.difference.candidate) == (5 / 11, 2 / 11)
     assert found.difference.estimate == pytest.approx(-3 / 11)
     assert found.unjudged.bounds == pytest.approx((-4 / 12, -3 / 12))
-    assert found.duel.rsi == 10 / 7
+    assert found.win_tie_loss.rsi == 10 / 7
     assert (found.baseline.errors, found.baseline.scored, found.baseline.total) == (5, 11, 12)
     assert set(found.by_category) == {"basic_anatomy", "full_body"}
 
@@ -65,7 +65,7 @@ def test_other_seeds_are_compared_by_prompt(tmp_path: Path) -> None:
     one = coloured_run(tmp_path / "one", {"a": "es", "b": "es"})
     other = coloured_run(tmp_path / "two", {"a": "ss", "b": "es"}, first_seed=7, name="two")
     comparison = compare_runs([one, other])
-    assert (comparison.versus[0].shared.pairs, only(comparison).duel) == (0, None)
+    assert (comparison.versus[0].shared.pairs, only(comparison).win_tie_loss) == (0, None)
     assert only(comparison).difference.estimate == -0.25
     assert "no seed" in " ".join(comparison.versus[0].shared.remarks)
     build_comparison(comparison, tmp_path / "page")
@@ -82,7 +82,7 @@ def test_another_version_of_a_scorer_is_not_compared(tmp_path: Path) -> None:
     one = coloured_run(tmp_path / "one", {"a": "es", "b": "es"})
     other = coloured_run(tmp_path / "two", {"a": "es", "b": "ss"}, scorers={"hands": Painted("2"), "iqa": Blueness()})
     comparison = compare_runs([one, other])
-    assert [one.name for one in comparison.versus[0].measured] == ["iqa"]
+    assert [one.name for one in comparison.versus[0].metrics] == ["iqa"]
     assert 'version: "1" -> "2"' in " ".join(comparison.versus[0].shared.remarks)
     stricter = coloured_run(tmp_path / "three", {"a": "es", "b": "ss"}, scorers={"hands": Painted("1", 0.7)})
     with pytest.raises(HafError, match=r"share no scorer.*threshold"):
@@ -103,7 +103,7 @@ def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(t
         coloured_run(tmp_path / name, dict.fromkeys(prompts, word), name=name)
         for name, word in (("bad", "ee"), ("good", "ss"), ("half", "es"), ("same", "ee"))
     ]
-    by_name = {versus.label: versus.measured[0] for versus in compare_runs(runs).versus}
+    by_name = {versus.label: versus.metrics[0] for versus in compare_runs(runs).versus}
     assert {name: one.verdict for name, one in by_name.items()} == {
         "good": "better",
         "half": "better",
@@ -112,9 +112,9 @@ def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(t
     # 13 prompts change alike: 2 of the 2^13 exchanges are as far; Holm multiplies the smallest of three by 3.
     assert by_name["good"].difference.p_value == 2 / 2**13
     assert by_name["good"].corrected_p == pytest.approx(3 * by_name["good"].difference.p_value)
-    worse = compare_runs(runs, baseline=1).versus[0].measured[0]
+    worse = compare_runs(runs, baseline=1).versus[0].metrics[0]
     assert worse.verdict == "worse"
-    assert worse.duel.rsi == 0
+    assert worse.win_tie_loss.rsi == 0
 
 
 def test_a_run_whose_errors_cannot_be_judged_is_not_better(tmp_path: Path) -> None:
@@ -260,4 +260,4 @@ def test_folders_of_images_without_prompts_are_compared_by_name(tmp_path: Path) 
             evaluate(run, [Sample("x.png"), Sample("y.png")], scorers, image_root=tmp_path / folder)
         runs.append(read_run(tmp_path / f"run_{folder}", findings=False))
     found = only(compare_runs(runs))
-    assert (found.duel.win, found.difference.estimate) == (2, -1.0)
+    assert (found.win_tie_loss.win, found.difference.estimate) == (2, -1.0)

@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from hafbench.statistics import (
     Accuracy,
-    compare_duels,
+    compare_wins,
     compare_means,
     compare_unjudged,
     corrected_rate,
@@ -98,7 +98,7 @@ def test_wins_and_losses_by_hand() -> None:
     # The candidate is sound where the baseline errs in 3 pairs, the other way round in 1, alike in 4; one is unknown.
     one = [True, True, True, False, True, False, False, True, None]
     other = [False, False, False, True, True, False, False, True, True]
-    found = compare_duels(one, other, range(9))
+    found = compare_wins(one, other, range(9))
     assert (found.win, found.tie, found.lose) == (3, 4, 1)
     assert found.rsi == 7 / 5
     assert found.mcnemar == pytest.approx(mcnemar([[3, 3], [1, 1]], exact=True).pvalue)
@@ -106,12 +106,12 @@ def test_wins_and_losses_by_hand() -> None:
 
 
 def test_scores_win_where_they_are_better() -> None:
-    found = compare_duels([0.1, 0.2, 0.3], [0.2, 0.2, 0.1], "abc", higher_is_better=True)
+    found = compare_wins([0.1, 0.2, 0.3], [0.2, 0.2, 0.1], "abc", higher_is_better=True)
     assert (found.win, found.tie, found.lose) == (1, 1, 1)
 
 
 def test_a_candidate_that_wins_every_pair_is_infinitely_superior() -> None:
-    found = compare_duels([True] * 5, [False] * 5, range(5))
+    found = compare_wins([True] * 5, [False] * 5, range(5))
     assert found.rsi == found.rsi_high == float("inf")
 
 
@@ -133,8 +133,8 @@ def test_a_difference_lies_in_its_interval_and_changes_sign_with_the_order(data:
 @given(PAIRS)
 def test_wins_of_one_are_losses_of_the_other(data: list) -> None:
     one, other, clusters = zip(*data, strict=True)
-    there = compare_duels(one, other, clusters, resamples=50)
-    back = compare_duels(other, one, clusters, resamples=50)
+    there = compare_wins(one, other, clusters, resamples=50)
+    back = compare_wins(other, one, clusters, resamples=50)
     assert (there.win, there.tie, there.lose) == (back.lose, back.tie, back.win)
     assert there.mcnemar == back.mcnemar
 

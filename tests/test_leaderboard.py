@@ -122,7 +122,7 @@ def test_entries_are_compared_as_their_runs(tmp_path: Path, first_seed: int) -> 
     other = coloured_run(
         tmp_path / "two", {"a": "sse", "b": "sss", "c": "uue", "d": "ees"}, name="new", first_seed=first_seed
     )
-    by_runs = compare_runs([one, other]).versus[0].measured[0]
+    by_runs = compare_runs([one, other]).versus[0].metrics[0]
     by_entries = compare_entries(make_entry(one, "me"), make_entry(other, "me"))
     assert by_entries == (by_runs.difference, by_runs.unjudged)
 

@@ -21,7 +21,7 @@ from hafbench.statistics import (
     Corrected,
     Difference,
     Rate,
-    compare_duels,
+    compare_wins,
     compare_means,
     error_rate,
     holm,
@@ -80,9 +80,9 @@ def errors(found: Found) -> str:
         moved = own - judge[BASE].reindex(own.index)
         each = [moved.reindex(own_keys(run)).mean() for run in found.runs[name]]
         base = judge[BASE].reindex(own.index)
-        duel = compare_duels(base.to_numpy(), own.to_numpy(), own.index.get_level_values(0))
+        wins = compare_wins(base.to_numpy(), own.to_numpy(), own.index.get_level_values(0))
         row += [points(apart[name]), ", ".join(f"{100 * one:+.1f}" for one in each), p_value(p_values[name])]
-        rows.append([*row, f"{duel.rsi:.2f} [{duel.rsi_low:.2f}, {duel.rsi_high:.2f}]"])
+        rows.append([*row, f"{wins.rsi:.2f} [{wins.rsi_low:.2f}, {wins.rsi_high:.2f}]"])
     heads = ["", "wrong by eye, % (n)", "difference, points", "p", "by eye and judge, %"]
     return markdown([*heads, "judge's AER, %", "difference, points", "each fit", "p", "RSI"], rows)
 
@@ -189,13 +189,13 @@ def pooled(found: Found) -> Comparison:
 def quality(found: Found, comparison: Comparison) -> str:
     """Whether the rest was kept: hafbench's quality scores, prompts retrieved, the distance outside the hands."""
     told = measures.retrieved([found.base])
-    names = [one.name for one in comparison.versus[0].measured if one.role != "anatomy"]
+    names = [one.name for one in comparison.versus[0].metrics if one.role != "anatomy"]
     rows = [
         [BASE, *[DASH] * len(names), rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 4]
     ]
     for versus in comparison.versus:
         name = versus.label
-        own = [one for one in versus.measured if one.role != "anatomy"]
+        own = [one for one in versus.metrics if one.role != "anatomy"]
         cells = [f"{(text := line(name, one)).difference} ({text.verdict})" for one in own]
         precision, apart = measures.following(told, measures.retrieved(found.runs[name]))
         far = measures.outside_hands([found.base], found.runs[name], (BASE, name), found.plan.out)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hafbench.cli.options import Card, Clip, Device, Iqa, Json, Pose, Quiet, bench_options
-from hafbench.errors import HafError
+from hafbench.cli.options import Card, Device, Json, Pose, Quiet, Set, scorer_settings
 
 if TYPE_CHECKING:
-    from hafbench.calibration import Judged
     from hafbench.cards import CalibrationCard, Share
 
 
@@ -39,75 +37,45 @@ def calibrate(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=10, metavar="N", help="How many mannequins to render.")] = 400,
     seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="Of the renders.")] = None,
-    device: Device = "auto",
-    iqa: Iqa = "piqe",
-    clip: Clip = None,
+    set_: Set = [],  # noqa: B006
+    device: Device = None,
     pose: Pose = None,
     hands_card: Card = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make a scorer's calibration card from images labelled good or bad, and print what it says."""
-    from hafbench import calibration as making
-    from hafbench import labelled
-    from hafbench.cards import write_card
-    from hafbench.evaluate import load_scorers
-    from hafbench.files import disk_errors
-    from hafbench.runs import read_run
-    from hafbench.scorers import SCORERS, check_names
-    from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS
+    from hafbench import api
+    from hafbench.progress import progress_bars
+    from hafbench.settings import read_settings
+    from hafbench.specs import ScoringSpec
 
-    check_names([scorer])
-    if SCORERS[scorer].role != "anatomy":
-        raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
-    if any(not 0 < rate < 1 for rate in false_alarms):
-        raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
-    renders = labels == labelled.WORLD and not Path(labels).exists()
-    rates = false_alarms or making.FALSE_ALARMS
-    judged: list[Judged]
-    if run is not None:
-        if renders or images:
-            raise HafError("--run brings its own images; give a CSV of labels, and no --images.")
-        finished = read_run(run, findings=False)
-        found = labelled.read_labels(Path(labels), finished.image_root)
-        judged = making.judged_by_run(found, finished, scorer)
-        version, said = finished.manifest["scorers"][scorer]["version"], f"images of {finished.manifest['name']}"
-    else:
-        finished = None
-        world = MANNEQUINS if renders or scorer == "digits" else PHOTOGRAPHS
-        options = bench_options(world, scorer, [], None, True, None, device, iqa, clip, pose, hands_card)
-        loaded = load_scorers([scorer], options.scorer_options, [scorer])[scorer]
-        assert not isinstance(loaded, HafError)  # noqa: S101 (a required scorer that is not to be had raises)
-        if renders:
-            first = labelled.WORLD_SEED if seed is None else seed
-            todo, count = labelled.render_world(scorer, limit, first), limit
-            said = f"renders of the built-in world, seeds {first} x 10,000,000 and on, half of them with an error"
-        else:
-            listed = labelled.read_labels(Path(labels), images)
-            todo, count, said = iter(listed), len(listed), f"images of {Path(labels).name}"
-        from rich.console import Console
-        from rich.progress import track
-
-        shown = track(todo, f"{scorer}", total=count, console=Console(stderr=True), disable=quiet or as_json)
-        judged, version = making.judge(shown, loaded), loaded.version
-    card = making.make_card(
-        judged, scorer, version, made_on=made_on or f"{len(judged)} {said}.", run=finished, false_alarms=rates
-    )
-    path = out or Path("cards") / f"{scorer}.json"
-    with disk_errors(path.parent):
-        write_card(card, path)
+    asked = {"scorers": scorer, "device": device, **scorer_settings(pose=pose, hands_card=hands_card)}
+    spec = read_settings(ScoringSpec, None, set_, asked)
+    with progress_bars(quiet or as_json) as progress:
+        made = api.calibrate(
+            labels,
+            (spec.scorers or ())[0],
+            images=images,
+            run=run,
+            false_alarms=false_alarms,
+            made_on=made_on,
+            limit=limit,
+            seed=seed,
+            device=spec.device,
+            out=out,
+            progress=progress,
+        )
     if as_json:
-        typer.echo(card.model_dump_json(indent=1))
+        typer.echo(made.card.model_dump_json(indent=1))
     elif not quiet:
-        _print(card, path)
-        if finished is not None:
-            found_rate = making.powered(judged, finished, scorer)
-            if found_rate.estimate is not None:
-                low, high = found_rate.low or 0.0, found_rate.high or 0.0
-                typer.echo(
-                    f"True error rate of the {scorer} images of {run}, by labels and verdicts together "
-                    f"(prediction-powered): {found_rate.estimate:.1%}, {low:.1%} to {high:.1%}."
-                )
+        _print(made.card, made.path)
+        rate = made.rate
+        if rate is not None and rate.estimate is not None:
+            typer.echo(
+                f"True error rate of the {scorer} images of {run}, by labels and verdicts together "
+                f"(prediction-powered): {rate.estimate:.1%}, {rate.low or 0:.1%} to {rate.high or 0:.1%}."
+            )
 
 
 def _print(card: CalibrationCard, path: Path) -> None:

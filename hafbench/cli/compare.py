@@ -47,32 +47,25 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare runs on the prompts, seeds and scorers that they share: differences, their certainty, and a page."""
-    from hafbench.comparison import compare_runs
+    from hafbench import api
     from hafbench.comparison.condition import failures, parse_condition
-    from hafbench.files import slug
-    from hafbench.reports.comparison import build_comparison
-    from hafbench.runs import read_run
 
-    if len(runs) < 2:
-        raise HafError("Give at least two run folders to compare.")
     if sum((markdown, latex, as_json)) > 1:
         raise HafError("Give only one of --markdown, --latex and --json.")
     if not 0 < detect < 1:
         raise HafError(f"--detect {detect}: give a difference of rates between 0 and 1, such as 0.02.")
     conditions = [parse_condition(text) for text in fail_if]
-    margins = dict(_margin(text) for text in margin)
     place = 0
     if baseline is not None:
         folders = [run.resolve() for run in runs]
         if baseline.resolve() not in folders:
-            raise HafError(f"--baseline {baseline} is none of the runs that are compared.")
+            raise HafError(f"--baseline {baseline} is not one of the runs that are compared.")
         place = folders.index(baseline.resolve())
-    comparison = compare_runs([read_run(run, findings=False) for run in runs], place, margins, detect)
+    margins = dict(_margin(text) for text in margin)
+    comparison = api.compare(runs, baseline=place, margins=margins, detect=detect, out=out)
     held = [sentence for condition in conditions for sentence in failures(condition, comparison)]
-    names = [runs[place], *(run for index, run in enumerate(runs) if index != place)]
-    page = build_comparison(comparison, out or Path("runs") / slug("compare_" + "_".join(run.name for run in names)))
     if not quiet:
-        _print(comparison, page, markdown, latex, as_json)
+        _print(comparison, markdown, latex, as_json)
     for sentence in held:
         typer.echo(f"hafbench: {sentence}", err=True)
     if held:
@@ -90,12 +83,12 @@ def _margin(text: str) -> tuple[str, float]:
     return name, value
 
 
-def _print(comparison: Comparison, page: Path, markdown: bool, latex: bool, as_json: bool) -> None:
+def _print(comparison: Comparison, markdown: bool, latex: bool, as_json: bool) -> None:
     from hafbench.comparison.tables import print_comparison, to_json, to_latex, to_markdown
 
     if as_json:
-        typer.echo(json.dumps(to_json(comparison) | {"page": str(page)}, indent=2))
+        typer.echo(json.dumps(to_json(comparison) | {"page": str(comparison.page)}, indent=2))
     elif markdown or latex:
         typer.echo(to_markdown(comparison) if markdown else to_latex(comparison))
     else:
-        print_comparison(comparison, page)
+        print_comparison(comparison)

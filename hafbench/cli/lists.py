@@ -8,8 +8,21 @@ from typing import Annotated
 
 import typer
 
-from hafbench.cli.options import USER_ERROR, Card, Clip, Device, Iqa, Json, Pose, ScorerNames, bench_options, print_rows
+from hafbench.cli.options import (
+    USER_ERROR,
+    Card,
+    Clip,
+    Device,
+    Iqa,
+    Json,
+    Pose,
+    ScorerNames,
+    Set,
+    print_rows,
+    scorer_settings,
+)
 from hafbench.errors import HafError
+from hafbench.files import write_whole
 
 scorers_app = typer.Typer(invoke_without_command=True, help="List the scorers, or check their stability.")
 weights_app = typer.Typer(invoke_without_command=True, help="List, fetch and verify the detectors' weights.")
@@ -45,7 +58,9 @@ def scorers_list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is None:
         from hafbench.scorers import SCORERS
 
-        rows = [{"scorer": name, "role": entry.role, "about": entry.summary} for name, entry in SCORERS.items()]
+        rows = [
+            {"scorer": row.name, "role": row.role, "for": row.home or "both", "about": row.about} for row in SCORERS
+        ]
         print_rows(rows, as_json)
 
 
@@ -53,33 +68,37 @@ def scorers_list(context: typer.Context, as_json: Json = False) -> None:
 def scorers_check(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     scorers: ScorerNames = None,
-    device: Device = "auto",
-    iqa: Iqa = "piqe",
+    set_: Set = [],  # noqa: B006
+    device: Device = None,
+    iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
     hands_card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the table to this .md file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how much a score moves with batch, order, repetition, JPEG, size, flip and brightness."""
+    """Measure how much a score moves with order, repetition, JPEG, size, flip and brightness."""
     from hafbench.evaluate import load_scorers
     from hafbench.images import find_images
     from hafbench.scorers import robustness
-    from hafbench.worlds import PHOTOGRAPHS
+    from hafbench.settings import read_settings
+    from hafbench.specs import ScoreSpec
 
-    options = bench_options(PHOTOGRAPHS, scorers, [], None, True, None, device, iqa, clip, pose, hands_card)
+    asked = {"images": images[0], "scorers": scorers, "device": device}
+    shortcuts = scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card)
+    spec = read_settings(ScoreSpec, None, set_, {**asked, **shortcuts}).resolved()
     paths = [path for given in images for path in (find_images(given) if given.is_dir() else [given])]
     if not paths:
         raise HafError(f"There is no image in {', '.join(map(str, images))}.")
     rows = []
-    for name, scorer in load_scorers(options.scorers, options.scorer_options).items():
+    for name, scorer in load_scorers(spec.scorers or (), spec.device).items():
         if isinstance(scorer, HafError):
             print(f"{name}: not checked: {scorer}", file=sys.stderr)
             continue
         rows += robustness.check(scorer, paths)
     text = robustness.to_json(rows) if as_json else robustness.to_markdown(rows)
     if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+        write_whole(out, text + "\n")
     print(text)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hafbench.comparison.measured import Comparison, Measured
+from hafbench.comparison.metrics import Comparison, MetricComparison, rsi_of
 from hafbench.errors import HafError
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -22,14 +22,14 @@ PATTERN = re.compile(
 )
 WHAT = ("aer", "mean", "judged", "difference", "rsi")
 HELP = (
-    "aer, mean, judged, difference or rsi, of a scorer as in aer.digits (default: the first measure) and of an "
+    "aer, mean, judged, difference or rsi, of a scorer as in aer.digits (default: the first metric) and of an "
     "interval's end as in difference.low; <, <=, > or >=; a number, or baseline, or baseline + or - a number"
 )
 
 
 @dataclass(frozen=True)
 class Condition:
-    """`what` of `scorer` (None: the first measure of that role) by `sign` against a number, or baseline + number."""
+    """`what` of `scorer` (None: the first metric of that role) by `sign` against a number, or baseline + number."""
 
     text: str
     what: str
@@ -58,7 +58,7 @@ def failures(condition: Condition, comparison: Comparison) -> list[str]:
     """A sentence for each candidate that the condition holds for; raises HafError where it cannot be told."""
     said = []
     for versus in comparison.versus:
-        one = _measure(condition, versus.measured, versus.label)
+        one = _metric(condition, versus.metrics, versus.label)
         value, reference = _value(condition, one), condition.number
         if condition.from_baseline:
             shares = one.unjudged.judged if one.unjudged and condition.what == "judged" else one.difference
@@ -73,20 +73,20 @@ def failures(condition: Condition, comparison: Comparison) -> list[str]:
     return said
 
 
-def _measure(condition: Condition, measured: tuple[Measured, ...], label: str) -> Measured:
+def _metric(condition: Condition, metrics: tuple[MetricComparison, ...], label: str) -> MetricComparison:
     role = {"aer": "anatomy", "judged": "anatomy", "mean": "quality"}.get(condition.what)
-    fitting = [one for one in measured if role in (None, one.role)]
+    fitting = [one for one in metrics if role in (None, one.role)]
     if condition.scorer:
         fitting = [one for one in fitting if one.name == condition.scorer]
     if not fitting:
         raise HafError(
-            f"--fail-if '{condition.text}': {label} shares no such measure with the baseline; "
-            f"shared: {', '.join(one.name for one in measured)}."
+            f"--fail-if '{condition.text}': {label} shares no such metric with the baseline; "
+            f"shared: {', '.join(one.name for one in metrics)}."
         )
     return fitting[0]
 
 
-def _value(condition: Condition, one: Measured) -> float | None:
+def _value(condition: Condition, one: MetricComparison) -> float | None:
     own = one.candidate
     values: dict[str, tuple[float | None, float | None, float | None]] = {
         # The value itself is of what both runs could judge, as the baseline's is.
@@ -94,6 +94,6 @@ def _value(condition: Condition, one: Measured) -> float | None:
         "mean": (one.difference.candidate, own.low, own.high),
         "judged": (one.unjudged.judged.candidate if one.unjudged else None, None, None),
         "difference": (one.difference.estimate, one.difference.low, one.difference.high),
-        "rsi": (one.duel.rsi, one.duel.rsi_low, one.duel.rsi_high) if one.duel else (None, None, None),
+        "rsi": rsi_of(one),
     }
     return values[condition.what][{None: 0, "low": 1, "high": 2}[condition.bound]]

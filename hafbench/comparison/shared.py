@@ -1,13 +1,13 @@
-"""What two runs share: scorers, prompts and pairs of (prompt, seed), joined into one table a measure."""
+"""What two runs share: scorers, prompts and pairs of (prompt, seed), joined into one table a metric."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hafbench.errors import HafError
-from hafbench.figures import measures
+from hafbench.figures import Metric, metrics_of
 from hafbench.runs import differences
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Shared:
     """What two runs have in common.
 
     `pairs` is the number of (prompt, seed) that both have; 0 where they share prompts but no seed, and are compared by
-    prompt. `remarks` say what was left out and why, `changes` how the requests differ.
+    prompt. `remarks` say what was left out and why, `changes` how their pictures were made differently.
     """
 
     prompts: int
@@ -34,18 +34,16 @@ class Shared:
 
 def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[str]:
     """The scorers that judged both runs in the same version, settings and weights."""
-    one, other = (run.manifest["request"]["scorers"] for run in (baseline, candidate))
+    one, other = (run.manifest.scorers for run in (baseline, candidate))
     names = []
     for name in [*one, *(name for name in other if name not in one)]:
         if name not in one or name not in other:
             remarks.append(f"{name} is left out: only one of the runs has it.")
             continue
-        changes = differences(
-            {key: one[name].get(key) for key in _IDENTITY}, {key: other[name].get(key) for key in _IDENTITY}
-        )
+        changes = differences(one[name].identity(), other[name].identity())
         if changes:
             remarks.append(f"{name} is left out: it is not the same scorer ({'; '.join(changes[:2])}).")
-        elif baseline.manifest["scorers"][name].get("unavailable"):
+        elif one[name].unavailable:
             remarks.append(f"{name} is left out: neither run was scored by it.")
         else:
             names.append(name)
@@ -54,30 +52,30 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[st
     return names
 
 
-_IDENTITY = ("version", "settings", "weights", "unavailable")
-
-
-def keyed_measures(run: Run, names: Sequence[str]) -> dict[str, tuple[pd.DataFrame, Mapping[str, Any]]]:
-    """The measures of the shared scorers, each row with `key`, its prompt's identity, and `pair`, its number there.
+def keyed_metrics(run: Run, names: Sequence[str]) -> dict[str, Metric]:
+    """The metrics of the shared scorers, each row with `key`, its prompt's identity, and `pair`, its number there.
 
     Without a prompt the key is the image's name. `pair` is the seed, or 0 for the only image of its key; several
     images of a prompt without seeds are not paired with anything (-1).
     """
     import numpy as np
 
-    scorers = {name: run.manifest["scorers"][name] for name in names}
+    scorers = {name: run.manifest.scorers[name] for name in names}
     narrowed = replace(
-        run, manifest={**run.manifest, "scorers": scorers}, records=run.records[run.records["scorer"].isin(names)]
+        run,
+        manifest=run.manifest.model_copy(update={"scorers": scorers}),
+        records=run.records[run.records["scorer"].isin(names)],
     )
     keyed = {}
-    for name, (rows, about) in measures(narrowed).items():
+    for name, metric in metrics_of(narrowed).items():
+        rows = metric.rows
         prompted = rows["prompt_id"].notna()
         # The text is part of the identity: suites of different versions may give one id to two prompts.
         key = (rows["prompt_id"].astype(str) + "\0" + rows["prompt"].astype(str)).where(prompted, rows["image"])
         seeds = rows["seed"].to_numpy(dtype=np.float64, na_value=np.nan)
         alone = ~key.duplicated(keep=False).to_numpy()
         pair = np.where(np.isnan(seeds), np.where(alone & ~prompted.to_numpy(), 0.0, -1.0), seeds)
-        keyed[name] = (rows.assign(key=key, pair=pair), about)
+        keyed[name] = replace(metric, rows=rows.assign(key=key, pair=pair))
     return keyed
 
 
@@ -106,15 +104,15 @@ def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 def describe_shared(
     baseline: Run,
     candidate: Run,
-    sides: Sequence[Mapping[str, tuple[pd.DataFrame, Any]]],
+    sides: Sequence[Mapping[str, Metric]],
     table: pd.DataFrame,
     names: Sequence[str],
     remarks: list[str],
 ) -> Shared:
-    """What two runs share, from the table of their first measure; `remarks` are those so far."""
+    """What two runs share, from the table of their first metric; `remarks` are those so far."""
     paired = bool(table["paired"].all())
     counts = [int(table[f"image_{end}"].notna().sum()) for end in "ab"]
-    whole = [next(iter(side.values()))[0] for side in sides]
+    whole = [next(iter(side.values())).rows for side in sides]
     if not paired:
         remarks.append("They share prompts but no seed: compared by prompt, without wins and losses.")
     left = [len(rows) - count for rows, count in zip(whole, counts, strict=True)]
@@ -126,10 +124,5 @@ def describe_shared(
         images=(counts[0], counts[1]),
         scorers=tuple(names),
         remarks=tuple(remarks),
-        changes=tuple(differences(_asked(baseline), _asked(candidate))),
+        changes=tuple(differences(baseline.manifest.pictures(), candidate.manifest.pictures())),
     )
-
-
-def _asked(run: Run) -> dict[str, Any]:
-    """The request but for its scorers."""
-    return {key: value for key, value in run.manifest["request"].items() if key != "scorers"}

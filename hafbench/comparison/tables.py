@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from hafbench.comparison.measured import Comparison, Measured, Versus
+from hafbench.comparison.metrics import Comparison, MetricComparison, Versus, rsi_of
 from hafbench.figures import number, p_value, percent, points
 
-COLUMNS = ("model", "measure", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
+COLUMNS = ("model", "metric", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A measure of one candidate, written out; `verdict` is that of `Measured`."""
+    """A metric of one candidate, written out; `verdict` is that of `MetricComparison`."""
 
     model: str
-    measure: str
+    metric: str
     baseline: str
     candidate: str
     difference: str
@@ -29,18 +28,18 @@ class Line:
 
 
 def lines(comparison: Comparison) -> list[Line]:
-    """One line a candidate and measure."""
-    return [line(versus.label, one) for versus in comparison.versus for one in versus.measured]
+    """One line a candidate and metric."""
+    return [line(versus.label, one) for versus in comparison.versus for one in versus.metrics]
 
 
-def line(label: str, one: Measured) -> Line:
-    """A measure written out: rates in percent and differences in points, other scores in their own units."""
+def line(label: str, one: MetricComparison) -> Line:
+    """A metric written out: rates in percent and differences in points, other scores in their own units."""
     rate = one.role == "anatomy"
     write = percent if rate else number
     apart = points if rate else signed
     found = one.difference
     interval = "" if found.low is None else f" [{apart(found.low)}, {apart(found.high)}]"
-    duel = one.duel
+    wins = one.win_tie_loss
     return Line(
         label,
         one.name,
@@ -48,7 +47,7 @@ def line(label: str, one: Measured) -> Line:
         write(found.candidate),
         apart(found.estimate) + interval,
         p_value(one.corrected_p),
-        f"{duel.win} / {duel.tie} / {duel.lose}" if duel else "–",
+        f"{wins.win} / {wins.tie} / {wins.lose}" if wins else "–",
         ratio(one),
         one.verdict,
     )
@@ -59,17 +58,13 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
 
 
-def ratio(one: Measured) -> str:
+def ratio(one: MetricComparison) -> str:
     """The RSI with its interval, two decimals."""
-    duel = one.duel
-    if duel is None or duel.rsi is None:
+    wins = one.win_tie_loss
+    if wins is None or wins.rsi is None:
         return "–"
-    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in _bounds(one)]
-    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if duel.rsi_low is not None else parts[0]
-
-
-def _bounds(one: Measured) -> tuple[float | None, float | None, float | None]:
-    return (one.duel.rsi, one.duel.rsi_low, one.duel.rsi_high) if one.duel else (None, None, None)
+    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in rsi_of(one)]
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if wins.rsi_low is not None else parts[0]
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -88,18 +83,18 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
     said = [f"{count}, {shared.prompts} prompts. {' '.join(shared.remarks)}".rstrip()]
     if shared.changes:
         said.append(f"Differs in {'; '.join(shared.changes[:4])}.")
-    said += [sentence for one in versus.measured if (sentence := judged_unevenly(one))]
-    for one in versus.measured:
+    said += [sentence for one in versus.metrics if (sentence := judged_unevenly(one))]
+    for one in versus.metrics:
         if one.equivalence:
             kept = "stayed" if one.equivalence.shown else "is not shown to have stayed"
             margin, p = number(one.equivalence.margin), p_value(one.equivalence.p_value)
             said.append(f"{one.name} {kept} within ±{margin} of the baseline (two one-sided tests, p {p}).")
-    if sentence := planning(versus.measured[0], detect):
+    if sentence := planning(versus.metrics[0], detect):
         said.append(sentence)
     return said
 
 
-def judged_unevenly(one: Measured) -> str | None:
+def judged_unevenly(one: MetricComparison) -> str | None:
     """What to know where one run's images could be judged more often than the other's, and that may decide."""
     unjudged = one.unjudged
     if unjudged is None or unjudged.one_sided is None or not unjudged.uneven():
@@ -112,7 +107,7 @@ def judged_unevenly(one: Measured) -> str | None:
     )
 
 
-def planning(one: Measured, detect: float) -> str | None:
+def planning(one: MetricComparison, detect: float) -> str | None:
     """The smallest difference of rates that such a comparison finds, and what it would take to find `detect`."""
     power = one.power
     if power is None or one.role != "anatomy":
@@ -132,7 +127,7 @@ FOOT = (
 )
 
 
-def print_comparison(comparison: Comparison, page: Path) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """The table on stdout, its notes, and where the page is."""
     from rich.console import Console
     from rich.table import Table
@@ -142,21 +137,21 @@ def print_comparison(comparison: Comparison, page: Path) -> None:
     for versus in comparison.versus:
         title = Text.assemble((versus.label, "bold"), f" against {comparison.label}")
         table = Table(box=None, pad_edge=False, title_justify="left", title=title)
-        for column in ("measure", "from", "to", "difference", "p", "verdict"):
+        for column in ("metric", "from", "to", "difference", "p", "verdict"):
             table.add_column(column, no_wrap=True)
-        for one in versus.measured:
+        for one in versus.metrics:
             row = line(versus.label, one)
             style = {"worse": "red", "better": "green"}.get(one.verdict, "")
             table.add_row(one.name, row.baseline, row.candidate, row.difference, row.p, row.verdict, style=style)
         console.print(table)
-        first = line(versus.label, versus.measured[0])
-        if versus.measured[0].duel:
-            console.print(Text(f"{first.measure}: win / tie / lose {first.counts}, RSI {first.rsi}"))
+        first = line(versus.label, versus.metrics[0])
+        if versus.metrics[0].win_tie_loss:
+            console.print(Text(f"{first.metric}: win / tie / lose {first.counts}, RSI {first.rsi}"))
         for sentence in notes_of(versus, comparison.detect):
             console.print(Text(sentence, style="dim"))
         console.print()
     console.print(Text(FOOT, style="dim"))
-    console.print(Text(f"Page: {page}"), soft_wrap=True)
+    console.print(Text(f"Page: {comparison.page}"), soft_wrap=True)
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -188,7 +183,7 @@ def to_latex(comparison: Comparison) -> str:
     """A table of the booktabs package, fit for a paper, with a caption that says how it was made."""
     heads = (
         "Model",
-        "Measure",
+        "Metric",
         "Baseline",
         "Model's",
         r"Difference [95\,\% CI]",
@@ -198,7 +193,7 @@ def to_latex(comparison: Comparison) -> str:
     )
     body = []
     for versus in comparison.versus:
-        for one in versus.measured:
+        for one in versus.metrics:
             cells = list(asdict(line(versus.label, one)).values())[:-1]
             body.append("    " + " & ".join(escape(cell) for cell in cells) + r" \\")
         body.append(r"    \addlinespace")
@@ -234,9 +229,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 "label": versus.label,
                 "run": str(versus.candidate.folder),
                 "shared": asdict(versus.shared),
-                "measures": [
+                "metrics": [
                     _plain(asdict(one) | {"verdict": one.verdict, "smallest": one.power and one.power.smallest})
-                    for one in versus.measured
+                    for one in versus.metrics
                 ],
             }
             for versus in comparison.versus

@@ -1,10 +1,39 @@
 """Where images come from: a diffusers model, or a folder of images made elsewhere."""
 
-from hafbench.generators.diffusion import DiffusionRequest, load_generator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
 from hafbench.generators.folder import FolderImage, read_folder
 from hafbench.generators.presets import PRESETS, Preset
+from hafbench.registry import Entry, Registry
 
-__all__ = ["PRESETS", "DiffusionRequest", "FolderImage", "Preset", "load_generator", "preset_rows", "read_folder"]
+if TYPE_CHECKING:
+    from hafbench.specs import GeneratorSpec
+    from hafbench.types import Generator
+
+__all__ = ["GENERATORS", "PRESETS", "FolderImage", "Preset", "load_generator", "preset_rows", "read_folder"]
+
+GENERATORS: Registry[Entry] = Registry(
+    "generator",
+    "hafbench.generators",
+    Entry,
+    (Entry("diffusers", "any text-to-image pipeline of diffusers", "hafbench.generators.diffusion:load"),),
+)
+
+
+def load_generator(spec: GeneratorSpec, device: str = "auto") -> Generator:
+    """Load the model that `spec` names; raises HafError or Unavailable with what to do.
+
+    A row's loader is a function of the spec and the device; its Options, if it has any, check `spec.arguments`.
+    """
+    from hafbench.settings import parse_settings
+
+    entry = GENERATORS.get(spec.generator)
+    if entry.options:
+        options = parse_settings(entry.options_model, spec.arguments, "model.arguments")
+        spec = spec.model_copy(update={"arguments": options.model_dump()})
+    return cast("Generator", entry.load()(spec, device))
 
 
 def preset_rows() -> list[dict[str, object]]:

@@ -1,9 +1,8 @@
-"""The arguments of a pipeline's call: read --set, check them before the first image, and say what the defaults are."""
+"""The arguments of a pipeline's call: check them before the first image, and say what the defaults are."""
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -13,18 +12,7 @@ OURS = frozenset({"prompt", "generator", "output_type", "return_dict", "num_imag
 AT_LEAST_ONE = frozenset({"num_inference_steps", "height", "width"})
 AS_WRITTEN = {"enable_prompt_rewrite": False, "use_pe": False, "prompt_upsampling": False}
 """Some pipelines let a language model rewrite the prompt, with dice of its own. The suite's words are what is measured,
-so this is off unless --set turns it on."""
-
-
-def parse_argument(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as JSON where it is JSON, else as text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise HafError(f"--set {text}: write KEY=VALUE, for example --set num_inference_steps=30.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+so this is off unless the spec turns it on."""
 
 
 def resolve_arguments(pipeline: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,9 +22,11 @@ def resolve_arguments(pipeline: Any, preset: Mapping[str, Any], given: Mapping[s
     settable = [name for name in known if name not in OURS]
     for name, value in given.items():
         if name in OURS:
-            raise HafError(f"--set {name}: hafbench sets this itself.")
+            raise HafError(f"model.arguments.{name}: hafbench sets this itself.")
         if name not in known:
-            raise HafError(f"--set {name}: {type(pipeline).__name__} has no such argument; {nearest(name, settable)}")
+            raise HafError(
+                f"model.arguments.{name}: {type(pipeline).__name__} has no such argument; {nearest(name, settable)}"
+            )
         _check_value(name, value, known[name].annotation)
     as_written = {name: value for name, value in AS_WRITTEN.items() if name in known}
     return {**as_written, **preset, **given}
@@ -68,6 +58,6 @@ def _check_value(name: str, value: Any, annotation: Any) -> None:
         return
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (whole or (float in numbers and isinstance(value, float) and abs(value) != float("inf") and value == value)):
-        raise HafError(f"--set {name}={value}: this is a {'number' if float in numbers else 'whole number'}.")
+        raise HafError(f"model.arguments.{name}={value}: this is a {'number' if float in numbers else 'whole number'}.")
     if name in AT_LEAST_ONE and value < 1:
-        raise HafError(f"--set {name}={value}: at least 1.")
+        raise HafError(f"model.arguments.{name}={value}: at least 1.")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hafbench.devices import pick_device
-from hafbench.errors import HafError, nearest
-from hafbench.generators.arguments import default_arguments, parse_argument, resolve_arguments
+from hafbench.errors import HafError
+from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import Preset
 from hafbench.generators.sources import check_reachable, find_source
@@ -18,6 +17,7 @@ from hafbench.generators.sources import check_reachable, find_source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from hafbench.specs import GeneratorSpec
     from hafbench.suites import Prompt
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -26,18 +26,6 @@ OFFLOADS = {
     "sequential": "enable_sequential_cpu_offload",
     "group": "enable_group_offload",
 }
-
-
-@dataclass(frozen=True)
-class DiffusionRequest:
-    """What the command line says about a model. `arguments` are KEY=VALUE texts for the pipeline's call."""
-
-    model: str
-    loras: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
-    device: str = "auto"
-    dtype: str = "auto"
-    offload: str = "none"
 
 
 def noise_seed(text: str, seed: int) -> int:
@@ -87,27 +75,24 @@ class DiffusionGenerator:
         return [PILImage.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)) for picture in pixels]
 
 
-def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
-    """Load the model that `request` names; raises HafError or Unavailable with what to do."""
-    source = find_source(request.model)
-    loras = [parse_lora(text) for text in request.loras]
-    given = dict(parse_argument(text) for text in request.arguments)
-    if request.offload != "none" and request.offload not in OFFLOADS:
-        raise HafError(f"--offload {request.offload}: {nearest(request.offload, ['none', *OFFLOADS])}")
+def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:
+    """Load the model that `spec` names; raises HafError or Unavailable with what to do."""
+    source = find_source(spec.model)
+    loras = [parse_lora(text) for text in spec.lora]
     check_reachable(source)
-    device = pick_device(request.device)
-    dtype = pick_dtype(request.dtype, device, source.preset)
+    device = pick_device(device)
+    dtype = pick_dtype(spec.dtype, device, source.preset)
 
     import torch
 
     from hafbench.generators.pipelines import load_pipeline
 
     pipeline, files = load_pipeline(source, getattr(torch, DTYPES[dtype]))
-    arguments = resolve_arguments(pipeline, source.preset.call() if source.preset else {}, given)
+    arguments = resolve_arguments(pipeline, source.preset.call() if source.preset else {}, spec.arguments)
     applied = apply_loras(pipeline, loras)
-    place(pipeline, device, request.offload)
+    place(pipeline, device, spec.offload)
     settings = {
-        "model": request.model,
+        "model": spec.model,
         **files,
         "pipeline": type(pipeline).__name__,
         "scheduler": scheduler_facts(pipeline),
@@ -116,20 +101,18 @@ def load_generator(request: DiffusionRequest) -> DiffusionGenerator:
         "loras": applied,
         "dtype": dtype,
         "device": device.split(":")[0],
-        "offload": request.offload,
+        "offload": spec.offload,
     }
     return DiffusionGenerator("+".join([source.name, *map(_lora_name, loras)]), pipeline, arguments, settings)
 
 
 def pick_dtype(wanted: str, device: str, preset: Preset | None) -> str:
     """A key of DTYPES; `auto` takes the preset's on a GPU, and fp32 on a CPU."""
-    if wanted == "auto":
-        if device == "cpu":
-            return "fp32"
-        return "fp16" if device == "mps" else (preset.dtype if preset else "bf16")
-    if wanted not in DTYPES:
-        raise HafError(f"--dtype {wanted}: {nearest(wanted, ['auto', *DTYPES])}")
-    return wanted
+    if wanted != "auto":
+        return wanted
+    if device == "cpu":
+        return "fp32"
+    return "fp16" if device == "mps" else (preset.dtype if preset else "bf16")
 
 
 def place(pipeline: Any, device: str, offload: str) -> None:

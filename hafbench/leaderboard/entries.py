@@ -9,16 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from hafbench.cards import Frozen, Share
 from hafbench.errors import HafError, first_problem
+from hafbench.files import disk_errors, slug, write_whole
 from hafbench.suites import ID_PATTERN
-
-if TYPE_CHECKING:
-    pass
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -171,12 +169,9 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
 
 def write_entry(entry: Entry, folder: Path) -> Path:
     """Write the entry into `folder`, whole or not at all; raises HafError if the same run has one there."""
-    from hafbench.files import disk_errors, slug, write_whole
-
     digest = entry.made.records_sha256
     path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{digest[:8]}.json"
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise HafError(f"{path} is the entry of this run already; delete it to make it anew.")
         write_whole(path, entry.model_dump_json(indent=1) + "\n")
@@ -184,7 +179,7 @@ def write_entry(entry: Entry, folder: Path) -> Path:
 
 
 def check_entry(values: Any, where: str) -> Entry:
-    """Plain values as an entry; raises HafError, with the field, if they are none."""
+    """Plain values as an entry; raises HafError, with the field, if they are not one."""
     try:
         return Entry.model_validate(values)
     except ValidationError as error:
@@ -192,15 +187,9 @@ def check_entry(values: Any, where: str) -> Entry:
 
 
 def read_entry(path: Path) -> Entry:
-    """Read an entry; raises HafError if it is none."""
+    """Read an entry; raises HafError if it is not one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HafError(f"{path}: the entry cannot be read ({error}).") from error
     return check_entry(values, str(path))
-
-
-def schema() -> str:
-    """The published JSON schema of an entry."""
-    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Entry.model_json_schema()}
-    return json.dumps(made, indent=1) + "\n"

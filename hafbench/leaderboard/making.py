@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hafbench.cards import CalibrationCard
+    from hafbench.manifest import GeneratorFacts
     from hafbench.runs import Run
 
 
@@ -34,13 +35,12 @@ def make_entry(
     run: Run, by: str, *, model: str | None = None, link: str | None = None, licence: str | None = None
 ) -> Entry:
     """The entry of a finished run; raises HafError for a run that cannot be ranked, and for texts that do not fit."""
-    from hafbench.figures import all_figures, category_figures, measures
+    from hafbench.figures import TOGETHER, all_figures, category_figures, metrics_of
 
-    every = measures(run)
     named = {
-        name: rows
-        for name, (rows, about) in every.items()
-        if about["role"] == "anatomy" and not run.manifest["scorers"].get(name, {}).get("unavailable")
+        name: metric.rows
+        for name, metric in metrics_of(run).items()
+        if metric.facts.role == "anatomy" and not metric.facts.unavailable
     }
     if not named:
         raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks.")
@@ -52,11 +52,11 @@ def make_entry(
     words, seeds = _words(run, named)
     figures = {one.scorer: one for one in all_figures(run)}
     categories = category_figures(run)
-    cards, source = cards_of(run), source_of(run.manifest)
+    cards, source = cards_of(run), source_of(run)
 
     def facts(name: str) -> dict[str, Any]:
-        about = run.manifest["scorers"].get(name, {})
-        return {key: about.get(key) or empty for key, empty in (("version", None), ("settings", {}), ("weights", {}))}
+        one = run.manifest.scorers.get(name, TOGETHER)
+        return {"version": one.version, "settings": one.settings, "weights": one.weights}
 
     anatomy = {
         name: {
@@ -80,27 +80,27 @@ def make_entry(
         for one in figures.values()
         if one.mean and one.mean.n
     }
-    machine = run.manifest["machine"]
+    machine = run.manifest.machine
     return check_entry(
         {
             "format": 1,
             "model": {
-                "name": model or run.manifest["name"],
+                "name": model or run.manifest.name,
                 "link": link,
                 "licence": licence,
-                "settings": _settings(run.manifest["request"].get("generator", {})),
+                "settings": _settings(run.manifest.generator),
             },
             "suite": _suite(run, first, seeds),
             "ranked_by": next(iter(named)),
             "anatomy": anatomy,
             "quality": quality,
-            "notes": run.manifest.get("notes", []),
+            "notes": run.manifest.notes,
             "made": {
                 "by": by,
                 "date": datetime.now(UTC).date().isoformat(),
-                "hafbench": run.manifest["versions"]["hafbench"],
-                "git": run.manifest["git"],
-                "hardware": machine["gpu"] or machine["processor"],
+                "hafbench": run.manifest.versions["hafbench"],
+                "git": run.manifest.git,
+                "hardware": machine.gpu or machine.processor,
                 "records_sha256": sha256_of(run.folder / "records.parquet"),
             },
         },
@@ -117,9 +117,9 @@ def _card(card: CalibrationCard, source: str | None) -> dict[str, Any]:
     return {**kept, "same_pictures": card.source is not None and card.source == source}
 
 
-def _settings(generator: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(generator: GeneratorFacts | None) -> dict[str, Any]:
     """How the model was sampled, without the place of a local copy, which may name a person."""
-    settings = {key: value for key, value in generator.items() if key != "name"}
+    settings = dict(generator.settings) if generator else {}
     if "model" in settings:
         start, equals, path = str(settings["model"]).rpartition("=")
         settings["model"] = start + equals + (Path(path).name if Path(path).is_absolute() else path)
@@ -155,8 +155,7 @@ def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[
 def _suite(run: Run, rows: pd.DataFrame, seeds: list[int] | None) -> dict[str, Any]:
     prompts = rows.drop_duplicates("prompt_id")
     texts = dict(zip(prompts["prompt_id"], prompts["prompt"], strict=True))
-    asked = run.manifest["request"].get("suite")
-    name = asked["name"] if asked else _known_suite(texts)
+    name = run.manifest.suite.name if run.manifest.suite else _known_suite(texts)
     return {
         "name": name,
         "sha256": sha256_of_prompts(texts),

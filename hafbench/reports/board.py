@@ -54,7 +54,7 @@ class Board:
 
 def build_board(tables: Sequence[Table], folder: Path) -> Path:
     """Write FOLDER/index.html and return its path."""
-    from hafbench.files import disk_errors
+    from hafbench.files import disk_errors, write_whole
 
     boards = [board(table) for table in tables]
     entries = [entry for table in tables for entry in table.entries]
@@ -67,8 +67,7 @@ def build_board(tables: Sequence[Table], folder: Path) -> Path:
         notes=list(dict.fromkeys(note for entry in entries for note in entry.notes)),
     )
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        write_whole(folder / "index.html", page)
     return folder / "index.html"
 
 

@@ -16,6 +16,7 @@ from hafbench.reports.plots import forest_plot, scatter_plot
 if TYPE_CHECKING:
     from hafbench.comparison import Comparison, Versus
     from hafbench.runs import Run
+    from hafbench.types import Finding
 
 PAIRS = 24
 """Regressions, and improvements, shown of each candidate."""
@@ -53,7 +54,7 @@ class PairItem:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one candidate; `sentences` are of other measures judged unevenly, and for planning."""
+    """What the page says of one candidate; `sentences` are of other metrics judged unevenly, and for planning."""
 
     versus: Versus
     forest: str | None
@@ -67,7 +68,7 @@ def build_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write FOLDER/index.html and comparison.json, and return the page's path."""
     import json
 
-    from hafbench.files import disk_errors
+    from hafbench.files import disk_errors, write_whole
 
     room = PAGE_CHARACTERS // len(comparison.versus)
     sections = [_section(comparison, versus, room) for versus in comparison.versus]
@@ -81,23 +82,22 @@ def build_comparison(comparison: Comparison, folder: Path) -> Path:
         notes=_notes(comparison),
     )
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        write_whole(folder / "index.html", page)
         text = json.dumps(to_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(folder / "comparison.json", text + "\n")
     return folder / "index.html"
 
 
 def _notes(comparison: Comparison) -> list[str]:
     """What the reports of the runs say before any figure, once."""
     runs = [comparison.baseline, *(versus.candidate for versus in comparison.versus)]
-    return list(dict.fromkeys(note for run in runs for note in run.manifest.get("notes", [])))
+    return list(dict.fromkeys(note for run in runs for note in run.manifest.notes))
 
 
 def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
     import numpy as np
 
-    one = versus.measured[0]
+    one = versus.metrics[0]
     rate = one.role == "anatomy"
     table = versus.tables[one.name]
     column = "is_error" if rate else "value"
@@ -110,17 +110,17 @@ def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
         labels = (comparison.label, versus.label)
         scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
     pairs, left_out = pair_items(comparison.baseline, versus, room)
-    said = (*map(judged_unevenly, versus.measured[1:]), planning(one, comparison.detect))
-    forest = forest_plot(versus.measured, versus.label)
+    said = (*map(judged_unevenly, versus.metrics[1:]), planning(one, comparison.detect))
+    forest = forest_plot(versus.metrics, versus.label)
     return Section(versus, forest, scatter, tuple(pairs), left_out, tuple(filter(None, said)))
 
 
 def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tuple[list[PairItem], int]:
-    """The pairs whose verdict changed by the first measure: regressions first, those that moved most first.
+    """The pairs whose verdict changed by the first metric: regressions first, those that moved most first.
 
     Of quality scores, the pairs that moved most. With them how many more there are. Runs of other seeds have no pairs.
     """
-    one = versus.measured[0]
+    one = versus.metrics[0]
     table = versus.tables[one.name]
     if not versus.shared.pairs:
         return [], 0
@@ -153,7 +153,7 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
 
 
 def _pair(
-    change: str, row: Mapping[Any, Any], baseline: Run, candidate: Run, found: list[dict[str, list[dict[str, Any]]]]
+    change: str, row: Mapping[Any, Any], baseline: Run, candidate: Run, found: list[dict[str, list[Finding]]]
 ) -> PairItem:
     sides = []
     for run, end, findings in ((baseline, "a", found[0]), (candidate, "b", found[1])):
@@ -163,7 +163,7 @@ def _pair(
                 image,
                 None if row[f"is_error_{end}"] is None else _verdict(row[f"is_error_{end}"]),
                 None if row[f"value_{end}"] != row[f"value_{end}"] else float(row[f"value_{end}"]),
-                tuple(dict.fromkeys(f"{one['region']}: {one['detail'].replace('_', ' ')}" for one in findings[image])),
+                tuple(dict.fromkeys(f"{one.region}: {one.detail.replace('_', ' ')}" for one in findings[image])),
                 thumbnails(run.image_root / image, findings[image]),
             )
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage
 from hafbench.images import load_image
@@ -15,7 +15,7 @@ from hafbench.images import load_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from hafbench.types import Box
+    from hafbench.types import Box, Finding
 
 THUMBNAIL = 512
 """The longer side in pixels."""
@@ -50,7 +50,7 @@ class Thumbnails:
         return sum(len(uri) for uri in (self.plain, self.marked, self.closeup) if uri)
 
 
-def thumbnails(path: Path, findings: Sequence[Mapping[str, Any]]) -> Thumbnails | None:
+def thumbnails(path: Path, findings: Sequence[Finding]) -> Thumbnails | None:
     """The pictures of one image; None if it cannot be read."""
     try:
         image = load_image(path)
@@ -58,12 +58,12 @@ def thumbnails(path: Path, findings: Sequence[Mapping[str, Any]]) -> Thumbnails 
         return None
     scale = min(1.0, THUMBNAIL / max(image.size))
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    boxed = [finding for finding in findings if finding.get("box")]
-    worst = max(boxed, key=lambda finding: float(finding["score"]), default=None)
+    boxed = [(finding, finding.box) for finding in findings if finding.box]
+    worst = max(boxed, key=lambda one: one[0].score, default=None)
     return Thumbnails(
         plain=data_uri(small),
         marked=data_uri(draw(small, findings, scale)) if findings else None,
-        closeup=data_uri(closeup(image, worst["box"])) if worst else None,
+        closeup=data_uri(closeup(image, worst[1])) if worst else None,
     )
 
 
@@ -82,7 +82,7 @@ def closeup(image: Image, box: Box) -> Image:
     return image.crop((round(x - half), round(y - half), round(x + half), round(y + half))).resize((CLOSEUP, CLOSEUP))
 
 
-def draw(image: Image, findings: Sequence[Mapping[str, Any]], scale: float) -> Image:
+def draw(image: Image, findings: Sequence[Finding], scale: float) -> Image:
     """Boxes, keypoints and names of findings whose coordinates are `scale` times larger in the picture."""
     import numpy as np
     import supervision as sv
@@ -90,7 +90,9 @@ def draw(image: Image, findings: Sequence[Mapping[str, Any]], scale: float) -> I
 
     scene = np.asarray(image)[..., ::-1].copy()
     found = sv.Color.from_hex(FOUND)
-    for points in {_points(finding): None for finding in findings if len(_points(finding)) in EDGES}:
+    for points in dict.fromkeys(finding.keypoints or () for finding in findings):
+        if len(points) not in EDGES:
+            continue
         places = np.array(points, dtype=np.float32)
         shown = places[:, 2] >= SURE if len(points) == 17 else np.ones(len(points), dtype=bool)
         pose = sv.KeyPoints(xy=places[None, :, :2] * scale, visible=shown[None])
@@ -113,19 +115,15 @@ def draw(image: Image, findings: Sequence[Mapping[str, Any]], scale: float) -> I
     return PILImage.fromarray(scene[..., ::-1].copy())
 
 
-def _points(finding: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(point) for point in finding.get("keypoints") or ())
-
-
-def box_names(findings: Sequence[Mapping[str, Any]]) -> dict[tuple[float, ...], str]:
+def box_names(findings: Sequence[Finding]) -> dict[Box, str]:
     """Each box once, with the name and score of its worst finding and how many more it has."""
-    by_box: dict[tuple[float, ...], list[Mapping[str, Any]]] = {}
+    by_box: dict[Box, list[Finding]] = {}
     for finding in findings:
-        if finding.get("box"):
-            by_box.setdefault(tuple(finding["box"]), []).append(finding)
+        if finding.box:
+            by_box.setdefault(finding.box, []).append(finding)
     names = {}
     for box, group in by_box.items():
-        worst = max(group, key=lambda finding: float(finding["score"]))
+        worst = max(group, key=lambda finding: finding.score)
         more = f" +{len(group) - 1}" if len(group) > 1 else ""
-        names[box] = f"{worst['detail'].replace('_', ' ')} {worst['score']:.2f}{more}"
+        names[box] = f"{worst.detail.replace('_', ' ')} {worst.score:.2f}{more}"
     return names

@@ -15,7 +15,7 @@ from hafbench.figures import ScorerFigures
 from hafbench.statistics.rates import wilson
 
 if TYPE_CHECKING:
-    from hafbench.comparison import Measured
+    from hafbench.comparison import MetricComparison
 
 INK = "#123456"  # stands for the page's own text colour, which is put in afterwards
 LOOKS = (("#1591a8", "o"), ("#e8590c", "s"), ("#845ef7", "^"), ("#40a055", "D"))
@@ -46,9 +46,9 @@ def category_plot(categories: Mapping[str, Sequence[ScorerFigures]], folder: Pat
     return as_svg(figure, "Error rates by category", folder / "by_category.png")
 
 
-def forest_plot(measured: Sequence[Measured], label: str) -> str | None:
-    """The differences of the anatomy measures, over all and by category, with 95 % intervals: an inline SVG."""
-    shown = [one for one in measured if one.role == "anatomy" and one.difference.estimate is not None]
+def forest_plot(metrics: Sequence[MetricComparison], label: str) -> str | None:
+    """The differences of the anatomy metrics, over all and by category, with 95 % intervals: an inline SVG."""
+    shown = [one for one in metrics if one.role == "anatomy" and one.difference.estimate is not None]
     if not shown:
         return None
     rows = ["all", *dict.fromkeys(category for one in shown for category in one.by_category)]

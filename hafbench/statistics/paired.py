@@ -48,7 +48,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Duel:
+class WinTieLoss:
     """Pairs of images of the same prompt and seed: the candidate wins where only the baseline's image is in error.
 
     `rsi` is the Relative Superiority Index, (win + tie) / (lose + tie) (ASAP, eq. 8): 1 is parity, higher is better;
@@ -140,7 +140,7 @@ def _totals(
     return one, other, bool(np.any(one != other))
 
 
-def compare_duels(
+def compare_wins(
     baseline: Any,
     candidate: Any,
     clusters: Any,
@@ -149,7 +149,7 @@ def compare_duels(
     resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Duel:
+) -> WinTieLoss:
     """Wins, ties, losses and RSI over pairs (n,) of the same prompt and seed; pairs with a None are left out.
 
     Values are verdicts (True is an error) or scores; equal ones are ties. The interval of the RSI is a bootstrap of
@@ -164,18 +164,18 @@ def compare_duels(
     counts = np.stack([cluster_sums(gain == sign, codes) for sign in (1, 0, -1)], axis=1)
     win, tie, lose = (int(count) for count in counts.sum(0))
     if not len(gain):
-        return Duel(0, 0, 0, None, None, None, None)
+        return WinTieLoss(0, 0, 0, None, None, None, None)
     p_value = float(mcnemar([[0, win], [lose, 0]], exact=True).pvalue) if win + lose else 1.0
     rsi = (win + tie) / (lose + tie) if lose + tie else float("inf")
     if len(counts) < 2:
-        return Duel(win, tie, lose, rsi, None, None, p_value)
+        return WinTieLoss(win, tie, lose, rsi, None, None, p_value)
 
     def index(sums: Floats) -> Floats:
         with np.errstate(divide="ignore"):
             return np.asarray((sums[:, :1] + sums[:, 1:2]) / (sums[:, 2:] + sums[:, 1:2]))
 
     low, high = bootstrap(counts, index, resamples=resamples, seed=seed, confidence=confidence)
-    return Duel(win, tie, lose, rsi, float(low[0]), float(high[0]), p_value)
+    return WinTieLoss(win, tie, lose, rsi, float(low[0]), float(high[0]), p_value)
 
 
 def equivalence(difference: Difference, margin: float, level: float = 0.05) -> Equivalence:

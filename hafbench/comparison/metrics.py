@@ -1,25 +1,26 @@
-"""The difference of every measure of two or more runs on what they share, and how sure it is."""
+"""The difference of every metric of two or more runs on what they share, and how sure it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.shared import Shared, describe_shared, keyed_measures, shared_scorers, shared_table
+from hafbench.comparison.shared import Shared, describe_shared, keyed_metrics, shared_scorers, shared_table
 from hafbench.errors import HafError
-from hafbench.figures import categories_of, measures
+from hafbench.figures import categories_of, metrics_of
 from hafbench.statistics import (
     Difference,
-    Duel,
     Equivalence,
     Mean,
     Power,
     Rate,
     Unjudged,
-    compare_duels,
+    WinTieLoss,
     compare_means,
     compare_unjudged,
+    compare_wins,
     equivalence,
     error_rate,
     holm,
@@ -30,6 +31,7 @@ from hafbench.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 
 LEVEL = 0.05
@@ -42,12 +44,12 @@ DETECT = 0.02
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One measure of a baseline and a candidate on what they share.
+class MetricComparison:
+    """One metric of a baseline and a candidate on what they share.
 
     `baseline` and `candidate` are of all shared images; `difference` is of those that both could judge, where they are
-    paired. `unjudged` is None for quality scores. `corrected_p` is Holm's over all candidates: for the first measure
-    alone, and within the other anatomy and the quality measures.
+    paired. `unjudged` is None for quality scores. `corrected_p` is Holm's over all candidates: for the first metric
+    alone, and within the other anatomy and the quality metrics.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Measured:
     candidate: Rate | Mean
     difference: Difference
     unjudged: Unjudged | None
-    duel: Duel | None
+    win_tie_loss: WinTieLoss | None
     equivalence: Equivalence | None
     power: Power | None
     by_category: Mapping[str, Difference]
@@ -80,30 +82,40 @@ class Measured:
         return "not shown"
 
 
+def rsi_of(one: MetricComparison) -> tuple[float | None, float | None, float | None]:
+    """The RSI of a metric and the ends of its interval."""
+    wins = one.win_tie_loss
+    return (wins.rsi, wins.rsi_low, wins.rsi_high) if wins else (None, None, None)
+
+
 @dataclass(frozen=True)
 class Versus:
-    """A candidate against the baseline. `tables` hold, by measure, the shared rows of both (see `shared_table`)."""
+    """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`)."""
 
     candidate: Run
     label: str
     shared: Shared
-    measured: tuple[Measured, ...]
+    metrics: tuple[MetricComparison, ...]
     tables: Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every candidate against one baseline, of that label; `detect` is the difference to plan the next run for."""
+    """Every candidate against one baseline, of that label; `detect` is the difference to plan the next run for.
+
+    `page` is where it is shown, once it is written.
+    """
 
     baseline: Run
     label: str
     versus: tuple[Versus, ...]
     detect: float
+    page: Path | None = None
 
     @property
     def headline(self) -> str:
-        """The first measure: all anatomy scorers together, or the only one, or a quality score if there is none."""
-        return self.versus[0].measured[0].name
+        """The first metric: all anatomy scorers together, or the only one, or a quality score if there is none."""
+        return self.versus[0].metrics[0].name
 
 
 def compare_runs(
@@ -116,10 +128,10 @@ def compare_runs(
     """
     labels = _labels(runs)
     first = runs[baseline]
-    every = measures(first)
-    unknown = [name for name in margins or {} if name not in every or every[name][1]["role"] != "quality"]
+    every = metrics_of(first)
+    quality = [name for name, metric in every.items() if metric.facts.role == "quality"]
+    unknown = [name for name in margins or {} if name not in quality]
     if unknown:
-        quality = [name for name, (_, about) in every.items() if about["role"] == "quality"]
         raise HafError(
             f"There is no quality score '{unknown[0]}' in {first.folder}; known: {', '.join(quality) or '-'}."
         )
@@ -136,23 +148,21 @@ def _corrected(versus: Sequence[Versus]) -> list[Versus]:
     family = {
         (v, m): "headline" if m == 0 else one.role
         for v, other in enumerate(versus)
-        for m, one in enumerate(other.measured)
+        for m, one in enumerate(other.metrics)
     }
     corrected: dict[tuple[int, int], float | None] = {}
     for name in dict.fromkeys(family.values()):
         places = [place for place, own in family.items() if own == name]
-        p_values = holm([versus[v].measured[m].difference.p_value for v, m in places])
+        p_values = holm([versus[v].metrics[m].difference.p_value for v, m in places])
         corrected |= dict(zip(places, p_values, strict=True))
     return [
-        replace(
-            other, measured=tuple(replace(one, corrected_p=corrected[v, m]) for m, one in enumerate(other.measured))
-        )
+        replace(other, metrics=tuple(replace(one, corrected_p=corrected[v, m]) for m, one in enumerate(other.metrics)))
         for v, other in enumerate(versus)
     ]
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    names = [str(run.manifest["name"]) for run in runs]
+    names = [run.manifest.name for run in runs]
     folders = [run.folder.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise HafError(f"{runs[0].folder} is given twice; compare different run folders.")
@@ -166,11 +176,11 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, float]) -> Versus:
     remarks: list[str] = []
     names = shared_scorers(baseline, candidate, remarks)
-    sides = [keyed_measures(run, names) for run in (baseline, candidate)]
+    sides = [keyed_metrics(run, names) for run in (baseline, candidate)]
     tables = {}
     for name in sides[0]:
         if name in sides[1]:
-            tables[name] = shared_table(sides[0][name][0], sides[1][name][0])
+            tables[name] = shared_table(sides[0][name].rows, sides[1][name].rows)
     first = next(iter(tables.values()))
     if first.empty:
         raise HafError(
@@ -178,15 +188,15 @@ def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, flo
             "there is nothing to compare."
         )
     shared = describe_shared(baseline, candidate, sides, first, names, remarks)
-    measured = tuple(_measure(name, sides[0][name][1], table, margins.get(name)) for name, table in tables.items())
-    return Versus(candidate, label, shared, measured, tables)
+    metrics = tuple(_metric(name, sides[0][name].facts, table, margins.get(name)) for name, table in tables.items())
+    return Versus(candidate, label, shared, metrics, tables)
 
 
-def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: float | None) -> Measured:
-    """One measure on the shared rows."""
+def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | None) -> MetricComparison:
+    """One metric on the shared rows."""
     import numpy as np
 
-    anatomy = about["role"] == "anatomy"
+    anatomy = facts.role == "anatomy"
     column = "is_error" if anatomy else "value"
     sides = [table[table[f"image_{end}"].notna()] for end in "ab"]
     values = [
@@ -202,10 +212,10 @@ def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: f
         both = np.isfinite(values[0]) & np.isfinite(values[1])
         values = [np.where(both, value, np.nan) for value in values]
     difference = compare_means(values[0], keys[0], values[1], keys[1])
-    higher = about.get("higher_is_better")
-    duel = None
+    higher = facts.higher_is_better
+    wins = None
     if paired and higher is not None:
-        duel = compare_duels(values[0], values[1], table["key"], higher_is_better=bool(higher))
+        wins = compare_wins(values[0], values[1], table["key"], higher_is_better=bool(higher))
     kept = None
     if not anatomy:
         spread = float(np.nanstd(values[0], ddof=1)) if np.isfinite(values[0]).sum() > 1 else 0.0
@@ -216,15 +226,15 @@ def _measure(name: str, about: Mapping[str, Any], table: pd.DataFrame, margin: f
         own = [key[part] for key, part in zip(keys, here, strict=True)]
         by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
     power = power_of(values[1] - values[0], table["key"]) if paired else None
-    return Measured(
+    return MetricComparison(
         name,
-        about["role"],
+        facts.role,
         higher,
         figures[0],
         figures[1],
         difference,
         unjudged,
-        duel,
+        wins,
         kept,
         power,
         by_category if len(by_category) > 1 else {},

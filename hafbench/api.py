@@ -1,0 +1,243 @@
+"""What one asks of hafbench, as functions; the commands call them. Imported lazily by `hafbench` itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hafbench import provenance
+from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
+from hafbench.errors import HafError
+from hafbench.evaluate import describe, evaluate, load_scorers, plan, spread
+from hafbench.files import disk_errors, slug
+from hafbench.generators import load_generator, read_folder
+from hafbench.images import sha256_of
+from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
+from hafbench.progress import SILENT, Progress
+from hafbench.records import Sample
+from hafbench.runs import Run, open_run, read_run
+from hafbench.scorers import SCORERS
+from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
+from hafbench.statistics import Corrected
+from hafbench.suites import load_suite
+from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, notes
+
+if TYPE_CHECKING:
+    from hafbench.comparison import Comparison
+
+
+def run(
+    spec: RunSpec,
+    *,
+    out: Path | None = None,
+    resume: bool = True,
+    cards: Sequence[Path] = (),
+    progress: Progress = SILENT,
+) -> Run:
+    """Generate a suite's images with a model, score them, write the report; returns the finished run.
+
+    `out` is the run folder, by default one below runs/. A run that was stopped is resumed there, unless `resume` is
+    False. `cards` are calibration cards of its scorers. Raises HafError for what cannot be asked.
+    """
+    for path in cards:
+        read_card(path)  # a file that is not a card is better refused before an hour of work than after
+    spec = spec.resolved()
+    suite = load_suite(spec.suite or "")
+    generator = load_generator(spec.model, spec.device)
+    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
+    manifest = Manifest(
+        command="run",
+        name=generator.name,
+        request=spec,
+        suite=SuiteFacts(
+            name=suite.name, sha256=suite.sha256, limit=spec.limit, seeds=spec.seeds, first_seed=spec.first_seed
+        ),
+        generator=GeneratorFacts(name=generator.name, settings=generator.settings),
+        scorers=describe(scorers),
+        image_root="images",
+        notes=tuple(notes(spec, suite.name)),
+        **provenance.made_with(),
+    )
+    folder = out or Path("runs") / slug(_name(generator.name, suite.name, spec))
+    samples = plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
+    with open_run(folder, manifest, resume) as started:
+        finished = evaluate(
+            started,
+            samples,
+            scorers,
+            image_root=folder / "images",
+            generator=generator,
+            batch_size=spec.batch_size or 1,
+            progress=progress,
+        )
+    report(finished, cards=cards)
+    return finished
+
+
+def _name(generator: str, suite: str, spec: RunSpec) -> str:
+    limit = f"_limit{spec.limit}" if spec.limit else ""
+    first = f"_from{spec.first_seed}" if spec.first_seed else ""
+    return f"{generator}_{suite}_{spec.seeds}{limit}{first}"
+
+
+def score(
+    spec: ScoreSpec,
+    *,
+    out: Path | None = None,
+    resume: bool = True,
+    cards: Sequence[Path] = (),
+    progress: Progress = SILENT,
+) -> Run:
+    """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
+    for path in cards:
+        read_card(path)
+    spec = spec.resolved()
+    images = read_folder(spec.images, spec.prompts)
+    root = spec.images.resolve()
+    folder = out or Path("runs") / slug(f"score_{root.name}")
+    if folder.resolve() == root:
+        raise HafError(f"--out {folder} is the folder of images itself; choose another.")
+    # A report below the folder has pictures of its own.
+    images = [image for image in images if not image.path.is_relative_to(folder.resolve())]
+    samples = [Sample(image.path.relative_to(root).as_posix(), image.prompt, image.seed) for image in images]
+    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
+    manifest = Manifest(
+        command="score",
+        name=root.name,
+        request=spec,
+        images=ImagesFacts(
+            folder=root.name,
+            sha256=_sha256_of_all(root, samples),
+            prompts=sha256_of(spec.prompts) if spec.prompts else None,
+        ),
+        scorers=describe(scorers),
+        image_root=str(root),
+        **provenance.made_with(),
+    )
+    with open_run(folder, manifest, resume) as started:
+        finished = evaluate(started, samples, scorers, image_root=root, progress=progress)
+    report(finished, cards=cards)
+    return finished
+
+
+def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
+    """One hash over the names and bytes of all images, so that a resumed run is of the same images."""
+    total = hashlib.sha256()
+    for sample in samples:
+        try:
+            digest = sha256_of(root / sample.image)
+        except OSError:
+            digest = "unreadable"  # its record will say why
+        total.update(f"{sample.image}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def report(run: Run | Path, *, cards: Sequence[Path] = ()) -> Path:
+    """Write a finished run's report, with its calibration cards and those given, and return the page's path.
+
+    Beside the page RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
+    """
+    from hafbench.reports import build_report
+
+    finished = read_run(run) if isinstance(run, Path) else run
+    attach_cards(finished, cards)
+    return build_report(finished)
+
+
+def compare(
+    runs: Sequence[Run | Path],
+    *,
+    baseline: int = 0,
+    margins: Mapping[str, float] | None = None,
+    detect: float = 0.02,
+    out: Path | None = None,
+) -> Comparison:
+    """Compare runs with the one at place `baseline`, on the prompts, seeds and scorers that they share; write the page.
+
+    `margins` are how far a quality score may move and count as kept, `detect` is the difference of error rates to plan
+    the next run for. The page is `out`/index.html, by default below runs/. Raises HafError for runs that share nothing.
+    """
+    from hafbench.comparison import compare_runs
+    from hafbench.reports.comparison import build_comparison
+
+    if len(runs) < 2:
+        raise HafError("Give at least two run folders to compare.")
+    read = [read_run(one, findings=False) if isinstance(one, Path) else one for one in runs]
+    comparison = compare_runs(read, baseline, margins, detect)
+    names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
+    folder = out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names))
+    return replace(comparison, page=build_comparison(comparison, folder))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration card and its file; `rate` is the true error rate of a run, by labels and verdicts together."""
+
+    card: CalibrationCard
+    path: Path
+    rate: Corrected | None = None
+
+
+def calibrate(
+    labels: str | Path,
+    scorer: ScorerSpec | str,
+    *,
+    images: Path | None = None,
+    run: Path | None = None,
+    false_alarms: Sequence[float] = (),
+    made_on: str | None = None,
+    limit: int = 400,
+    seed: int | None = None,
+    device: str = "auto",
+    out: Path | None = None,
+    progress: Progress = SILENT,
+) -> Calibrated:
+    """Make a scorer's calibration card from images labelled good or bad, and write it.
+
+    `labels` is a folder, a table, or the word mannequin for `limit` renders (see `hafbench.labelled`). With `run` the
+    scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is the card's
+    file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
+    """
+    from hafbench import calibration, labelled
+
+    spec = ScorerSpec.model_validate(scorer)
+    row = SCORERS.get(spec.name)
+    if row.role != "anatomy":
+        raise HafError(f"{spec.name} is a quality score: only anatomy scorers have verdicts to calibrate.")
+    if any(not 0 < rate < 1 for rate in false_alarms):
+        raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
+    renders = str(labels) == labelled.WORLD and not Path(labels).exists()
+    finished = read_run(run, findings=False) if run else None
+    if finished:
+        if renders or images:
+            raise HafError("--run brings its own images; give a CSV of labels, and no --images.")
+        found = labelled.read_labels(Path(labels), finished.image_root)
+        judged = calibration.judged_by_run(found, finished, spec.name)
+        version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
+    else:
+        home = MANNEQUINS.home if renders else row.home or PHOTOGRAPHS.home
+        loaded = load_scorers([spec.at_home(home)], device, [spec.name])[spec.name]
+        assert not isinstance(loaded, HafError)  # noqa: S101 (a required scorer that is unavailable raises)
+        if renders:
+            first = labelled.WORLD_SEED if seed is None else seed
+            todo, count = labelled.render_world(row.regions, limit, first), limit
+            said = f"renders of the built-in world, seeds {first} x 10,000,000 and on, half of them with an error"
+        else:
+            listed = labelled.read_labels(Path(labels), images)
+            todo, count, said = iter(listed), len(listed), f"images of {Path(labels).name}"
+        judged, version = calibration.judge(todo, loaded, count, progress), loaded.version
+    card = calibration.make_card(
+        judged,
+        spec.name,
+        version,
+        made_on=made_on or f"{len(judged)} {said}.",
+        run=finished,
+        false_alarms=false_alarms or calibration.FALSE_ALARMS,
+    )
+    path = out or Path("cards") / f"{spec.name}.json"
+    with disk_errors(path.parent):
+        write_card(card, path)
+    return Calibrated(card, path, calibration.powered(judged, finished, spec.name) if finished else None)

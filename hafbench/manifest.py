@@ -1,0 +1,165 @@
+"""run.json as a typed value: what was asked, what was found to answer it, and with what it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from hafbench.errors import HafError, first_problem
+from hafbench.files import write_whole
+from hafbench.provenance import Machine
+from hafbench.settings import Spec
+from hafbench.specs import RunSpec, ScoreSpec
+from hafbench.types import Role
+
+FORMATS = (1, 2)
+FILE = "run.json"
+
+
+class SuiteFacts(Spec):
+    """The suite as it was found: `sha256` is of its file, `limit` the most prompts that were taken of it."""
+
+    name: str
+    sha256: str
+    limit: int | None
+    seeds: int
+    first_seed: int = 0
+
+
+class GeneratorFacts(Spec):
+    """The generator as it was loaded: everything that shapes its images, as JSON values."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+class ImagesFacts(Spec):
+    """A folder of images: its name, a hash over the names and bytes of all, and that of the file of prompts."""
+
+    folder: str
+    sha256: str
+    prompts: str | None
+
+
+class ScorerFacts(Spec):
+    """A scorer as it was loaded, or why it is unavailable; `weights` maps file names to SHA-256."""
+
+    role: Role
+    about: str
+    version: str | None = None
+    higher_is_better: bool | None = None
+    weights: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}
+    unavailable: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What two scorers have in common that give the same scores."""
+        return self.model_dump(include={"version", "settings", "weights", "unavailable"})
+
+
+class Counts(Spec):
+    """Images, and rows of each status."""
+
+    images: int = 0
+    scored: int = 0
+    unknown: int = 0
+    unscored: int = 0
+    failed: int = 0
+
+
+class Manifest(Spec):
+    """run.json. `image_root` is seen from its folder.
+
+    `request` is None for a run of format 1, which kept none, and for one that this installation cannot read, as where
+    the package of a scorer is missing: such a run opens, and is not resumed.
+    """
+
+    format: Literal[2] = 2
+    command: Literal["run", "score"]
+    name: str
+    request: RunSpec | ScoreSpec | None
+    suite: SuiteFacts | None = None
+    generator: GeneratorFacts | None = None
+    images: ImagesFacts | None = None
+    scorers: Mapping[str, ScorerFacts]
+    image_root: str
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str]
+    machine: Machine
+    git: str | None
+    started: str
+    ended: str | None = None
+    counts: Counts = Counts()
+
+    def pictures(self) -> dict[str, Any]:
+        """What the pictures come from, as JSON values: for saying how two runs differ."""
+        generator = {"name": self.generator.name, **self.generator.settings} if self.generator else None
+        return {
+            "suite": self.suite.model_dump() if self.suite else None,
+            "generator": generator,
+            "images": self.images.model_dump() if self.images else None,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """All that makes the numbers, as JSON values: a folder is resumed with the same only."""
+        asked = self.request.compared() if self.request else {}
+        asked.pop("scorers", None)  # their settings and weights say more
+        found = self.pictures()
+        if found["suite"]:
+            found["suite"] = {key: found["suite"][key] for key in ("name", "sha256")}
+        return {**asked, **found, "scorers": {name: one.identity() for name, one in self.scorers.items()}}
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The run.json of a folder, None if there is none; raises HafError for one that cannot be read."""
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise HafError(f"{path}: this cannot be read ({error}); choose another --out.") from error
+    if not isinstance(values, dict) or values.get("format") not in FORMATS:
+        raise HafError(f"{path} is not a run of format 1 or 2, which this version of hafbench reads.")
+    try:
+        values = _from_format_1(values) if values["format"] == 1 else values
+        return Manifest.model_validate({**values, "request": _request(values["request"])})
+    except (ValidationError, KeyError, TypeError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        raise HafError(f"{path} is damaged ({reason}); copy it anew, or choose another --out.") from error
+
+
+def _request(values: Any) -> RunSpec | ScoreSpec | None:
+    if values is None:
+        return None
+    try:
+        return (ScoreSpec if "images" in values else RunSpec).model_validate(values)
+    except (HafError, ValidationError):
+        return None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write run.json, whole or not at all."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / FILE, text + "\n")
+
+
+def _from_format_1(old: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs of earlier versions say, in the fields of today."""
+    asked = old["request"]
+    suite, generator, images = (asked.get(key) for key in ("suite", "generator", "images"))
+    shared = ("command", "name", "scorers", "image_root", "versions", "machine", "git", "started", "ended")
+    return {
+        **{key: old[key] for key in shared},
+        "notes": old.get("notes", []),
+        "counts": old.get("counts", {}),
+        "request": None,
+        "suite": suite and {**suite, "seeds": asked["seeds"], "first_seed": asked.get("first_seed", 0)},
+        "generator": generator
+        and {"name": generator["name"], "settings": {k: v for k, v in generator.items() if k != "name"}},
+        "images": images and {**images, "prompts": asked.get("prompts")},
+    }

@@ -1,0 +1,120 @@
+"""The headline figures of a run: report/summary.json, and the table that a command ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from hafbench.manifest import Counts
+from hafbench.statistics import Corrected
+from hafbench.types import Role
+
+if TYPE_CHECKING:
+    from hafbench.figures import ScorerFigures
+    from hafbench.runs import Run
+
+
+class ScorerSummary(BaseModel):
+    """One scorer: the error rate, or for quality scorers the mean, with its 95 % interval, and how many were judged.
+
+    `errors` and `corrected` are of anatomy scorers; `reasons` say why images were not judged, with how many each.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scorer: str
+    role: Role
+    images: int
+    scored: int
+    unknown: int
+    unscored: int
+    failed: int
+    errors: int | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    corrected: Corrected | None = None
+    reasons: Mapping[str, int]
+
+
+class Summary(BaseModel):
+    """A run in a few figures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    name: str
+    report: str
+    notes: tuple[str, ...]
+    counts: Counts
+    scorers: tuple[ScorerSummary, ...]
+
+
+def summarize(run: Run, figures: Sequence[ScorerFigures]) -> Summary:
+    """The headline figures of a run."""
+    return Summary(
+        run=str(run.folder),
+        name=run.manifest.name,
+        report=str(run.folder / "report" / "index.html"),
+        notes=run.manifest.notes,
+        counts=run.manifest.counts,
+        scorers=tuple(map(_scorer, figures)),
+    )
+
+
+def _scorer(figures: ScorerFigures) -> ScorerSummary:
+    found = figures.rate or figures.mean
+    return ScorerSummary.model_validate(
+        {
+            "scorer": figures.scorer,
+            "role": figures.role,
+            "images": figures.images,
+            **figures.statuses,
+            "errors": figures.rate.errors if figures.rate else None,
+            **({name: getattr(found, name) for name in ("estimate", "low", "high")} if found else {}),
+            "corrected": figures.corrected,
+            "reasons": {reason: count for group in figures.reasons.values() for reason, count in group},
+        }
+    )
+
+
+def read_summary(run: Path) -> Summary:
+    """The summary of a run folder that has a report."""
+    return Summary.model_validate_json((run / "report" / "summary.json").read_text(encoding="utf-8"))
+
+
+def print_summary(summary: Summary) -> None:
+    """The figures as a table on stdout, then where the report is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, title_justify="left", title=Text(summary.name, style="bold"))
+    for column in ("scorer", "figure", "95 % interval", "judged"):
+        table.add_column(column)
+    reasons = []
+    for one in summary.scorers:
+        figure, interval = "-", "-"
+        if one.estimate is not None:
+            as_text = "{:.1%}".format if one.role == "anatomy" else "{:.3f}".format
+            kind = "error rate" if one.role == "anatomy" else "mean"
+            figure = f"{kind} {as_text(one.estimate)}"
+            if one.low is not None:
+                interval = f"{as_text(one.low)} to {as_text(one.high)}"
+        table.add_row(one.scorer, figure, interval, f"{one.scored} of {one.images} images")
+        reasons += [f"{one.scorer}: {count} x {reason}" for reason, count in list(one.reasons.items())[:3]]
+    console = Console(highlight=False)
+    console.print(table)
+    for one in summary.scorers:
+        rate = one.corrected
+        if rate and rate.estimate is not None and rate.low is not None:
+            text = f"{rate.estimate:.1%}, {rate.low:.1%} to {rate.high:.1%}"
+            console.print(Text(f"{one.scorer}: corrected for its mistakes by its calibration card {text}"))
+    for note in summary.notes:
+        console.print(Text(note))
+    for reason in reasons:
+        console.print(Text(reason, style="dim"))
+    console.print(Text(f"Report: {summary.report}"), soft_wrap=True)
