@@ -210,10 +210,10 @@ def calibrate(
     if any(not 0 < rate < 1 for rate in false_alarms):
         raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
     renders = str(labels) == labelled.WORLD and not Path(labels).exists()
+    if run and (renders or images):
+        raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
     finished = read_run(run, findings=False) if run else None
     if finished:
-        if renders or images:
-            raise HafError("--run brings its own images; give a CSV of labels, and no --images.")
         found = labelled.read_labels(Path(labels), finished.image_root)
         judged = calibration.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +110,3 @@ def _parse(line: str, where: str) -> Prompt:
         return Prompt.model_validate_json(line)
     except ValidationError as error:
         raise HafError(f"{where}: {first_problem(error)}.") from error
-
-
-def word_ngrams(text: str, n: int = 3) -> frozenset[tuple[str, ...]]:
-    """The set of word n-grams of a text, lower-cased, punctuation dropped: how near-duplicates are measured."""
-    words = re.findall(r"[a-z0-9']+", text.lower())
-    return frozenset(tuple(words[i : i + n]) for i in range(len(words) - n + 1))

@@ -8,11 +8,41 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hafbench import provenance
 from hafbench.evaluate import describe, evaluate
+from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run
+from hafbench.scorers import load_scorer
+from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.suites import Prompt
-from hafbench.types import Finding, Score
+from hafbench.types import Finding, Score, Scorer
+
+
+def a_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
+    """A registered scorer with these options."""
+    return load_scorer(name, ScorerSpec(name=name, options=options).options, device)
+
+
+def manifest_of(
+    scorers: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    name: str = "painter",
+    seeds: int = 1,
+    first_seed: int = 0,
+) -> Manifest:
+    """What run.json begins with for a run of a generator with these settings."""
+    return Manifest(
+        command="run",
+        name=name,
+        request=RunSpec(seeds=seeds, first_seed=first_seed, scorers=()),
+        suite=SuiteFacts(name="tiny", sha256="0", limit=None, seeds=seeds, first_seed=first_seed),
+        generator=GeneratorFacts(name=name, settings=settings),
+        scorers=describe(scorers),
+        image_root="images",
+        **provenance.made_with(),
+    )
 
 
 def painted(prompt_id: str, seed: int) -> Image.Image:
@@ -97,6 +127,19 @@ class Blueness:
 COLOURS = {"e": (250, 0, 100), "s": (0, 250, 100), "u": (0, 0, 100)}
 
 
+def folder_manifest(scorers: Mapping[str, Any], images: Path, name: str = "pictures") -> Manifest:
+    """What run.json begins with for a folder of images."""
+    return Manifest(
+        command="score",
+        name=name,
+        request=ScoreSpec(images=images, scorers=()),
+        images=ImagesFacts(folder=images.name, sha256="0", prompts=None),
+        scorers=describe(scorers),
+        image_root=str(images),
+        **provenance.made_with(),
+    )
+
+
 def coloured_run(
     folder: Path,
     verdicts: dict[str, str],
@@ -109,7 +152,6 @@ def coloured_run(
 ) -> Run:
     """A run whose prompts have the verdicts of a word: "esu" is an error, a sound and an unjudged image."""
     scorers = scorers or {"hands": Painted(), "iqa": Blueness()}
-    described = describe(scorers)
     samples = [
         Sample(
             f"{prompt}/{first_seed + i}.png",
@@ -121,15 +163,9 @@ def coloured_run(
         for i in range(len(word))
     ]
     rng = np.random.default_rng(list(name.encode()))
-    request = {
-        "suite": {"name": "tiny", "sha256": "0", "limit": None},
-        "seeds": max(map(len, verdicts.values())),
-        **({"first_seed": first_seed} if first_seed else {}),
-        "generator": {"name": name, "steps": steps},
-        "scorers": {key: {**value, "about": None} for key, value in described.items()},
-    }
-    details = {"scorers": described, "image_root": "images"}
-    with open_run(folder, command="run", name=name, request=request, details=details) as run:
+    seeds = max(map(len, verdicts.values()))
+    manifest = manifest_of(scorers, {"steps": steps}, name=name, seeds=seeds, first_seed=first_seed)
+    with open_run(folder, manifest) as run:
         for sample in samples:
             word = verdicts[sample.prompt.id]
             colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)

@@ -163,9 +163,9 @@ def test_a_table_of_labels_leaves_out_unclear_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image,label\na.png,fine\n", "line 2: 'fine' is no label"),
-        ("image,label\n../a.png,good\n", "line 2: '../a.png' is no path below"),
-        ("image,label\n/etc/passwd,good\n", "is no path below"),
+        ("image,label\na.png,fine\n", "line 2: 'fine' is not a label"),
+        ("image,label\n../a.png,good\n", "line 2: '../a.png' is not a path below"),
+        ("image,label\n/etc/passwd,good\n", "is not a path below"),
         ("image,label\na.png,good\na.png,bad\n", "line 3: a.png has a label already"),
         ("picture,label\na.png,good\n", "has the columns image and label"),
         ("", "has the columns image and label"),
@@ -185,7 +185,7 @@ def test_wrong_tables_are_named_by_line(tmp_path: Path, text: str, said: str) ->
         (["empty", "--scorer", "clip"], "is a quality score"),
         (["empty", "--scorer", "beauty"], "no scorer 'beauty'"),
         (["empty", "--scorer", "digits", "--false-alarms", "2"], "between 0 and 1"),
-        (["mannequin", "--scorer", "digits", "--run", "empty"], "brings its own images"),
+        (["mannequin", "--scorer", "digits", "--run", "empty"], "already names the images"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -199,9 +199,9 @@ def test_mistakes_are_one_sentence(
 
 
 def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Path) -> None:
-    renders = list(render_world("digits", 6, 41))
+    renders = list(render_world(("hands",), 6, 41))
     assert {one.source for one in renders} <= {"hand", "two_hands"}
-    assert [one.name for one in renders] == [one.name for one in render_world("digits", 6, 41)]
+    assert [one.name for one in renders] == [one.name for one in render_world(("hands",), 6, 41)]
     result = CliRunner().invoke(
         app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "24", "--out", str(tmp_path / "d.json"), "-q"]
     )

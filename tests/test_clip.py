@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from hafbench.scorers import ScorerOptions, load_scorer
 from hafbench.scorers.robustness import check
 from hafbench.suites import Prompt
+from small import a_scorer
 from test_quality import TINY
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -49,13 +49,13 @@ def test_weights_get_the_activation_that_they_were_trained_with(tagged: dict[str
     text = "two open hands"
     right, wrong = (cosine(tagged, text, quick_gelu) for quick_gelu in (tag == "quick", tag != "quick"))
     assert abs(right - wrong) > 1e-4  # ten times the tolerance below
-    scorer = load_scorer("clip", ScorerOptions(clip=f"tiny:{tag}", device="cpu"))
+    scorer = a_scorer("clip", model=f"tiny:{tag}")
     assert scorer.score(NOISE, Prompt(id="x", text=text)).value == pytest.approx(right, abs=1e-5)
 
 
 def test_the_hash_of_the_weights_follows_their_values(tagged: dict[str, torch.Tensor], tmp_path: Path) -> None:
     def loaded() -> str:
-        return load_scorer("clip", ScorerOptions(clip="tiny:plain", device="cpu")).settings["weights"]["parameters"]
+        return a_scorer("clip", model="tiny:plain").settings["weights"]["parameters"]
 
     before = loaded()
     assert loaded() == before
@@ -67,7 +67,7 @@ def test_loading_leaves_the_level_of_logging_as_it_was(tagged: dict[str, torch.T
     before = logging.getLogger().level
     logging.getLogger().setLevel(logging.DEBUG)
     try:
-        load_scorer("clip", ScorerOptions(clip="tiny:plain", device="cpu"))
+        a_scorer("clip", model="tiny:plain")
         assert logging.getLogger().level == logging.DEBUG
     finally:
         logging.getLogger().setLevel(before)
@@ -77,9 +77,7 @@ def test_the_check_measures_clip_though_photos_have_no_prompt(tagged: dict[str, 
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, pixels in zip(paths, (NOISE, NOISE // 2), strict=True):
         Image.fromarray(pixels).save(path)
-    rows = {
-        row.change: row for row in check(load_scorer("clip", ScorerOptions(clip="tiny:plain", device="cpu")), paths)
-    }
+    rows = {row.change: row for row in check(a_scorer("clip", model="tiny:plain"), paths)}
     assert all(row.compared == 2 for row in rows.values())
     assert rows["repeat"].largest_shift == rows["among other images"].largest_shift == 0.0
     assert (rows["brightness -10 %"].largest_shift or 0) > 0

@@ -13,11 +13,11 @@ from hafbench.comparison import Comparison, compare_runs
 from hafbench.comparison.condition import failures, parse_condition
 from hafbench.comparison.tables import escape, to_json, to_latex, to_markdown
 from hafbench.errors import HafError
-from hafbench.evaluate import describe, evaluate
+from hafbench.evaluate import evaluate
 from hafbench.records import Sample
 from hafbench.reports.comparison import build_comparison, pair_items
 from hafbench.runs import Run, open_run, read_run
-from small import Blueness, Painted, coloured_run
+from small import Blueness, Painted, coloured_run, folder_manifest
 
 EVIL = "<script>document.title='pwned'</script>$_%&"
 
@@ -177,7 +177,7 @@ def test_conditions_that_are_none_are_refused(text: str) -> None:
 
 
 def test_a_condition_that_cannot_be_told_is_no_pass(tmp_path: Path, pair: tuple[Run, Run]) -> None:
-    with pytest.raises(HafError, match="shares no such measure"):
+    with pytest.raises(HafError, match="shares no such metric"):
         failures(parse_condition("aer.limbs > 0"), compare_runs(pair))
     dark = coloured_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
     with pytest.raises(HafError, match="cannot be told"):
@@ -189,7 +189,7 @@ def test_tables_of_every_kind_hold_the_same_figures(tmp_path: Path, pair: tuple[
     markdown, latex, data = to_markdown(comparison), to_latex(comparison), to_json(comparison)
     assert "| new | hands | 45.5 % | 18.2 % |" in markdown
     assert r"new & hands & 45.5 \% & 18.2 \% & $-$27.3" in latex
-    assert data["candidates"][0]["measures"][0]["difference"]["estimate"] == pytest.approx(-3 / 11)
+    assert data["candidates"][0]["metrics"][0]["difference"]["estimate"] == pytest.approx(-3 / 11)
     json.dumps(data, allow_nan=False)
 
 
@@ -221,7 +221,7 @@ def test_the_command_prints_writes_a_page_and_exits_by_the_condition(
         (["one"], "at least two"),
         (["one", "one"], "given twice"),
         (["one", "missing"], "not a run folder"),
-        (["one", "two", "--baseline", "three"], "none of the runs"),
+        (["one", "two", "--baseline", "three"], "not one of the runs"),
         (["one", "two", "--margin", "iqa=x"], "positive number"),
         (["one", "two", "--latex", "--json"], "only one of"),
     ],
@@ -251,12 +251,7 @@ def test_folders_of_images_without_prompts_are_compared_by_name(tmp_path: Path) 
     runs = []
     for folder in ("one", "two"):
         scorers = {"hands": Painted()}
-        described = describe(scorers)
-        request = {"images": {"folder": folder}, "scorers": described}
-        details = {"scorers": described, "image_root": str(tmp_path / folder)}
-        with open_run(
-            tmp_path / f"run_{folder}", command="score", name=folder, request=request, details=details
-        ) as run:
+        with open_run(tmp_path / f"run_{folder}", folder_manifest(scorers, tmp_path / folder, folder)) as run:
             evaluate(run, [Sample("x.png"), Sample("y.png")], scorers, image_root=tmp_path / folder)
         runs.append(read_run(tmp_path / f"run_{folder}", findings=False))
     found = only(compare_runs(runs))

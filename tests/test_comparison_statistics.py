@@ -13,9 +13,9 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from hafbench.statistics import (
     Accuracy,
-    compare_wins,
     compare_means,
     compare_unjudged,
+    compare_wins,
     corrected_rate,
     equivalence,
     error_rate,

@@ -14,9 +14,10 @@ from hafbench.detectors.mannequin import CLASSES, GROUPS, SeenHand, SeenPerson, 
 from hafbench.errors import HafError
 from hafbench.mannequin.errors import DETAILS, JUDGING
 from hafbench.mannequin.picture import correct_picture, make_pair
-from hafbench.scorers import ScorerOptions, digits, limb_count, load_scorer
+from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import Curve, MannequinCard, load_mannequin_card
 from hafbench.types import Box, Scorer
+from small import a_scorer
 
 HAND: Box = (0, 0, 100, 100)
 
@@ -181,8 +182,7 @@ def test_every_class_has_a_group() -> None:
 
 @pytest.fixture(scope="module")
 def scorers() -> dict[str, Scorer]:
-    options = ScorerOptions(device="cpu", pose="mannequin")
-    return {name: load_scorer(name, options) for name in ("digits", "limbs")}
+    return {name: a_scorer(name) for name in ("digits", "limb_count")}
 
 
 @pytest.mark.parametrize(("name", "framing", "detail"), [("digits", "hand", None), ("limbs", "full_body", None)])

@@ -41,9 +41,9 @@ def test_a_folder_of_pictures_is_scored_and_everything_is_written(tmp_path: Path
     assert hands["status"].eq("scored").all()
     assert hands["value"].between(0, 1).all()
     assert run.records["prompt_id"].tolist() == [n for n in ("boardwalk", "open-palm", "thumbs-up") for _ in range(3)]
-    assert run.manifest["scorers"]["hands"]["weights"].keys() <= weights.WEIGHTS.keys()
-    assert run.manifest["ended"] is not None
-    for name in ("records.jsonl", "records.csv", "report/index.html", "report/report.md"):
+    assert run.manifest.scorers["hands"].weights.keys() <= weights.WEIGHTS.keys()
+    assert run.manifest.ended is not None
+    for name in ("records.jsonl", "records.csv", "report/index.html", "report/report.md", "report/summary.json"):
         assert (out / name).stat().st_size > 100
 
     page = out / "report" / "index.html"
@@ -82,7 +82,7 @@ def test_a_broken_picture_is_recorded_and_the_exit_code_says_so(tmp_path: Path) 
 def test_a_run_inside_the_folder_of_images_does_not_score_its_own_report(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "people" / "hair.jpg", tmp_path)
     for _ in range(2):
-        assert command("run", "--images", tmp_path, "--scorers", "iqa", "--out", tmp_path / "out", "-q").returncode == 0
+        assert command("score", tmp_path, "--scorers", "iqa", "--out", tmp_path / "out", "-q").returncode == 0
     assert read_run(tmp_path / "out").records["image"].tolist() == ["hair.jpg"]
     itself = command("score", tmp_path, "--scorers", "iqa", "--out", tmp_path)
     assert (itself.returncode, "is the folder of images itself" in itself.stderr) == (2, True)
@@ -105,14 +105,18 @@ def test_a_scorer_without_weights_is_unscored_or_required(tmp_path: Path) -> Non
 
 def test_a_tiny_sdxl_runs_a_suite_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     model = build_sdxl(tmp_path / "sdxl")
-    small = ("--set", "num_inference_steps=1", "--set", "height=32", "--set", "width=32")
+    small = [
+        word
+        for one in ("num_inference_steps=1", "height=32", "width=32")
+        for word in ("--set", f"model.arguments.{one}")
+    ]
     words = ("run", "--model", model, "--suite", "haf-50", "--limit", 5, "--scorers", "iqa", *small)
     process = command(*words, "--out", tmp_path / "out", "--json")
     assert process.returncode == 0, process.stderr
     run = read_run(tmp_path / "out")
     assert run.records["category"].nunique() == 5
     assert len(list((tmp_path / "out" / "images").rglob("*.png"))) == 5
-    assert run.manifest["request"]["generator"]["pipeline"] == "StableDiffusionXLPipeline"
+    assert run.manifest.generator.settings["pipeline"] == "StableDiffusionXLPipeline"
 
     other = command(*words, "--seeds", 2, "--out", tmp_path / "out")
     assert other.returncode == 2

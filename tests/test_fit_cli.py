@@ -56,7 +56,8 @@ def tuned(pairs: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_a_fit_ends_with_scores_page_card_and_a_lora_that_loads(tuned: tuple[Path, dict[str, Any]]) -> None:
-    from hafbench.generators import DiffusionRequest, load_generator
+    from hafbench.generators import load_generator
+    from hafbench.specs import GeneratorSpec
 
     out, said = tuned
     assert {point["step"] for point in said["points"]} == {0, 2, 3}
@@ -67,7 +68,7 @@ def test_a_fit_ends_with_scores_page_card_and_a_lora_that_loads(tuned: tuple[Pat
     base, last = (read_run(out / "scores" / name).records for name in ("base", "000003"))
     assert (base["sha256"] != last["sha256"]).any()
     assert (base[["image", "scorer"]] == last[["image", "scorer"]]).all(axis=None)
-    made = load_generator(DiffusionRequest("mannequin", loras=(str(out),)))
+    made = load_generator(GeneratorSpec(model="mannequin", lora=(str(out),)))
     assert made.settings["loras"][0]["file"] == "pytorch_lora_weights.safetensors"
 
 

@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 from hafbench.detectors.hand_nets import HandPoints
 from hafbench.errors import HafError, Unavailable
 from hafbench.images import load_image
-from hafbench.scorers import ScorerOptions, load_scorer
 from hafbench.scorers.card import FEATURES, SHIPPED, Card, evidence_of, load_card, log_bones, mean_logit
-from hafbench.scorers.hands import SMALLEST, HandsScorer, load
+from hafbench.scorers.hands import SMALLEST, HandsScorer, Options, load
+from small import a_scorer
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no ../shared/weights and data here")
@@ -125,14 +125,14 @@ def test_without_weights_it_is_unavailable(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path))
     monkeypatch.setattr("hafbench.weights.cache_folder", lambda: tmp_path)
     with pytest.raises(Unavailable, match="weights pull"):
-        load(ScorerOptions())
+        load(Options(), "cpu")
 
 
 @pytest.fixture(scope="module")
 def scorer() -> HandsScorer:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
-        return load(ScorerOptions())
+        return load(Options(), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def strict(scorer: HandsScorer, tmp_path_factory: pytest.TempPathFactory) -> Han
     path.write_text(json.dumps({**json.loads(SHIPPED.read_text()), "threshold": 1e-6}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
-        return load(ScorerOptions(hands_card=str(path)))
+        return load(Options(card=path), "cpu")
 
 
 @needs_shared
@@ -244,7 +244,7 @@ def test_odd_shapes_are_no_accident(scorer: HandsScorer, shape: tuple[int, int])
 @needs_shared
 def test_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
-    scorer = load_scorer("hands", ScorerOptions())
+    scorer = a_scorer("hands")
     assert (scorer.name, scorer.role, scorer.higher_is_better) == ("hands", "anatomy", False)
     assert "detectability" in scorer.about
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hafbench.errors import HafError
-from hafbench.scorers import ScorerOptions, load_scorer
+from small import a_scorer
 from test_weights import Evil
 
 
@@ -23,7 +23,7 @@ def test_what_piqe_had_to_go_by_is_told(kind: str) -> None:
         pixels[:] = np.linspace(0, 255, 128).astype(np.uint8)[None, :, None]
     else:
         pixels[:, 64:] = 200
-    piqe = load_scorer("iqa", ScorerOptions(device="cpu"))
+    piqe = a_scorer("iqa")
     score = piqe.score(pixels, None)
     assert (score.value, score.measures) == (100.0, {"textured": 0.0})
     pixels[:64] = np.random.default_rng(0).integers(0, 256, (64, 128, 3))
@@ -34,7 +34,7 @@ def test_what_piqe_had_to_go_by_is_told(kind: str) -> None:
 
 def test_entropy_is_that_of_the_grey_values() -> None:
     pixels = np.repeat(np.array([0, 85, 170, 255], np.uint8), 1024).reshape(64, 64)
-    scorer = load_scorer("iqa", ScorerOptions(iqa="entropy", device="cpu"))
+    scorer = a_scorer("iqa", metric="entropy")
     score = scorer.score(np.asarray(Image.fromarray(pixels).convert("RGB")), None)
     assert score.value == pytest.approx(2.0, abs=1e-3)  # four equally frequent values are two bits
     assert scorer.higher_is_better is True
@@ -46,7 +46,7 @@ def test_entropy_is_that_of_the_grey_values() -> None:
 )
 def test_metrics_that_are_not_of_one_image_are_refused(name: str, words: str) -> None:
     with pytest.raises(HafError, match=words):
-        load_scorer("iqa", ScorerOptions(iqa=name, device="cpu"))
+        a_scorer("iqa", metric=name)
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
@@ -57,9 +57,13 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
     cache.mkdir(parents=True)
     for url in default_model_urls.values():
         torch.save({"params": Evil(tmp_path / "pwned")}, cache / Path(url).name)
-    load = "from hafbench.scorers import *; load_scorer('iqa', ScorerOptions(iqa='musiq', device='cpu'))"
+    load = "from small import a_scorer; a_scorer('iqa', metric='musiq')"
     done = subprocess.run(
-        [sys.executable, "-c", load], env={**os.environ, "TORCH_HOME": str(tmp_path)}, capture_output=True, text=True
+        [sys.executable, "-c", load],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "TORCH_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert "HafError: --iqa musiq: its weights file" in done.stderr
     assert "was refused" in done.stderr
@@ -75,4 +79,4 @@ def test_the_hash_of_a_metric_with_parameters_is_recorded() -> None:
         net = torch.nn.Linear(2, 1)
 
     assert IqaScorer(Metric(), "linear", "cpu").settings["weights"] == {"parameters": sha256_of_parameters(Metric.net)}
-    assert load_scorer("iqa", ScorerOptions(device="cpu")).settings["weights"] == {}
+    assert a_scorer("iqa").settings["weights"] == {}

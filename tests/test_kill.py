@@ -48,7 +48,12 @@ def test_a_run_killed_at_ten_random_moments_equals_one_that_ran_through(
     suite = tmp_path / "suite.jsonl"
     suite.write_text("".join(f'{{"id": "p{i}", "text": "an open hand, number {i}"}}\n' for i in range(12)))
     words = ["run", "--model", str(model), "--suite", str(suite), "--seeds", "6", "--scorers", "iqa", "--quiet"]
-    words += ["--batch-size", "3", "--set", "num_inference_steps=2", "--set", "height=64", "--set", "width=64"]
+    words += [
+        "--batch-size",
+        "3",
+    ]
+    for argument in ("num_inference_steps=2", "height=64", "width=64"):
+        words += ["--set", f"model.arguments.{argument}"]
 
     def start(out: Path) -> multiprocessing.process.BaseProcess:
         process = server.Process(target=hafbench, args=([*words, "--out", str(out)], tmp_path / "log"))

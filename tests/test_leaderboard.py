@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from typer.testing import CliRunner
 from hafbench.cli import app
 from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
-from hafbench.evaluate import describe, evaluate
+from hafbench.evaluate import evaluate
 from hafbench.leaderboard import Entry, make_entry, tables, validate, write_entry
-from hafbench.leaderboard.entries import schema, sha256_of_prompts
+from hafbench.leaderboard.entries import sha256_of_prompts
 from hafbench.leaderboard.ranking import compare_entries
+from hafbench.manifest import GeneratorFacts
 from hafbench.records import Sample
 from hafbench.reports.board import build_board
 from hafbench.runs import Run, open_run
+from hafbench.schemas import schema_of
 from hafbench.suites import load_suite
-from small import Blueness, Painted, coloured_run, painted
+from small import Blueness, Painted, coloured_run, folder_manifest, painted
 
 REPOSITORY = Path(__file__).parent.parent
 EVIL = "<script>document.title='pwned'</script>\"><img src=x onerror=\"document.title='pwned'\">{{ 7 * 7 }}"
@@ -63,7 +66,8 @@ def test_a_written_entry_is_read_back_the_same_and_only_once(tmp_path: Path) -> 
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    assert (REPOSITORY / "leaderboards" / "schema" / "entry.json").read_text() == schema()
+    published = REPOSITORY / "leaderboards" / "schema" / "entry.json"
+    assert json.loads(published.read_text()) == schema_of("entry")
 
 
 def test_the_repositorys_own_entries_hold() -> None:
@@ -197,9 +201,7 @@ def test_a_folder_of_images_with_a_packaged_suites_prompts_knows_its_suite(tmp_p
     for sample in samples:
         painted(sample.image, 0).save(images / sample.image)
     scorers = {"hands": Painted(), "iqa": Blueness()}
-    request = {"images": {"folder": "pictures", "sha256": "0"}, "prompts": None, "scorers": describe(scorers)}
-    details = {"scorers": describe(scorers), "image_root": str(images)}
-    with open_run(tmp_path / "run", command="score", name="pictures", request=request, details=details) as run:
+    with open_run(tmp_path / "run", folder_manifest(scorers, images)) as run:
         entry = make_entry(evaluate(run, samples, scorers, image_root=images), "me", model="somebody's model")
     assert (entry.suite.name, entry.suite.seeds, entry.suite.prompts) == ("haf-50", None, 50)
     assert entry.suite.sha256 == sha256_of_prompts({prompt.id: prompt.text for prompt in prompts})
@@ -218,7 +220,8 @@ def test_runs_that_cannot_be_ranked_are_refused(tmp_path: Path) -> None:
 
 def test_a_place_on_this_machine_does_not_leave_it(tmp_path: Path) -> None:
     run = coloured_run(tmp_path / "run", {"a": "es"})
-    run.manifest["request"]["generator"]["model"] = "sdxl=/home/somebody/models/xl"
+    here = GeneratorFacts(name="sdxl", settings={"model": "sdxl=/home/somebody/models/xl"})
+    run = replace(run, manifest=run.manifest.model_copy(update={"generator": here}))
     assert make_entry(run, "me").model.settings["model"] == "sdxl=xl"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hafbench.detectors import COCO_POINTS
 from hafbench.scorers.limbs import POINT, SEGMENTS, SIDES, SMALLEST_TRUNK, Body, judge, ratios
+from small import a_scorer
 
 # A person 1000 pixels tall who faces us with hanging arms, by Drillis & Contini's shares of stature.
 STANDING = {
@@ -154,10 +155,9 @@ PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "hands_real"
 def test_few_false_alarms_on_real_photos() -> None:
     from hafbench.errors import Unavailable
     from hafbench.images import find_images, load_image
-    from hafbench.scorers import ScorerOptions, load_scorer
 
     try:
-        scorer = load_scorer("limbs", ScorerOptions())
+        scorer = a_scorer("limbs")
     except Unavailable as error:
         pytest.skip(str(error))
     scores = [scorer.score(np.asarray(load_image(path)), None) for path in find_images(PHOTOS)]

@@ -10,12 +10,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from hafbench.errors import HafError
-from hafbench.generators import DiffusionRequest, load_generator
+from hafbench.generators import load_generator
 from hafbench.generators.lora import parse_lora
+from hafbench.specs import GeneratorSpec
 from hafbench.suites import Prompt
 from tiny_pipelines import BUILDERS
 
-SMALL = ("num_inference_steps=2", "height=32", "width=32")
+SMALL = {"num_inference_steps": 2, "height": 32, "width": 32}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_lora_changes_the_image_and_scale_zero_gives_the_base(
     path = make_lora(models[name], part, targets, tmp_path / "style.safetensors")
 
     def draw(*loras: str) -> np.ndarray:
-        request = DiffusionRequest(str(models[name]), loras=loras, arguments=SMALL)
+        request = GeneratorSpec(model=str(models[name]), lora=loras, arguments=SMALL)
         return np.asarray(load_generator(request).generate([Prompt(id="a", text="a hand")], [0])[0])
 
     base, full, half, none = draw(), draw(str(path)), draw(f"{path}:0.5"), draw(f"{path}:0")
@@ -73,7 +74,7 @@ def test_a_lora_in_the_format_of_kohya_loads_too(models: dict[str, Path], tmp_pa
     )
     prompt = Prompt(id="a", text="a hand")
     base, styled = (
-        load_generator(DiffusionRequest(str(models["sd15"]), loras=loras, arguments=SMALL)).generate([prompt], [0])[0]
+        load_generator(GeneratorSpec(model=str(models["sd15"]), lora=loras, arguments=SMALL)).generate([prompt], [0])[0]
         for loras in ((), (str(tmp_path / "kohya.safetensors"),))
     )
     assert not np.array_equal(np.asarray(base), np.asarray(styled))
@@ -81,7 +82,7 @@ def test_a_lora_in_the_format_of_kohya_loads_too(models: dict[str, Path], tmp_pa
 
 def test_a_lora_is_named_in_the_settings_with_its_scale(models: dict[str, Path], tmp_path: Path) -> None:
     path = make_lora(models["flux"], "transformer", ["to_q"], tmp_path / "style.safetensors")
-    generator = load_generator(DiffusionRequest(str(models["flux"]), loras=(f"{path}:0.8",), arguments=SMALL))
+    generator = load_generator(GeneratorSpec(model=str(models["flux"]), lora=(f"{path}:0.8",), arguments=SMALL))
     assert generator.name == "flux+style@0.8"
     assert [(lora["file"], lora["scale"]) for lora in generator.settings["loras"]] == [("style.safetensors", 0.8)]
 
@@ -89,11 +90,11 @@ def test_a_lora_is_named_in_the_settings_with_its_scale(models: dict[str, Path],
 def test_a_lora_that_would_do_nothing_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
     of_sdxl = make_lora(models["sdxl"], "unet", ["to_q"], tmp_path / "sdxl.safetensors")
     with pytest.raises(HafError, match=r"sdxl\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(of_sdxl),), arguments=SMALL))
+        load_generator(GeneratorSpec(model=str(models["flux"]), lora=(str(of_sdxl),), arguments=SMALL))
     unknown = tmp_path / "unknown.safetensors"
     save_file({"some.other.key": torch.ones(2, 2)}, unknown)
     with pytest.raises(HafError, match=r"unknown\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(unknown),), arguments=SMALL))
+        load_generator(GeneratorSpec(model=str(models["flux"]), lora=(str(unknown),), arguments=SMALL))
 
 
 def test_a_lora_of_which_a_part_finds_no_place_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_lora_of_which_a_part_finds_no_place_is_refused(models: dict[str, Path
     moved = {key.replace("transformer_blocks.0", "transformer_blocks.9"): value.clone() for key, value in state.items()}
     save_file({**state, **moved}, path)
     with pytest.raises(HafError, match=r"part\.safetensors"):
-        load_generator(DiffusionRequest(str(models["flux"]), loras=(str(path),), arguments=SMALL))
+        load_generator(GeneratorSpec(model=str(models["flux"]), lora=(str(path),), arguments=SMALL))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What goes without saying: model, suite and scorers of a bare `hafbench run`, and what its report says first."""
+"""What suits a model that is asked for alone: its suite, scorers and batch, and what its report says first."""
 
 import json
 from pathlib import Path
@@ -8,84 +8,82 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hafbench import bench, worlds
-from hafbench.bench import BenchOptions, run_model
+import hafbench
+from hafbench import worlds
 from hafbench.cli import app
 from hafbench.errors import HafError, Unavailable
-from hafbench.generators import PRESETS, DiffusionRequest
+from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.mannequin.captions import draw
 from hafbench.mannequin.picture import correct_picture
-from hafbench.reports import build_report
+from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run
-from hafbench.scorers import SCORERS, ScorerOptions, load_scorer
+from hafbench.scorers import default_scorers
+from hafbench.settings import read_settings
+from hafbench.specs import GeneratorSpec, RunSpec, ScoreSpec
 from hafbench.suites import Prompt, suite_names
-from hafbench.summary import print_summary, summarize
 from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, notes, world_of
+from small import a_scorer
 from tiny_pipelines import build_sd3
 
-BUILT_IN_SCORERS = ("digits", "limbs", "clip", "iqa")
+BUILT_IN_SCORERS = ("digits", "limb_count", "clip", "iqa")
 PHOTO_SCORERS = ("hands", "limbs", "clip", "iqa")
 
 
-class Asked(Exception):
-    """What the command line asked for, in place of doing it."""
+def resolved(*overrides: str, **options: Any) -> RunSpec:
+    """What a command with these settings runs."""
+    return read_settings(RunSpec, None, overrides, options).resolved()
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def stop(*arguments: Any) -> Run:
-        raise Asked(*arguments)
-
-    monkeypatch.setattr(bench, "run_model", stop)
-    monkeypatch.setattr(bench, "score_folder", stop)
-
-    def ask(*words: str) -> tuple[Any, ...]:
-        result = CliRunner().invoke(app, list(words))
-        assert isinstance(result.exception, Asked), result.output
-        return result.exception.args
-
-    return ask
+def scorers_of(spec: RunSpec | ScoreSpec) -> dict[str, dict[str, Any]]:
+    return {one.name: one.options.model_dump() for one in spec.scorers or ()}
 
 
-@pytest.mark.parametrize("words", [(), ("--model", "mannequin"), ("--model", "mannequin=some/folder")])
-def test_a_bare_run_is_the_built_in_model_with_its_own_suite_and_scorers(asked: Any, words: tuple[str, ...]) -> None:
-    request, suite, seeds, limit, options, *_ = asked("run", *words)
-    assert request.model == (words[1] if words else "mannequin")
-    assert (suite, seeds, limit) == ("mannequin", 1, None)
-    assert options.scorers == BUILT_IN_SCORERS
-    assert (options.scorer_options.clip, options.scorer_options.pose) == ("mannequin", "mannequin")
-    assert options.batch_size == 10
+@pytest.mark.parametrize("model", [None, "mannequin", "mannequin=some/folder"])
+def test_a_bare_run_is_the_built_in_model_with_its_own_suite_and_scorers(model: str | None) -> None:
+    spec = resolved(model=model)
+    assert spec.model.model == (model or "mannequin")
+    assert (spec.suite, spec.seeds, spec.limit, spec.batch_size) == ("mannequin", 1, None, 10)
+    assert tuple(scorers_of(spec)) == BUILT_IN_SCORERS
+    assert scorers_of(spec)["clip"] == {"model": "mannequin"}
 
 
-def test_another_model_has_the_defaults_for_photographs(asked: Any) -> None:
-    request, suite, _, _, options, *_ = asked("run", "--model", "sdxl")
-    assert (request.model, suite) == ("sdxl", "haf-50")
-    assert options == BenchOptions()
-    assert options.scorers == PHOTO_SCORERS
-    assert options.scorer_options == ScorerOptions(clip="ViT-B-32", pose="mediapipe")
+def test_another_model_has_the_defaults_for_photographs() -> None:
+    spec = resolved(model="sdxl")
+    assert (spec.suite, spec.batch_size) == ("haf-50", 1)
+    assert scorers_of(spec) == {
+        "hands": {"card": None},
+        "limbs": {"pose": "mediapipe"},
+        "clip": {"model": "ViT-B-32"},
+        "iqa": {"metric": "piqe"},
+    }
 
 
-def test_what_is_said_wins_over_the_defaults(asked: Any) -> None:
-    words = ("--suite", "haf-500", "--scorers", "hands,limbs", "--pose", "mediapipe", "--clip", "ViT-L-14")
-    _, suite, seeds, _, options, *_ = asked("run", *words, "--batch-size", "3", "--seeds", "2", "--require", "iqa")
-    assert (suite, seeds, options.batch_size) == ("haf-500", 2, 3)
-    assert options.scorers == ("hands", "limbs", "iqa")
-    assert (options.scorer_options.clip, options.scorer_options.pose) == ("ViT-L-14", "mediapipe")
+def test_what_is_given_wins_over_the_defaults() -> None:
+    spec = resolved(
+        *("scorers.clip.model=ViT-L-14", "require=[iqa]", "seeds=2"),
+        suite="haf-500",
+        scorers="hands,clip",
+        batch_size=3,
+    )
+    assert (spec.suite, spec.seeds, spec.batch_size) == ("haf-500", 2, 3)
+    assert tuple(scorers_of(spec)) == ("hands", "clip", "iqa")
+    assert scorers_of(spec)["clip"] == {"model": "ViT-L-14"}
 
 
-def test_a_folder_has_the_defaults_for_photographs_and_may_be_given_the_built_in_scorers(asked: Any) -> None:
-    for words in (("run", "--images", "x"), ("score", "x")):
-        *_, options, _ = asked(*words)
-        assert options == BenchOptions()
-    *_, options, _ = asked("score", "x", "--scorers", "digits,limbs", "--pose", "mannequin")
-    assert (options.scorers, options.scorer_options.pose) == (("digits", "limbs"), "mannequin")
+def test_a_folder_has_the_defaults_for_photographs_and_may_be_given_the_built_in_scorers() -> None:
+    assert tuple(scorers_of(ScoreSpec(images=Path("x")).resolved())) == PHOTO_SCORERS
+    own = ScoreSpec(
+        images=Path("x"), scorers=["digits", {"name": "clip", "options": {"model": "mannequin"}}]
+    ).resolved()
+    assert scorers_of(own) == {"digits": {}, "clip": {"model": "mannequin"}}
 
 
 def test_every_default_exists() -> None:
     for world in (PHOTOGRAPHS, MANNEQUINS):
         assert world.suite in suite_names()
-        assert set(world.scorers) <= set(SCORERS)
+    assert default_scorers("photographs") == PHOTO_SCORERS
+    assert default_scorers("mannequins") == BUILT_IN_SCORERS
 
 
 def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
@@ -95,7 +93,7 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
     with pytest.raises(Unavailable, match="built-in world's diffusion is not in this installation"):
         find_source("mannequin")
     with pytest.raises(Unavailable, match="built-in world's clip is not in this installation"):
-        load_scorer("clip", ScorerOptions(clip="mannequin"))
+        a_scorer("clip", model="mannequin")
     folder = tmp_path / "mannequin" / "weights" / "diffusion"
     folder.mkdir(parents=True)
     source = find_source("mannequin")
@@ -110,35 +108,29 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
     }
 
 
-OWN = ScorerOptions(clip="mannequin", pose="mannequin")
-
-
 @pytest.mark.parametrize(
-    ("model", "suite", "scorers", "options", "words"),
+    ("model", "suite", "scorers", "words"),
     [
-        ("mannequin", "mannequin", BUILT_IN_SCORERS, OWN, ["built-in world"]),
-        ("mannequin", "haf-50", BUILT_IN_SCORERS, OWN, ["built-in world", "has learnt captions"]),
+        ("mannequin", "mannequin", None, ["built-in world"]),
+        ("mannequin", "haf-50", None, ["built-in world", "has learnt captions"]),
         (
-            *("mannequin", "mannequin", ("digits", "hands", "clip"), ScorerOptions()),
-            ["built-in world", "The scorers hands and clip know only photographs"],
+            *("mannequin", "mannequin", {"digits": {}, "hands": {}, "clip": {"model": "ViT-B-32"}}),
+            ["built-in world", "The scorers hands and clip are made for photographs"],
         ),
+        ("mannequin=x", "mannequin", ["limbs"], ["built-in world", "The scorer limbs is made for photographs"]),
+        ("mannequin", "mannequin", {"clip": {"model": __file__}}, ["built-in world"]),
+        ("sdxl", "haf-50", None, []),
+        ("sdxl", "mannequin", ["hands", "iqa"], []),
         (
-            "mannequin=x",
-            "mannequin",
-            ("limbs",),
-            ScorerOptions(),
-            ["built-in world", "The scorer limbs knows only pho"],
+            *("sdxl", "haf-50", {"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}}),
+            ["The scorers digits, limb_count and clip are made for the built-in"],
         ),
-        ("mannequin", "mannequin", ("clip", "limbs"), ScorerOptions(clip=__file__, pose=__file__), ["built-in world"]),
-        ("sdxl", "haf-50", PHOTO_SCORERS, ScorerOptions(), []),
-        ("sdxl", "mannequin", ("hands", "iqa"), OWN, []),
-        ("sdxl", "haf-50", BUILT_IN_SCORERS, OWN, ["The scorers digits, limbs and clip know only the built-in"]),
     ],
 )
-def test_who_judges_a_world_that_is_not_theirs_is_said(
-    model: str, suite: str, scorers: tuple[str, ...], options: ScorerOptions, words: list[str]
+def test_scorers_that_are_made_for_other_pictures_are_named(
+    model: str, suite: str, scorers: Any, words: list[str]
 ) -> None:
-    said = notes(model, suite, scorers, options)
+    said = notes(RunSpec(model=model, scorers=scorers).resolved(), suite)
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
 
@@ -153,53 +145,48 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Twelve pictures of a pipeline of random weights that stands for the built-in model."""
     folder = tmp_path_factory.mktemp("world")
     model = build_sd3(folder / "sd3")
-    options = BenchOptions(("iqa",), scorer_options=OWN, out=folder / "run", batch_size=10)
-    request = DiffusionRequest(
-        f"mannequin={model}", arguments=("num_inference_steps=1", "height=32", "width=32"), device="cpu"
-    )
-    return run_model(request, "mannequin", 1, 12, options)
+    return hafbench.run(tiny(f"mannequin={model}"), out=folder / "run")
+
+
+def tiny(model: str) -> RunSpec:
+    arguments = {"num_inference_steps": 1, "height": 32, "width": 32}
+    return RunSpec(model=GeneratorSpec(model=model, arguments=arguments), limit=12, scorers=["iqa"], device="cpu")
 
 
 def test_report_and_summary_say_first_that_this_is_the_built_in_world(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (said,) = run.manifest["notes"]
-    page = build_report(run)
+    (said,) = run.manifest.notes
+    page = run.folder / "report" / "index.html"
     html, markdown = page.read_text(), page.with_name("report.md").read_text()
     for text in (html, markdown):
         assert said in text
     assert html.index(said) < html.index('aria-label="Figures"')
     assert markdown.index(said) < markdown.index("## Figures")
-    summary = summarize(run, page)
-    assert summary["notes"] == [said]
+    summary = read_summary(run.folder)
+    assert summary.notes == (said,)
     print_summary(summary)
     assert said in " ".join(capsys.readouterr().out.split())
-    # A reader of older runs, which have no notes, is not disturbed.
-    del run.manifest["notes"]
-    assert summarize(run, page)["notes"] == []
-    assert said not in build_report(run).read_text()
-    run.manifest["notes"] = [said]
 
 
 def test_a_run_of_the_built_in_model_resumes_and_repeats(run: Run, tmp_path: Path) -> None:
-    model = run.manifest["request"]["generator"]["model"]
-    options = BenchOptions(("iqa",), scorer_options=OWN, out=tmp_path / "again", batch_size=10)
-    request = DiffusionRequest(model, arguments=("num_inference_steps=1", "height=32", "width=32"), device="cpu")
-    again = run_model(request, "mannequin", 1, 12, options)
+    spec = run.manifest.request
+    assert isinstance(spec, RunSpec) and spec.batch_size == 10
+    again = hafbench.run(spec, out=tmp_path / "again")
     assert again.records.equals(run.records)
-    assert run.manifest["request"]["batch_size"] == 10
-    with pytest.raises(HafError, match="batch_size"):
-        run_model(request, "mannequin", 1, 12, BenchOptions(("iqa",), scorer_options=OWN, out=tmp_path / "again"))
+    with pytest.raises(HafError, match="batch_size: 10 -> 1"):
+        hafbench.run(spec.model_copy(update={"batch_size": 1}), out=tmp_path / "again")
 
 
 def test_the_built_in_weights_are_named_without_their_place(run: Run) -> None:
-    generator = run.manifest["request"]["generator"]
-    assert all(not Path(name).is_absolute() and len(sha256) == 64 for name, sha256 in generator["weights"].items())
-    assert "transformer/diffusion_pytorch_model.safetensors" in generator["weights"]
+    assert run.manifest.generator is not None
+    weights = run.manifest.generator.settings["weights"]
+    assert all(not Path(name).is_absolute() and len(sha256) == 64 for name, sha256 in weights.items())
+    assert "transformer/diffusion_pytorch_model.safetensors" in weights
 
 
 def test_the_built_in_clip_prefers_a_pictures_own_caption() -> None:
-    clip = load_scorer("clip", ScorerOptions(clip="mannequin", device="cpu"))
+    clip = a_scorer("clip", model="mannequin")
     rng = Random(0)
     own: list[float] = []
     other: list[float] = []

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.images import load_image
-from hafbench.scorers import ScorerOptions, load_scorer
 from hafbench.suites import Prompt
 from hafbench.types import Scorer
+from small import a_scorer
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "people"
 TINY = {
@@ -38,7 +38,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(clip_folder: Path) -> Scorer:
-    return load_scorer("clip", ScorerOptions(clip=str(clip_folder), device="cpu"))
+    return a_scorer("clip", model=str(clip_folder))
 
 
 def picture(name: str) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_a_score_depends_on_nothing_that_was_scored_before(clip: Scorer) -> None
 )
 def test_clip_models_that_are_not_to_be_had_are_one_sentence(name: str, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
-        load_scorer("clip", ScorerOptions(clip=name, device="cpu"))
+        a_scorer("clip", model=name)
 
 
 def test_clip_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_clip_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
 
     torch.save({"state_dict": Evil(tmp_path / "pwned")}, tmp_path / "evil.pt")
     with pytest.raises(HafError, match="cannot be loaded"):
-        load_scorer("clip", ScorerOptions(clip=f"ViT-B-32:{tmp_path / 'evil.pt'}", device="cpu"))
+        a_scorer("clip", model=f"ViT-B-32:{tmp_path / 'evil.pt'}")
     assert not (tmp_path / "pwned").exists()
 
 
 @pytest.fixture(scope="module")
 def piqe() -> Scorer:
-    return load_scorer("iqa", ScorerOptions(device="cpu"))
+    return a_scorer("iqa")
 
 
 @pytest.mark.parametrize("name", ["hair", "steps", "open-palm"])
@@ -134,4 +134,4 @@ def test_images_that_piqe_cannot_judge_are_unknown(piqe: Scorer) -> None:
 )
 def test_metrics_that_are_not_to_be_had_are_one_sentence(name: str, error: type, words: str) -> None:
     with pytest.raises(error, match=words):
-        load_scorer("iqa", ScorerOptions(iqa=name, device="cpu"))
+        a_scorer("iqa", metric=name)

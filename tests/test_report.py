@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from hafbench.errors import Unavailable
-from hafbench.evaluate import describe, evaluate
+from hafbench.evaluate import evaluate
 from hafbench.figures import count_alike
 from hafbench.records import Sample
 from hafbench.reports import build_report
@@ -24,7 +24,7 @@ from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
 from hafbench.types import Finding, Score
-from small import Brightness, Returns
+from small import Brightness, Returns, folder_manifest
 
 EVIL = "<script>document.title='pwned'</script>\"><img src=x onerror=\"document.title='pwned'\">{{ 7 * 7 }}"
 
@@ -47,16 +47,8 @@ def make_run(
             (images / image).write_bytes(b"nonsense")
         else:
             Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(images / image)
-    described = describe(scorers)
     samples = [Sample(image, (prompts or {}).get(image), 0 if prompts else None) for image in names]
-    request = {"images": {"folder": images.name, "sha256": "0"}, "prompts": None, "scorers": described}
-    with open_run(
-        folder / "run",
-        command="score",
-        name=name,
-        request=request,
-        details={"scorers": described, "image_root": str(images)},
-    ) as run:
+    with open_run(folder / "run", folder_manifest(scorers, images, name)) as run:
         return evaluate(run, samples, scorers, image_root=images)
 
 
@@ -122,7 +114,7 @@ def test_reasons_that_differ_in_numbers_are_one() -> None:
 
 def test_the_page_does_not_say_where_the_images_lie(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a.png", "b.png"], {"hands": Brightness()}, broken=("b.png",))
-    assert str(run.records["unscored"][1]).startswith("b.png: ")
+    assert str(run.records["reason"][1]).startswith("b.png: ")
     page = page_of(run)
     assert str(tmp_path) not in page
     assert str(tmp_path) not in (run.folder / "report" / "report.md").read_text()
@@ -170,7 +162,7 @@ def test_findings_are_drawn_where_they_are(tmp_path: Path) -> None:
     grey = Image.new("RGB", (100, 80), (128, 128, 128))
     hand = tuple((20.0 + k, 30.0 + k, 1.0) for k in range(21))
     finding = Finding("hands", "configuration", "detectability", 0.9, (10, 20, 60, 70), hand)
-    drawn = np.asarray(draw(grey, [json.loads(json.dumps(finding.__dict__))], 1.0)).astype(int)
+    drawn = np.asarray(draw(grey, [finding], 1.0)).astype(int)
     changed = np.abs(drawn - 128).sum(-1) > 30
     assert changed[68:72, 20:55].any()  # the box's lower edge
     assert changed[30:50, 20:42].any()  # the keypoints
@@ -179,21 +171,22 @@ def test_findings_are_drawn_where_they_are(tmp_path: Path) -> None:
 
 def test_an_unsure_body_point_is_not_drawn() -> None:
     grey = Image.new("RGB", (100, 80), (128, 128, 128))
-    body = [[50.0, 10.0 + 4 * k, 0.9] for k in range(17)]
-    body[10] = [5.0, 75.0, 0.1]
-    drawn = np.asarray(draw(grey, [{"box": None, "keypoints": body}], 1.0)).astype(int)
+    body = [(50.0, 10.0 + 4 * k, 0.9) for k in range(17)]
+    body[10] = (5.0, 75.0, 0.1)
+    finding = Finding("limbs", "missing", "left_wrist", 0.9, None, tuple(body))
+    drawn = np.asarray(draw(grey, [finding], 1.0)).astype(int)
     changed = np.abs(drawn - 128).sum(-1) > 30
     assert changed[10:75, 48:53].any()
     assert not changed[:, :40].any()
 
 
 def test_findings_of_one_box_have_one_label() -> None:
-    one, other = [0, 0, 9, 9], [5, 5, 9, 9]
+    one, other = (0.0, 0.0, 9.0, 9.0), (5.0, 5.0, 9.0, 9.0)
     findings = [
-        {"detail": "left_arm_too_long", "score": 0.5, "box": one},
-        {"detail": "second_wrist", "score": 0.75, "box": one},
-        {"detail": "detectability", "score": 0.4, "box": other},
-        {"detail": "nowhere", "score": 0.9, "box": None},
+        Finding("limbs", "proportion", "left_arm_too_long", 0.5, one),
+        Finding("limbs", "extra", "second_wrist", 0.75, one),
+        Finding("hands", "configuration", "detectability", 0.4, other),
+        Finding("hands", "configuration", "nowhere", 0.9),
     ]
     assert list(box_names(findings).values()) == ["second wrist 0.75 +1", "detectability 0.40"]
 
@@ -215,8 +208,8 @@ def test_the_closeup_shows_the_worst_finding(tmp_path: Path) -> None:
     image = Image.new("RGB", (1000, 1000), "red")
     image.paste((0, 0, 255), (600, 600, 800, 800))
     image.save(tmp_path / "a.png")
-    near = {"region": "hands", "kind": "extra", "detail": "x", "score": 0.9, "box": [650, 650, 750, 750]}
-    far = {**near, "score": 0.2, "box": [0, 0, 100, 100]}
+    near = Finding("hands", "extra", "x", 0.9, (650, 650, 750, 750))
+    far = Finding("hands", "extra", "x", 0.2, (0, 0, 100, 100))
     pictures = thumbnails(tmp_path / "a.png", [far, near])
     assert pictures is not None
     red, _, blue = np.asarray(decoded(pictures.closeup)).reshape(-1, 3).mean(0)

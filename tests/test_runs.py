@@ -12,14 +12,31 @@ import pandas as pd
 import pytest
 
 from hafbench.errors import HafError, Unavailable
-from hafbench.evaluate import describe, evaluate, plan, spread
+from hafbench.evaluate import evaluate, plan, spread
+from hafbench.manifest import Counts
 from hafbench.records import Sample
 from hafbench.runs import Run, differences, open_run, read_run
 from hafbench.suites import CATEGORIES, Prompt, load_suite
 from hafbench.types import Score
-from small import Brightness, Painter, Returns, painted
+from small import Brightness, Painter, Returns, manifest_of, painted
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"a hand, number {i}", category="basic_anatomy") for i in range(5)]
+
+
+class StopAfter:
+    """Ends the run like Ctrl-C after so many images."""
+
+    def __init__(self, images: int | None) -> None:
+        self.left = images
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def update(self, task: str, done: int, note: str = "") -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
 
 
 def bench(
@@ -34,23 +51,7 @@ def bench(
 ) -> Run:
     """A run of the real machinery; `stop_after` ends it like Ctrl-C after so many images."""
     scorers = scorers or {"hands": Brightness()}
-    described = describe(scorers)
-    request = {"seeds": seeds, "generator": dict(painter.settings), "scorers": described}
-    left = [stop_after]
-
-    def progress(rows: Sequence[dict[str, Any]]) -> None:
-        if left[0] is not None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise KeyboardInterrupt
-
-    with open_run(
-        folder,
-        command="run",
-        name="painter",
-        request=request,
-        details={"scorers": described, "image_root": "images"},
-    ) as run:
+    with open_run(folder, manifest_of(scorers, painter.settings, seeds=seeds)) as run:
         return evaluate(
             run,
             plan(prompts, range(seeds)),
@@ -58,7 +59,7 @@ def bench(
             image_root=folder / "images",
             generator=painter,
             batch_size=batch_size,
-            progress=progress,
+            progress=StopAfter(stop_after),
         )
 
 
@@ -68,8 +69,8 @@ def test_records_hold_what_the_scorer_said_in_suite_order_in_all_three_files(tmp
     expected = [float(np.asarray(painted(f"p{i}", s)).mean() / 255) for i in range(5) for s in (0, 1)]
     assert run.records["value"].tolist() == expected
     assert run.records["is_error"].tolist() == [value < 0.5 for value in expected]
-    assert run.records["findings"][0][0]["box"] == [1, 2, 3, 4]
-    assert run.records["findings"][0][0]["keypoints"] == [[1.0, 2.0, 0.5]]
+    assert run.records["findings"][0][0].box == (1, 2, 3, 4)
+    assert run.records["findings"][0][0].keypoints == ((1.0, 2.0, 0.5),)
     assert run.records["measures"][0] == {"mean": expected[0]}
 
     lines = [json.loads(line) for line in (run.folder / "records.jsonl").read_text().splitlines()]
@@ -77,8 +78,8 @@ def test_records_hold_what_the_scorer_said_in_suite_order_in_all_three_files(tmp
     table = pd.read_csv(run.folder / "records.csv")
     assert np.allclose(table["value"], expected, rtol=1e-12)
     assert json.loads(table["findings"][3])[0]["region"] == "hands"
-    assert run.manifest["scorers"]["hands"]["weights"] == {"brightness.bin": "0" * 64}
-    assert run.manifest["counts"] == {"images": 10, "scored": 10, "unknown": 0, "unscored": 0, "failed": 0}
+    assert run.manifest.scorers["hands"].weights == {"brightness.bin": "0" * 64}
+    assert run.manifest.counts == Counts(images=10, scored=10)
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
@@ -150,12 +151,13 @@ def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     holder = (
-        "import sys; from pathlib import Path; from hafbench.runs import open_run\n"
-        "with open_run(Path(sys.argv[1]), command='run', name='x', request={'scorers': {}}, details={}):\n"
+        "import sys; from pathlib import Path; from hafbench.runs import open_run; from small import manifest_of\n"
+        "with open_run(Path(sys.argv[1]), manifest_of({}, {})):\n"
         "    print('locked', flush=True); sys.stdin.read()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path / "run")],
+        cwd=Path(__file__).parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -183,8 +185,8 @@ def test_an_image_that_cannot_be_made_is_recorded_and_the_run_goes_on(tmp_path: 
     run = bench(tmp_path / "run", Painter(broken=["p2"]), batch_size=4)
     failed = run.records[run.records["status"] == "failed"]
     assert failed["image"].tolist() == ["p2/0.png", "p2/1.png"]
-    assert set(failed["unscored"]) == {"generator: ValueError: this prompt breaks the painter"}
-    assert run.manifest["counts"]["scored"] == 8
+    assert set(failed["reason"]) == {"generator: ValueError: this prompt breaks the painter"}
+    assert run.manifest.counts.scored == 8
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_a_scorer_that_breaks_costs_its_own_score_only(
     run = bench(tmp_path / "run", Painter(), {"iqa": Returns("iqa", answer), "hands": Brightness()})
     rows = run.records[run.records["scorer"] == "iqa"]
     assert set(rows["status"]) == {status}
-    assert set(rows["unscored"]) == {reason}
+    assert set(rows["reason"]) == {reason}
     assert run.records[run.records["scorer"] == "hands"]["status"].eq("scored").all()
 
 
@@ -211,22 +213,16 @@ def test_a_scorer_that_is_not_to_be_had_is_unscored_with_its_reason(tmp_path: Pa
     rows = run.records[run.records["scorer"] == "clip"]
     assert len(rows) == 10
     assert set(rows["status"]) == {"unscored"}
-    assert set(rows["unscored"]) == {"no weights; pull them"}
+    assert set(rows["reason"]) == {"no weights; pull them"}
     assert rows["value"].isna().all()
-    assert run.manifest["scorers"]["clip"]["unavailable"] == "no weights; pull them"
+    assert run.manifest.scorers["clip"].unavailable == "no weights; pull them"
 
 
 def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     painted("a", 0).save(tmp_path / "images" / "a.png")
     (tmp_path / "images" / "b.png").write_bytes(b"nonsense")
-    with open_run(
-        tmp_path / "run",
-        command="score",
-        name="x",
-        request={"scorers": {"hands": 1}},
-        details={"scorers": {}, "image_root": str(tmp_path / "images")},
-    ) as folder:
+    with open_run(tmp_path / "run", manifest_of({"hands": Brightness()}, {})) as folder:
         run = evaluate(
             folder,
             [Sample("a.png"), Sample("b.png")],
@@ -234,7 +230,7 @@ def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Pat
             image_root=tmp_path / "images",
         )
     assert run.records["status"].tolist() == ["scored", "failed"]
-    assert "not an image" in run.records["unscored"][1]
+    assert "not an image" in run.records["reason"][1]
     assert run.records["seed"].isna().all()
 
 
@@ -251,7 +247,7 @@ def test_a_full_disk_is_one_sentence_and_finished_images_are_kept(tmp_path: Path
     ):
         bench(tmp_path / "run", Painter())
     assert journal.read_bytes() == kept
-    assert bench(tmp_path / "run", Painter()).manifest["counts"]["scored"] == 10
+    assert bench(tmp_path / "run", Painter()).manifest.counts.scored == 10
 
 
 class _FullDisk:

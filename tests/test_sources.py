@@ -18,13 +18,14 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from hafbench.errors import HafError, Unavailable
-from hafbench.generators import PRESETS, DiffusionRequest, load_generator
+from hafbench.generators import PRESETS, load_generator
 from hafbench.generators.sources import Source, find_source, out_of_reach, weights_of
 from hafbench.images import sha256_of
+from hafbench.specs import GeneratorSpec
 from hafbench.suites import Prompt
 from tiny_pipelines import as_one_file, build_flux, build_sd15, build_sdxl
 
-SMALL = ("num_inference_steps=2", "height=32", "width=32")
+SMALL = {"num_inference_steps": 2, "height": 32, "width": 32}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -39,7 +40,7 @@ def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draw(model: str | Path) -> np.ndarray:
-    generator = load_generator(DiffusionRequest(str(model), arguments=SMALL))
+    generator = load_generator(GeneratorSpec(model=str(model), arguments=SMALL))
     return np.asarray(generator.generate([Prompt(id="a", text="a hand")], [3])[0])
 
 
@@ -64,7 +65,7 @@ def test_a_file_of_the_denoiser_alone_takes_the_rest_from_its_folder(flux: Path,
     save_file({**state, "proj_out.weight": 2 * state["proj_out.weight"]}, file)
     weights.unlink()
     assert not np.array_equal(draw(file), draw(flux))
-    settings = load_generator(DiffusionRequest(str(file), arguments=SMALL)).settings
+    settings = load_generator(GeneratorSpec(model=str(file), arguments=SMALL)).settings
     assert settings["weights"] == {"tuned.safetensors": sha256_of(file)}
     assert "vae/diffusion_pytorch_model.safetensors" in settings["base"]["weights"]
 
@@ -72,11 +73,11 @@ def test_a_file_of_the_denoiser_alone_takes_the_rest_from_its_folder(flux: Path,
 def test_a_file_without_its_configuration_says_where_to_put_it(sd15: Path, tmp_path: Path) -> None:
     save_file(as_one_file(sd15), tmp_path / "alone.safetensors")
     with pytest.raises(Unavailable, match=r"model_index\.json of a copy of stable-diffusion-v1-5/"):
-        load_generator(DiffusionRequest(str(tmp_path / "alone.safetensors")))
+        load_generator(GeneratorSpec(model=str(tmp_path / "alone.safetensors")))
 
 
 def test_a_local_copy_of_a_preset_keeps_the_presets_settings(flux: Path) -> None:
-    generator = load_generator(DiffusionRequest(f"flux-schnell={flux}", arguments=("height=32", "width=32")))
+    generator = load_generator(GeneratorSpec(model=f"flux-schnell={flux}", arguments={"height": 32, "width": 32}))
     assert generator.name == "flux-schnell"
     assert generator.settings["arguments"]["num_inference_steps"] == PRESETS["flux-schnell"].steps
     assert generator.settings["arguments"]["guidance_scale"] == 0.0
@@ -103,7 +104,7 @@ def test_a_hub_model_in_the_cache_loads_offline_and_says_its_commit(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     put_into_cache(sd15, tmp_path, "someone/tiny")
-    generator = load_generator(DiffusionRequest(model, arguments=SMALL))
+    generator = load_generator(GeneratorSpec(model=model, arguments=SMALL))
     assert generator.name == "someone--tiny"
     assert (generator.settings["hub_id"], generator.settings["commit"]) == ("someone/tiny", COMMIT)
     assert generator.settings["weights"] == weights_of(sd15)
@@ -114,7 +115,7 @@ def test_a_preset_loads_its_variant_of_the_weights(tmp_path: Path, monkeypatch: 
     DiffusionPipeline.from_pretrained(model).save_pretrained(model, variant="fp16")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     put_into_cache(model, tmp_path / "hub", PRESETS["sdxl"].hub_id)
-    generator = load_generator(DiffusionRequest("sdxl", arguments=SMALL))
+    generator = load_generator(GeneratorSpec(model="sdxl", arguments=SMALL))
     assert generator.settings["commit"] == COMMIT
     assert generator.settings["weights"]
     assert all(".fp16." in name for name in generator.settings["weights"])
@@ -208,14 +209,14 @@ def test_what_is_unsafe_or_broken_is_refused(
     monkeypatch.chdir(tmp_path)
     model = change(copy_of(sd15, tmp_path / "copy"))
     with pytest.raises(HafError, match=words):
-        load_generator(DiffusionRequest(str(model)))
+        load_generator(GeneratorSpec(model=str(model)))
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("model", ["flux-dev", "nobody/nothing", "sd35-large"])
 def test_a_model_out_of_reach_is_one_sentence_with_the_way_out(model: str) -> None:
     with pytest.raises(Unavailable, match="path of a local copy") as caught:
-        load_generator(DiffusionRequest(model))
+        load_generator(GeneratorSpec(model=model))
     gated = PRESETS[model].gated if model in PRESETS else False
     assert ("hf auth login" in str(caught.value)) == gated
 
@@ -224,9 +225,10 @@ def test_a_model_out_of_reach_is_told_before_torch_is_imported() -> None:
     code = """
 import sys
 from hafbench.errors import Unavailable
-from hafbench.generators import DiffusionRequest, load_generator
+from hafbench.generators import load_generator
+from hafbench.specs import GeneratorSpec
 try:
-    load_generator(DiffusionRequest("flux-dev"))
+    load_generator(GeneratorSpec(model="flux-dev"))
 except Unavailable:
     sys.exit(3 if {"torch", "diffusers"} & set(sys.modules) else 0)
 sys.exit(4)
