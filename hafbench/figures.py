@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING
 
 from hafbench.cards import CalibrationCard, Share, cards_of
 from hafbench.manifest import ScorerFacts
-from hafbench.records import read_findings
+from hafbench.records import COUNTS, read_findings
 from hafbench.statistics import Corrected, Mean, Rate, corrected_rate, error_rate, mean_interval
 from hafbench.types import STATUSES
 
@@ -218,6 +219,31 @@ def finding_rates(run: Run) -> list[FoundRate]:
             rates.append(FoundRate(region, kind, scorer, len(part), rate))
         regions.append(rates)
     return [rate for rates in sorted(regions, key=lambda rates: -rates[0].rate.errors) for rate in rates]
+
+
+@dataclass(frozen=True)
+class CountRate:
+    """How often a scorer counts another number of people, hands or arms than the prompt says there should be."""
+
+    scorer: str
+    what: str
+    wrong: Rate
+    more: int
+    fewer: int
+
+
+def count_rates(run: Run) -> list[CountRate]:
+    """For each scorer that counts: over the images of prompts that say the number (`Prompt.expect`)."""
+    found = []
+    for name in run.manifest.scorers:
+        rows = run.records[run.records["scorer"] == name]
+        for what in COUNTS:
+            apart = rows["measures"].map(lambda own, what=what: own.get(what, nan) - own.get(f"{what}_expected", nan))
+            if apart.notna().any():
+                wrong = (apart != 0).astype("boolean").where(apart.notna())
+                rate = error_rate(wrong, rows["prompt_id"])
+                found.append(CountRate(name, what, rate, int((apart > 0).sum()), int((apart < 0).sum())))
+    return found
 
 
 def percent(value: float | None) -> str:

@@ -89,9 +89,23 @@ def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | No
             "is_error": score.is_error,
             "reason": score.reason,
             "findings": [_plain(asdict(finding)) for finding in score.findings],
-            "measures": {name: float(value) for name, value in score.measures.items() if math.isfinite(value)},
+            "measures": {**_finite(score.measures), **_expected(prompt, score.measures)},
         }
     )
+
+
+COUNTS = ("people", "hands", "arms")
+"""Measures of scorers that a prompt may say, too: `Prompt.expect`."""
+
+
+def _expected(prompt: Prompt | None, measures: Mapping[str, float]) -> dict[str, float]:
+    """Beside what a scorer counted, what the prompt says there should be."""
+    known = prompt.expect.model_dump(include=set(COUNTS)) if prompt else {}
+    return {f"{name}_expected": float(n) for name, n in known.items() if n is not None and name in measures}
+
+
+def _finite(measures: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in measures.items() if math.isfinite(value)}
 
 
 def _plain(value: Any) -> Any:

@@ -95,3 +95,19 @@ class Scorer(Protocol):
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """Score an RGB image of shape (height, width, 3)."""
         ...
+
+
+class Judge(Protocol):
+    """A model that is asked about an image, such as a vision-language model."""
+
+    name: str
+    version: str
+    settings: Mapping[str, Any]
+    """What shapes its answers, as JSON values; no keys of services."""
+
+    def judge(self, image: Pixels, prompt: Prompt | None) -> Score:
+        """How likely an RGB image of shape (height, width, 3) has an anatomical error, and which.
+
+        `prompt.expect` says what a correct image shows, where the text makes it certain.
+        """
+        ...

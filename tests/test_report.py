@@ -16,7 +16,7 @@ from PIL import Image
 
 from hafbench.errors import Unavailable
 from hafbench.evaluate import evaluate
-from hafbench.figures import count_alike
+from hafbench.figures import count_alike, count_rates
 from hafbench.records import Sample
 from hafbench.reports import build_report
 from hafbench.reports.gallery import gallery_items
@@ -303,3 +303,20 @@ def test_the_filters_show_what_they_name(tmp_path: Path) -> None:
     for (case, expected), shown in zip(FILTERS, json.loads(html.unescape(found[1])), strict=True):
         assert set(shown) == (groups[expected] if isinstance(expected, str) else expected), case
     assert 'data-toggled="true"' in document
+
+
+def test_what_a_scorer_counts_is_held_against_the_prompt(tmp_path: Path) -> None:
+    counted = Returns("limbs", Score("scored", 0.1, False, measures={"people": 2.0}))
+    counted.role = "anatomy"
+    wanted = {"a.png": 1, "b.png": 2, "c.png": 3, "d.png": None}
+    prompts = {
+        name: Prompt(id=name[0], text="people", expect={} if people is None else {"people": people, "digits": 5})
+        for name, people in wanted.items()
+    }
+    run = make_run(tmp_path, list(wanted), {"limbs": counted}, prompts=prompts)
+    assert run.records["measures"][0] == {"people": 2.0, "people_expected": 1.0}
+    assert run.records["measures"][3] == {"people": 2.0}
+    (row,) = count_rates(run)
+    assert (row.scorer, row.what, row.wrong.errors, row.wrong.scored, row.more, row.fewer) == ("limbs", "people", 2, 3, 1, 1)
+    assert "Counts against the prompts" in page_of(run)
+    assert "Counts against the prompts" not in page_of(make_run(tmp_path / "bare", ["a.png"], {"limbs": counted}))

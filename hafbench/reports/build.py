@@ -34,6 +34,7 @@ def build_report(run: Run) -> Path:
         "missing": fig.shortfalls(figures),
         "categories": categories,
         "findings": fig.finding_rates(run),
+        "counts": fig.count_rates(run),
         "cards": [f.card for f in figures if f.card],
         "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run),

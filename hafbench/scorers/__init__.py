@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from hafbench.registry import Entry, Home, Options, Registry
 from hafbench.types import Region, Role
@@ -33,13 +33,15 @@ def _row(
     home: Home | None,
     regions: tuple[Region, ...],
     about: str,
+    *,
     options: bool = True,
-    **more: bool,
+    default: bool = True,
+    gate: bool = False,
 ) -> ScorerEntry:
     """A built-in row, by where its file has things."""
     module = f"hafbench.scorers.{name}"
     own = f"{module}:Options" if options else None
-    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default=True, **more)
+    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default, gate)
 
 
 # fmt: off
@@ -52,6 +54,8 @@ _TABLE = (
          "limb proportions, missing and surplus limbs by pose"),
     _row("limb_count", "anatomy", "mannequins", ("limbs",),
          "count and shape of the built-in mannequins' limbs", options=False),
+    _row("judge", "anatomy", None, get_args(Region),
+         "the verdict of a judge, such as a vision-language model, that another package adds", default=False),
     _row("clip", "quality", None, (), "agreement of image and prompt (open_clip cosine)"),
     _row("iqa", "quality", None, (), "image quality without a reference (pyiqa, default piqe)"),
 )
