@@ -27,6 +27,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Strict: a broken link or anchor is an error. The pages are in site/.
+.PHONY: docs
+docs: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
