@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def run(
     spec: RunSpec,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = True,
     cards: Sequence[Path] = (),
     progress: Progress = SILENT,
@@ -61,18 +61,10 @@ def run(
         notes=tuple(notes(spec, suite.name)),
         **provenance.made_with(),
     )
-    folder = out or Path("runs") / slug(_name(generator.name, suite.name, spec))
+    folder = Path(out or Path("runs") / slug(_name(generator.name, suite.name, spec)))
     samples = plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(
-            started,
-            samples,
-            scorers,
-            image_root=folder / "images",
-            generator=generator,
-            batch_size=spec.batch_size or 1,
-            progress=progress,
-        )
+        finished = evaluate(started, samples, scorers, generator, batch_size=spec.batch_size or 1, progress=progress)
     report(finished, cards=cards)
     return finished
 
@@ -86,7 +78,7 @@ def _name(generator: str, suite: str, spec: RunSpec) -> str:
 def score(
     spec: ScoreSpec,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = True,
     cards: Sequence[Path] = (),
     progress: Progress = SILENT,
@@ -97,7 +89,7 @@ def score(
     spec = spec.resolved()
     images = read_folder(spec.images, spec.prompts)
     root = spec.images.resolve()
-    folder = out or Path("runs") / slug(f"score_{root.name}")
+    folder = Path(out or Path("runs") / slug(f"score_{root.name}"))
     if folder.resolve() == root:
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
     # A report below the folder has pictures of its own.
@@ -118,7 +110,7 @@ def score(
         **provenance.made_with(),
     )
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(started, samples, scorers, image_root=root, progress=progress)
+        finished = evaluate(started, samples, scorers, progress=progress)
     report(finished, cards=cards)
     return finished
 
@@ -135,25 +127,25 @@ def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
     return total.hexdigest()
 
 
-def report(run: Run | Path, *, cards: Sequence[Path] = ()) -> Path:
+def report(run: Run | str | Path, *, cards: Sequence[Path] = ()) -> Path:
     """Write a finished run's report, with its calibration cards and those given, and return the page's path.
 
     Beside the page RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
     """
     from hafbench.reports import build_report
 
-    finished = read_run(run) if isinstance(run, Path) else run
+    finished = run if isinstance(run, Run) else read_run(Path(run))
     attach_cards(finished, cards)
     return build_report(finished)
 
 
 def compare(
-    runs: Sequence[Run | Path],
+    runs: Sequence[Run | str | Path],
     *,
     baseline: int = 0,
     margins: Mapping[str, float] | None = None,
     detect: float = 0.02,
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> Comparison:
     """Compare runs with the one at place `baseline`, on the prompts, seeds and scorers that they share; write the page.
 
@@ -165,10 +157,10 @@ def compare(
 
     if len(runs) < 2:
         raise HafError("Give at least two run folders to compare.")
-    read = [read_run(one, findings=False) if isinstance(one, Path) else one for one in runs]
+    read = [one if isinstance(one, Run) else read_run(Path(one), findings=False) for one in runs]
     comparison = compare_runs(read, baseline, margins, detect)
     names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
-    folder = out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names))
+    folder = Path(out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names)))
     return replace(comparison, page=build_comparison(comparison, folder))
 
 

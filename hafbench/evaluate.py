@@ -79,9 +79,8 @@ def evaluate(
     run: RunFolder,
     samples: Sequence[Sample],
     scorers: Mapping[str, Scorer | Unavailable],
-    *,
-    image_root: Path,
     generator: Generator | None = None,
+    *,
     batch_size: int = 1,
     progress: Progress = SILENT,
 ) -> Run:
@@ -106,7 +105,7 @@ def evaluate(
                     run.append(future.result())
                     counter.add(future.result())
                 waiting = [
-                    pool.submit(score_sample, one, image_root / one.image, scorers, problems.get(one.image))
+                    pool.submit(score_sample, one, run.image_root / one.image, scorers, problems.get(one.image))
                     for one in todo
                 ]
         except BaseException:

@@ -56,6 +56,11 @@ class RunFolder:
     grown: bool = False
 
     @property
+    def image_root(self) -> Path:
+        """The folder that the records' `image` paths start from."""
+        return self.folder / self.manifest.image_root
+
+    @property
     def finished_images(self) -> set[str]:
         """The images whose records are all there."""
         return {record.image for record in self.records}

@@ -170,4 +170,4 @@ def coloured_run(
             word = verdicts[sample.prompt.id]
             colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
             run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))
-        return evaluate(run, samples, scorers, image_root=folder / "images")
+        return evaluate(run, samples, scorers)

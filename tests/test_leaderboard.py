@@ -202,7 +202,7 @@ def test_a_folder_of_images_with_a_packaged_suites_prompts_knows_its_suite(tmp_p
         painted(sample.image, 0).save(images / sample.image)
     scorers = {"hands": Painted(), "iqa": Blueness()}
     with open_run(tmp_path / "run", folder_manifest(scorers, images)) as run:
-        entry = make_entry(evaluate(run, samples, scorers, image_root=images), "me", model="somebody's model")
+        entry = make_entry(evaluate(run, samples, scorers), "me", model="somebody's model")
     assert (entry.suite.name, entry.suite.seeds, entry.suite.prompts) == ("haf-50", None, 50)
     assert entry.suite.sha256 == sha256_of_prompts({prompt.id: prompt.text for prompt in prompts})
     assert entry.model.settings == {}

@@ -49,7 +49,7 @@ def make_run(
             Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(images / image)
     samples = [Sample(image, (prompts or {}).get(image), 0 if prompts else None) for image in names]
     with open_run(folder / "run", folder_manifest(scorers, images, name)) as run:
-        return evaluate(run, samples, scorers, image_root=images)
+        return evaluate(run, samples, scorers)
 
 
 def page_of(run: Run) -> str:
@@ -317,6 +317,13 @@ def test_what_a_scorer_counts_is_held_against_the_prompt(tmp_path: Path) -> None
     assert run.records["measures"][0] == {"people": 2.0, "people_expected": 1.0}
     assert run.records["measures"][3] == {"people": 2.0}
     (row,) = count_rates(run)
-    assert (row.scorer, row.what, row.wrong.errors, row.wrong.scored, row.more, row.fewer) == ("limbs", "people", 2, 3, 1, 1)
+    assert (row.scorer, row.what, row.wrong.errors, row.wrong.scored, row.more, row.fewer) == (
+        "limbs",
+        "people",
+        2,
+        3,
+        1,
+        1,
+    )
     assert "Counts against the prompts" in page_of(run)
     assert "Counts against the prompts" not in page_of(make_run(tmp_path / "bare", ["a.png"], {"limbs": counted}))

@@ -18,7 +18,7 @@ from hafbench.records import Sample
 from hafbench.runs import Run, differences, open_run, read_run
 from hafbench.suites import CATEGORIES, Prompt, load_suite
 from hafbench.types import Score
-from small import Brightness, Painter, Returns, manifest_of, painted
+from small import Brightness, Painter, Returns, folder_manifest, manifest_of, painted
 
 PROMPTS = [Prompt(id=f"p{i}", text=f"a hand, number {i}", category="basic_anatomy") for i in range(5)]
 
@@ -56,7 +56,6 @@ def bench(
             run,
             plan(prompts, range(seeds)),
             scorers,
-            image_root=folder / "images",
             generator=painter,
             batch_size=batch_size,
             progress=StopAfter(stop_after),
@@ -222,13 +221,9 @@ def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Pat
     (tmp_path / "images").mkdir()
     painted("a", 0).save(tmp_path / "images" / "a.png")
     (tmp_path / "images" / "b.png").write_bytes(b"nonsense")
-    with open_run(tmp_path / "run", manifest_of({"hands": Brightness()}, {})) as folder:
-        run = evaluate(
-            folder,
-            [Sample("a.png"), Sample("b.png")],
-            {"hands": Brightness()},
-            image_root=tmp_path / "images",
-        )
+    scorers = {"hands": Brightness()}
+    with open_run(tmp_path / "run", folder_manifest(scorers, tmp_path / "images")) as folder:
+        run = evaluate(folder, [Sample("a.png"), Sample("b.png")], scorers)
     assert run.records["status"].tolist() == ["scored", "failed"]
     assert "not an image" in run.records["reason"][1]
     assert run.records["seed"].isna().all()
