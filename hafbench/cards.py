@@ -143,7 +143,7 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
             has = versions.get(card.scorer)
             raise HafError(
                 f"{path} is of the scorer {card.scorer} {card.scorer_version}, but {run.folder} was scored by "
-                f"{f'its version {has}' if has else 'others'}; make a card with `hafbench calibrate`."
+                f"{f'its version {has}' if has else 'other scorers'}; make a card with `hafbench calibrate`."
             )
         write_card(card, run.folder / "cards" / f"{card.scorer}.json")
     source = source_of(run)

@@ -16,5 +16,5 @@ def pick_device(wanted: str) -> str:
     if kind not in found or (index and not index.isdigit()):
         raise HafError(f"--device {wanted}: write auto, cpu, cuda, cuda:1 or mps.")
     if not found[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise HafError(f"--device {wanted}: torch sees no such device here; --device auto takes what there is.")
+        raise HafError(f"--device {wanted}: torch sees no such device here; --device auto uses an available device.")
     return wanted

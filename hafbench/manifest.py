@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest.model_validate({**values, "request": _request(values["request"])})
     except (ValidationError, KeyError, TypeError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-        raise HafError(f"{path} is damaged ({reason}); copy it anew, or choose another --out.") from error
+        raise HafError(f"{path} is damaged ({reason}); copy it again, or choose another --out.") from error
 
 
 def _request(values: Any) -> RunSpec | ScoreSpec | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """What a long task tells how far it is. One task may run within another: images of a checkpoint within a fit."""
+    """Where a long task reports how far it is. One task may run within another: images of a checkpoint within a fit."""
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """A task begins, such as `images`, of which so many are done already."""
@@ -24,7 +24,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def start(self, task: str, total: int, done: int = 0) -> None:
         """Nothing."""

@@ -87,7 +87,7 @@ class Registry(Generic[E]):
         for point in entry_points(group=self.group):
             if point.name in self.built_in or point.name in found:
                 raise HafError(
-                    f"{_package(point)} adds the {self.kind} '{point.name}', a name that is taken; "
+                    f"{_package(point)} adds the {self.kind} '{point.name}', but another component has this name; "
                     "rename its entry point or uninstall it."
                 )
             found[point.name] = point

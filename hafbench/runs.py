@@ -37,7 +37,7 @@ class Run:
 
 
 def read_run(folder: Path, findings: bool = True) -> Run:
-    """Read a finished run; raises HafError if `folder` is none. Without `findings` its records lack two columns."""
+    """Read a finished run; raises HafError if `folder` is not one. Without `findings` its records lack two columns."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")

@@ -56,7 +56,7 @@ def notes(spec: RunSpec, suite: str) -> list[str]:
     `suite` is the name of the suite that was found.
     """
     world = world_of(spec.model.model)
-    strangers = [one.name for one in spec.scorers or () if _home(one) not in (None, world.home)]
+    unsuited = [one.name for one in spec.scorers or () if _home(one) not in (None, world.home)]
     said = []
     if world is MANNEQUINS:
         said.append(
@@ -65,12 +65,12 @@ def notes(spec: RunSpec, suite: str) -> list[str]:
             "digits and limb_count flag about half of those that look right: their rates are too high "
             "(docs/mannequin.md)."
         )
-        if strangers:
-            said.append(f"{_listed(strangers)} made for photographs: what is said of mannequins here means nothing.")
+        if unsuited:
+            said.append(f"{_listed(unsuited)} made for photographs: their results for mannequins are not meaningful.")
         if suite != MANNEQUINS.suite:
             said.append("The built-in model has learnt captions like those of the suite mannequin, and no other words.")
-    elif strangers:
-        said.append(f"{_listed(strangers)} made for the built-in mannequins: what is said here means nothing.")
+    elif unsuited:
+        said.append(f"{_listed(unsuited)} made for the built-in mannequins: their results here are not meaningful.")
     return said
 
 

@@ -180,7 +180,7 @@ def test_a_condition_that_cannot_be_told_is_no_pass(tmp_path: Path, pair: tuple[
     with pytest.raises(HafError, match="shares no such metric"):
         failures(parse_condition("aer.limbs > 0"), compare_runs(pair))
     dark = coloured_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
-    with pytest.raises(HafError, match="cannot be told"):
+    with pytest.raises(HafError, match="cannot be checked"):
         failures(parse_condition("aer > 0"), compare_runs([pair[0], dark]))
 
 

@@ -102,8 +102,8 @@ def test_equal_captions_without_ids_are_one_prompt(tmp_path: Path) -> None:
     ("table", "words"),
     [
         ("image,prompt\nmissing.png,x\n", r"row 1: there is no file missing\.png"),
-        ("image,prompt\n../secret.png,x\n", "row 1: .* leads out of the folder"),
-        ("image,prompt\n/etc/passwd,x\n", "row 1: .* leads out of the folder"),
+        ("image,prompt\n../secret.png,x\n", "row 1: .* points outside of the folder"),
+        ("image,prompt\n/etc/passwd,x\n", "row 1: .* points outside of the folder"),
         ("image,prompt\na.png,x\na.png,y\n", r"row 2: a\.png was named before"),
         ("image,prompt,seed\na.png,x,one\n", "row 1: the seed 'one' is not a whole number"),
         ("image,prompt,prompt_id\na.png,x,../../etc\n", "row 1: id"),
@@ -196,7 +196,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "f", "a.png")
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
     assert [image.path.name for image in read_folder(folder)] == ["a.png"]
-    with pytest.raises(HafError, match="leads out of the folder"):
+    with pytest.raises(HafError, match="points outside of the folder"):
         read_folder(folder, write(tmp_path / "t.csv", "image,prompt\nlink.png,x\n"))
 
 

@@ -80,7 +80,7 @@ def test_a_score_depends_on_nothing_that_was_scored_before(clip: Scorer) -> None
         ("ViT-B-32:laion", HafError, "has no weights 'laion'"),
         ("ViT-B-32:missing.safetensors", HafError, r"no file missing\.safetensors"),
         ("ViT-B-32", Unavailable, "connect to the hub once, or name a local file"),
-        ("hf-hub:nobody/nothing", Unavailable, "neither on this machine nor to be reached"),
+        ("hf-hub:nobody/nothing", Unavailable, "not on this machine and cannot be fetched"),
     ],
 )
 def test_clip_models_that_are_not_to_be_had_are_one_sentence(name: str, error: type, words: str) -> None:

@@ -36,7 +36,7 @@ def calibrate(
         Path | None, typer.Option("--out", metavar="FILE", help="The card; default: cards/SCORER.json.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=10, metavar="N", help="How many mannequins to render.")] = 400,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="Of the renders.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="First seed of the renders.")] = None,
     set_: Set = [],  # noqa: B006
     device: Device = None,
     pose: Pose = None,

@@ -38,7 +38,9 @@ def compare(
     fail_if: Annotated[
         list[str],
         typer.Option(
-            "--fail-if", metavar="CONDITION", help='Exit with 4 if it holds, such as "aer > baseline + 0.02".'
+            "--fail-if",
+            metavar="CONDITION",
+            help='Exit with 4 if this condition holds, such as "aer > baseline + 0.02".',
         ),
     ] = [],  # noqa: B006
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,

@@ -18,14 +18,14 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder t
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML; options come before them.")
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML; options override them.")
 ]
 Set = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as scorers.limbs.pose=FILE; may be repeated."),
 ]
 ScorerNames = Annotated[
-    str | None, typer.Option("--scorers", metavar="A,B", help="Names; default: those that suit the pictures.")
+    str | None, typer.Option("--scorers", metavar="A,B", help="Names; default: those that suit the images.")
 ]
 Require = Annotated[
     list[str], typer.Option("--require", metavar="SCORER", help="Stop if it is unavailable; may be repeated.")

@@ -41,7 +41,7 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Read a condition; raises HafError with the grammar for what is none."""
+    """Read a condition; raises HafError with the grammar for what is not one."""
     match = PATTERN.fullmatch(text)
     if match is None or match["what"] not in WHAT:
         raise HafError(f"--fail-if '{text}' is not understood; it takes {HELP}.")
@@ -49,7 +49,7 @@ def parse_condition(text: str) -> Condition:
     if scorer in ("low", "high") and bound is None:
         scorer, bound = None, scorer
     if match["baseline"] and match["what"] not in ("aer", "mean", "judged"):
-        raise HafError(f"--fail-if '{text}': {match['what']} has no value of the baseline's own; give a number.")
+        raise HafError(f"--fail-if '{text}': {match['what']} has no baseline value; compare it with a number.")
     number = float(match["number"] or match["offset"] or 0) * (-1 if match["plus"] == "-" else 1)
     return Condition(text, match["what"], scorer, bound, match["sign"], number, bool(match["baseline"]))
 
@@ -66,7 +66,7 @@ def failures(condition: Condition, comparison: Comparison) -> list[str]:
             reference += base if base is not None else float("nan")
         if value is None or value != value or reference != reference:
             raise HafError(
-                f"--fail-if '{condition.text}' cannot be told for {versus.label}: {one.name} has no such value there."
+                f"--fail-if '{condition.text}' cannot be checked for {versus.label}: {one.name} has no value there."
             )
         if COMPARE[condition.sign](value, reference):
             said.append(f"{versus.label}: {condition.text} holds ({one.name} {value:.4g} against {reference:.4g}).")
@@ -80,7 +80,7 @@ def _metric(condition: Condition, metrics: tuple[MetricComparison, ...], label: 
         fitting = [one for one in fitting if one.name == condition.scorer]
     if not fitting:
         raise HafError(
-            f"--fail-if '{condition.text}': {label} shares no such metric with the baseline; "
+            f"--fail-if '{condition.text}': {label} and the baseline do not share that metric; "
             f"shared: {', '.join(one.name for one in metrics)}."
         )
     return fitting[0]

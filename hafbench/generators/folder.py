@@ -45,7 +45,7 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     paths = [path for path in found if path.resolve().is_relative_to(root)]
     if not paths:
         raise HafError(
-            f"All {len(found)} images in {folder} are links that lead out of it; copy the files, or name their folder."
+            f"All {len(found)} images in {folder} are links that point outside of it; copy the files, or name their folder."
             if found
             else f"There is no image in {folder}."
         )
@@ -162,7 +162,7 @@ def _inside(root: Path, name: Any, where: str) -> Path:
         raise HafError(f"{where}: there is no file name.")
     path = Path(os.path.normpath(root / name))
     if Path(name).is_absolute() or not path.is_relative_to(root) or not path.resolve().is_relative_to(root):
-        raise HafError(f"{where}: {name} leads out of the folder; name files relative to it.")
+        raise HafError(f"{where}: {name} points outside of the folder; name files relative to it.")
     if not path.is_file():
         raise HafError(f"{where}: there is no file {name} in {root}.")
     if path.suffix.lower() not in SUFFIXES:

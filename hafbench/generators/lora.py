@@ -99,7 +99,7 @@ def _fetch(repo: str, file: str) -> Path:
 def apply_loras(pipeline: Any, loras: list[Lora]) -> list[dict[str, Any]]:
     """Load all adapters and set their scales; returns what to write into run.json.
 
-    Raises HafError for a file that is no LoRA for this pipeline, or of which a part found no place in it.
+    Raises HafError for a file that is not a LoRA for this pipeline, or of which a part found no place in it.
     """
     if not loras:
         return []

@@ -132,5 +132,5 @@ def _configuration(source: Source) -> Path:
     except Exception as error:
         raise Unavailable(
             f"{source.path} holds tensors only: put it beside the model_index.json of a copy of {source.hub_id}, "
-            f"or let its configuration be fetched; {out_of_reach(source, error)}"
+            f"or allow its configuration to be fetched from the hub; {out_of_reach(source, error)}"
         ) from error

@@ -155,7 +155,7 @@ def out_of_reach(source: Source, error: Exception) -> str:
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
         reason = "offline"
     return (
-        f"{source.hub_id} is neither on this machine nor to be reached ({reason}); "
+        f"{source.hub_id} is not on this machine and cannot be fetched ({reason}); "
         f"connect to the hub, or give the path of a local copy by {copy}.{first}"
     )
 

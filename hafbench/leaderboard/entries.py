@@ -173,7 +173,7 @@ def write_entry(entry: Entry, folder: Path) -> Path:
     path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{digest[:8]}.json"
     with disk_errors(folder):
         if path.exists():
-            raise HafError(f"{path} is the entry of this run already; delete it to make it anew.")
+            raise HafError(f"{path} is already the entry of this run; delete it to make a new one.")
         write_whole(path, entry.model_dump_json(indent=1) + "\n")
     return path
 

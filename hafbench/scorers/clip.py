@@ -125,7 +125,7 @@ class Options(registry.Options):
 
 
 def load(options: Options, device: str) -> ClipScorer:
-    """Load the model; raises Unavailable if its weights are not to be had, HafError for a wrong name or file."""
+    """Load the model; raises Unavailable if its weights are unavailable, HafError for a wrong name or file."""
     hub.offline()
     import logging
 
@@ -153,7 +153,7 @@ def load(options: Options, device: str) -> ClipScorer:
         if wanted.file or wanted.architecture.startswith("local-dir:"):
             raise HafError(f"--clip {options.model}: the weights cannot be loaded ({reason}).") from error
         raise Unavailable(
-            f"The CLIP weights {options.model} are neither on this machine nor to be reached; "
+            f"The CLIP weights {options.model} are not on this machine and cannot be fetched; "
             "connect to the hub once, or name a local file: --clip ARCH:FILE."
         ) from error
     finally:

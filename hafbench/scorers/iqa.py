@@ -81,7 +81,7 @@ class Options(registry.Options):
 
 
 def load(options: Options, device: str) -> IqaScorer:
-    """Load the metric; raises HafError for an unknown name, Unavailable if its weights are not to be had."""
+    """Load the metric; raises HafError for an unknown name, Unavailable if its weights are unavailable."""
     hub.offline()
     # Whatever a metric asks for, its weights must not be able to run code.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
@@ -109,7 +109,7 @@ def load(options: Options, device: str) -> IqaScorer:
         ) from error
     except Exception as error:
         raise Unavailable(
-            f"The weights of the metric {name} are neither on this machine nor to be reached "
+            f"The weights of the metric {name} are not on this machine and cannot be fetched "
             f"({type(error).__name__}); connect to the network once, or take --iqa piqe, which needs none."
         ) from error
     return IqaScorer(metric, name, device)

@@ -1,6 +1,6 @@
 """How much does a score move when it should not? `hafbench scorers check` measures it for each scorer.
 
-Repeat, order and company must change nothing at all. What changes the pixels a little (JPEG, size, flip, brightness)
+Repetition, order and the images scored before must change nothing at all. What changes the pixels a little (JPEG, size, flip, brightness)
 should change the score a little: the table says how much.
 """
 

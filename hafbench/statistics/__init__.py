@@ -1,4 +1,4 @@
-"""Rates, corrections, comparisons and power, with intervals that know that images of one prompt are not independent.
+"""Rates, corrections, comparisons and power, with intervals that account for the dependence of images of one prompt.
 
 No torch. Everywhere `clusters` are prompt ids, one an image; None or NaN is a cluster of its own. How each method was
 chosen and how often its intervals hold the truth: docs/statistics.md.

@@ -44,7 +44,7 @@ def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: flo
     """From the differences (n,) of pairs of the same prompt and seed; None if fewer than two prompts have one.
 
     The variances are those of the one-way analysis of variance (method of moments); one seed a prompt cannot tell them
-    apart and all is taken as within, which makes `seeds_for` hopeful. Two-sided test, normal quantiles.
+    apart and all is taken as within, which makes `seeds_for` optimistic. Two-sided test, normal quantiles.
     """
     from scipy.stats import norm
 
