@@ -11,8 +11,8 @@ from hafbench.errors import HafError, nearest
 OURS = frozenset({"prompt", "generator", "output_type", "return_dict", "num_images_per_prompt"})
 AT_LEAST_ONE = frozenset({"num_inference_steps", "height", "width"})
 AS_WRITTEN = {"enable_prompt_rewrite": False, "use_pe": False, "prompt_upsampling": False}
-"""Some pipelines let a language model rewrite the prompt, with random numbers of its own. The suite's words are what is measured,
-so this is off unless the spec turns it on."""
+"""Some pipelines let a language model rewrite the prompt, with random numbers of its own. The suite's words are what
+is measured, so this is off unless the spec turns it on."""
 
 
 def resolve_arguments(pipeline: Any, preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

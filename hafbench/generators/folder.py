@@ -45,7 +45,8 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     paths = [path for path in found if path.resolve().is_relative_to(root)]
     if not paths:
         raise HafError(
-            f"All {len(found)} images in {folder} are links that point outside of it; copy the files, or name their folder."
+            f"All {len(found)} images in {folder} are links that point outside of it; "
+            "copy the files, or name their folder."
             if found
             else f"There is no image in {folder}."
         )

@@ -1,7 +1,7 @@
 """How much does a score move when it should not? `hafbench scorers check` measures it for each scorer.
 
-Repetition, order and the images scored before must change nothing at all. What changes the pixels a little (JPEG, size, flip, brightness)
-should change the score a little: the table says how much.
+Repetition, order and the images scored before must change nothing at all. What changes the pixels a little (JPEG, size,
+flip, brightness) should change the score a little: the table says how much.
 """
 
 from __future__ import annotations
