@@ -15,9 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from asap_train.data.gates import Thresholds
+from asap_train.data.gates import Gates
 from asap_train.data.regions import Finder
-from asap_train.data.synthesis import FromPhotos, Judging
+from asap_train.data.sources import PhotoSource
+from asap_train.data.spec import SynthSpec
 from asap_train.degrade.image import DETAILS, ImageFamily, degraded
 from asap_train.types import Part, Photo
 from hafbench.images import load_image, sha256_of
@@ -65,14 +66,14 @@ def main() -> None:
     print(
         f"the first candidate of each of {len(parts)} parts: {made} in {seconds:.2f} s, {made / seconds:.0f} a second"
     )
-    judging = Judging(Thresholds())
-    maker = FromPhotos(PEOPLE, (), finder, (family,), judging, {}, None, ("hands", "face", "feet", "limbs", "torso"))
+    spec = SynthSpec(count=1, photos=PEOPLE, scorers=())
+    source = PhotoSource(spec, PEOPLE, (), finder, (family,), Gates(spec.gates), {})
     by_photo: dict[str, tuple[Photo, list[Part]]] = {}
     for photo, part in parts:
         by_photo.setdefault(photo.name, (photo, []))[1].append(part)
     start, rows, rejected = time.process_time(), 0, 0
     for photo, own in by_photo.values():
-        new, rejections = maker.pairs(photo, own, 0)
+        new, rejections = source.pairs(photo, own, 0)
         rows, rejected = rows + len(new), rejected + len(rejections)
     seconds = time.process_time() - start
     print(f"{rows} pairs through the gates into rows, {rejected} rejected: {rows / seconds:.1f} pairs a second")

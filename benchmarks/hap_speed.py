@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from asap_train.data.gates import fingerprint
-from asap_train.data.similarity import measure
+from asap_train.data.similarity import measure_similarity
 from asap_train.hap import Pair, encode_png, make_pair, to_row
 from asap_train.hap.read import read_pairs
 from asap_train.hap.validate import validate
@@ -37,8 +37,8 @@ def made(side: int, seed: int = 0) -> Pair:
     loser = np.where(mask[..., None] > 0, other, winner)
     photo = Photo(str(seed), hashlib.sha256(str(seed).encode()).hexdigest(), winner)
     candidate = Candidate(loser, mask > 0, "hands", "extra", "extra_digit", "benchmark", {})
-    measures = measure(winner, loser, mask > 0)
-    return make_pair(photo, candidate, "a hand", measures, fingerprint(winner, loser, mask > 0), {})
+    similarity = measure_similarity(winner, loser, mask > 0)
+    return make_pair(photo, candidate, "a hand", similarity, fingerprint(winner, loser, mask > 0), {})
 
 
 def timed(name: str, work: Callable[[], T], times: int = 10) -> T:
@@ -57,8 +57,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     for side in (128, 1024):
         pair = made(side)
-        print(f"{side} x {side}, M covers {100 * pair.measures.area:.1f} %")
-        timed("gates of SSIM, inside and outside", lambda p=pair: measure(p.winner, p.loser, p.mask))  # type: ignore[misc]
+        print(f"{side} x {side}, M covers {100 * pair.similarity.area:.1f} %")
+        timed("gates of SSIM, inside and outside", lambda p=pair: measure_similarity(p.winner, p.loser, p.mask))  # type: ignore[misc]
         timed("fingerprint", lambda p=pair: fingerprint(p.winner, p.loser, p.mask))  # type: ignore[misc]
         png = timed("PNG of x_w, once a photo", lambda p=pair: encode_png(p.winner))  # type: ignore[misc]
         timed("row: PNG of x_l and M, id", lambda p=pair, png=png: to_row(p, png))  # type: ignore[misc]

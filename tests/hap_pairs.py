@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from asap_train.data.gates import Thresholds as GateThresholds
 from asap_train.data.gates import fingerprint, judge, skipped
-from asap_train.data.similarity import measure
+from asap_train.data.similarity import measure_similarity
+from asap_train.data.spec import Thresholds
 from asap_train.hap import Pair, make_pair, to_row
+from asap_train.hap.manifest import HapManifest, SplitRule
 from asap_train.hap.write import open_hap
 from asap_train.types import Candidate, Photo
 from hafbench.mannequin import picture
@@ -22,9 +23,9 @@ DETAILS = (
 
 
 def pair_of(photo: Photo, candidate: Candidate, caption: str = "a hand") -> Pair:
-    measures = measure(photo.pixels, candidate.pixels, candidate.mask)
+    similarity = measure_similarity(photo.pixels, candidate.pixels, candidate.mask)
     mark = fingerprint(photo.pixels, candidate.pixels, candidate.mask)
-    return make_pair(photo, candidate, caption, measures, mark, skipped(judge(measures, GateThresholds())))
+    return make_pair(photo, candidate, caption, similarity, mark, skipped(judge(similarity, Thresholds())))
 
 
 def painted(seed: int, photo: int | None = None, caption: str = "a hand", side: int = 48) -> Pair:
@@ -51,9 +52,10 @@ def mannequin(seed: int) -> Pair:
     return pair_of(photo, candidate)
 
 
-def write(folder: Path, pairs: list[Pair], **options: Any) -> dict[str, Any]:
+def write(folder: Path, pairs: list[Pair], shares: dict[str, float] | None = None, **options: Any) -> HapManifest:
     """A finished data set with one item for each pair."""
-    with open_hap(folder, {"source": "tests"}, **options) as hap:
+    split = SplitRule(shares=shares) if shares else SplitRule()
+    with open_hap(folder, {"source": "tests"}, split=split, **options) as hap:
         for number, pair in enumerate(pairs):
             hap.add(f"item {number}", [to_row(pair)])
         return hap.finish()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asap_train.hap import to_row
+from asap_train.hap.manifest import Details
 from asap_train.hap.write import open_hap
 from asap_train.reporting.audit import audit, print_audit, to_json
 from asap_train.reporting.contact_sheet import build_page, close_up, sample, show
@@ -28,7 +29,7 @@ def measured(folder: Path, values: list[tuple[int, float, float | None]]) -> Non
     with open_hap(folder, {}) as hap:
         for number, (photo, ssim, lpips) in enumerate(values):
             pair = painted(number, photo=photo)
-            pair = replace(pair, measures=replace(pair.measures, ssim_in=ssim, lpips_in=lpips))
+            pair = replace(pair, similarity=replace(pair.similarity, ssim_in=ssim, lpips_in=lpips))
             hap.add(str(number), [to_row(pair)], [("area", "M covers 0.10 % of the picture: below 0.20 %")])
         hap.finish()
 
@@ -37,22 +38,22 @@ def test_the_interval_takes_the_pairs_of_a_photo_together(tmp_path: Path) -> Non
     """By hand: residual sums of three photos -0.4, 0 and 0.4, so se = sqrt(3/2 * 0.32) / 6, and t(2) = 4.302653."""
     measured(tmp_path, [(0, 0.2, 0.3), (0, 0.2, 0.3), (1, 0.4, 0.3), (1, 0.4, None), (2, 0.6, None), (2, 0.6, None)])
     ssim, lpips, outside, nothing = audit(tmp_path).lines
-    assert (ssim.measure, ssim.reported, ssim.mean.n) == ("SSIM inside M", 0.5315, 6)
+    assert (ssim.metric, ssim.reported, ssim.mean.n) == ("SSIM inside M", 0.5315, 6)
     assert ssim.mean.estimate == pytest.approx(0.4)
     half = 4.302653 * (1.5 * 0.32) ** 0.5 / 6
     assert (ssim.mean.low, ssim.mean.high) == pytest.approx((0.4 - half, 0.4 + half), abs=1e-6)
     assert (lpips.mean.n, lpips.mean.estimate) == (3, pytest.approx(0.3))
-    assert (outside.measure, outside.reported, outside.mean.estimate) == ("SSIM outside M", 0.9827, 1.0)
-    assert (nothing.measure, nothing.mean.n, nothing.mean.estimate) == ("LPIPS outside M", 0, None)
+    assert (outside.metric, outside.reported, outside.mean.estimate) == ("SSIM outside M", 0.9827, 1.0)
+    assert (nothing.metric, nothing.mean.n, nothing.mean.estimate) == ("LPIPS outside M", 0, None)
 
 
 def test_counts_are_of_the_pairs_and_of_what_was_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured(tmp_path, [(number, 0.5, None) for number in range(7)])
     found = audit(tmp_path)
-    assert found.counts["detail"] == {"extra_digit": 3, "missing_digit": 2, "missing_arm": 2}
-    assert found.counts["region"] == {"hands": 5, "limbs": 2}
-    assert found.rejections["area"]["count"] == 7
-    assert found.skipped["inside_lpips"]["pairs"] == 7
+    assert found.counts.detail == {"extra_digit": 3, "missing_digit": 2, "missing_arm": 2}
+    assert found.counts.region == {"hands": 5, "limbs": 2}
+    assert found.rejections["area"].count == 7
+    assert found.skipped["inside_lpips"].pairs == 7
     assert json.loads(json.dumps(to_json(found)))["lines"][0]["mean"]["n"] == 7
     print_audit(found, tmp_path / "page.html")
     said = capsys.readouterr().out
@@ -79,7 +80,7 @@ def test_a_set_without_pairs_is_said_to_be_one(tmp_path: Path) -> None:
 
 def test_the_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     pairs = [painted(number, caption=f"{EVIL} {number}") for number in range(4)]
-    write(tmp_path / "hap", [replace(pair, name=f'a"{EVIL}') for pair in pairs], details={"title": EVIL})
+    write(tmp_path / "hap", [replace(pair, name=f'a"{EVIL}') for pair in pairs], details=Details(title=EVIL))
     page = build_page(audit(tmp_path / "hap"), tmp_path / "hap", tmp_path / "out" / "index.html").read_text()
     assert EVIL not in page
     assert len(re.findall(r"&lt;script&gt;alert\(1\)&lt;/script&gt; \d", page)) == 4

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import diffusers
@@ -16,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from asap_train.data.inpainting import CONTROLS, GRID, INPAINTERS, Painter, PainterRequest, load_painter
-from asap_train.degrade.inpaint import WISHES, InpaintFamily
+from asap_train.data.inpainting import CONTROLS, GRID, INPAINTERS, Painter, PainterOptions, load_painter
+from asap_train.degrade.inpaint import ERROR_PROMPTS, InpaintFamily
 from asap_train.degrade.openpose import draw_skeleton, hand_skeleton
 from asap_train.degrade.redraw import Window, paste, window_about
 from asap_train.degrade.skeleton import CORRUPTIONS, SkeletonFamily
@@ -75,8 +76,8 @@ def controls(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def tiny(model: Path, control: Path | None = None) -> Painter:
-    few = ("num_inference_steps=3",)
-    return load_painter(PainterRequest(str(model), str(control) if control else None, few, size=64, device="cpu"))
+    options = PainterOptions(model=str(model), arguments={"num_inference_steps": 3}, size=64)
+    return load_painter(options, "cpu", str(control) if control else None)
 
 
 def check(candidates: list[Candidate], source: Photo) -> None:
@@ -129,7 +130,7 @@ def test_every_controlnet_architecture_redraws_after_a_corrupted_skeleton(
     assert made["control"]["weights"] == {
         "diffusion_pytorch_model.safetensors": sha256_of(controls[name] / "diffusion_pytorch_model.safetensors")
     }
-    assert (first[0].kind, first[0].detail) in {(c.wish.kind, c.wish.detail) for c in CORRUPTIONS}
+    assert (first[0].kind, first[0].detail) in {(c.error.kind, c.error.detail) for c in CORRUPTIONS}
     # The picture of the skeleton reaches the ControlNet.
     window = np.zeros((64, 64), bool)
     window[16:48, 16:48] = True
@@ -139,7 +140,7 @@ def test_every_controlnet_architecture_redraws_after_a_corrupted_skeleton(
     assert (with_it != without).any()
 
 
-def test_the_words_of_the_wish_and_the_caption_reach_the_model(models: dict[str, Path]) -> None:
+def test_the_words_of_the_error_and_the_caption_reach_the_model(models: dict[str, Path]) -> None:
     painter = tiny(models["sd15-inpaint"])
     inside = np.zeros((64, 64), bool)
     inside[8:56, 8:56] = True
@@ -151,7 +152,7 @@ def test_the_words_of_the_wish_and_the_caption_reach_the_model(models: dict[str,
         next(family.degrade(photo(caption), part(), np.random.default_rng(5))) for caption in ("a man", None)
     )
     assert captioned.settings["prompt"] == f"{bare.settings['prompt']}, a man"
-    assert bare.settings["prompt"] in {wish.text for wish in WISHES if wish.detail == bare.detail}
+    assert bare.settings["prompt"] in {error.text for error in ERROR_PROMPTS if error.detail == bare.detail}
     assert captioned.settings["seed"] == bare.settings["seed"]
     assert not np.array_equal(captioned.pixels, bare.pixels)
 
@@ -168,7 +169,7 @@ def test_each_region_is_asked_for_errors_of_its_own(models: dict[str, Path]) -> 
             assert made.region == region and "{" not in made.settings["prompt"]
             assert region != "limbs" or "leg" in made.settings["prompt"]
             kinds.add(made.kind)
-        assert kinds <= {wish.kind for wish in WISHES if wish.region == region}
+        assert kinds <= {error.kind for error in ERROR_PROMPTS if error.region == region}
 
 
 def test_however_many_candidates_are_taken_the_next_part_gets_the_same(models: dict[str, Path]) -> None:
@@ -261,59 +262,59 @@ def test_the_presets_settings_are_arguments_of_their_pipelines() -> None:
 
 
 def test_the_size_is_the_models_own_unless_one_is_asked_for(models: dict[str, Path]) -> None:
-    assert load_painter(PainterRequest(str(models["sd3"]), device="cpu")).size == 64
-    assert load_painter(PainterRequest(f"sd15-inpaint={models['sd15-inpaint']}", device="cpu")).size == 512
+    assert load_painter(PainterOptions(model=str(models["sd3"])), "cpu").size == 64
+    assert load_painter(PainterOptions(model=f"sd15-inpaint={models['sd15-inpaint']}"), "cpu").size == 512
 
 
 def test_a_local_copy_of_a_preset_is_called_as_the_preset_is(models: dict[str, Path]) -> None:
-    painter = load_painter(PainterRequest(f"sdxl-inpaint={models['sdxl-inpaint']}", arguments=("strength=0.9",)))
+    painter = load_painter(PainterOptions(model=f"sdxl-inpaint={models['sdxl-inpaint']}", arguments={"strength": 0.9}))
     assert painter.arguments == {"num_inference_steps": 20, "guidance_scale": 8.0, "strength": 0.9}
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("model", "control", "words"),
     [
-        (PainterRequest("sd15-inpaint"), "nor to be reached.*by --inpaint sd15-inpaint=PATH"),
-        (PainterRequest("flux-fill"), "It is gated"),
-        (PainterRequest("sd15=SD15", "sd15-openpose"), "control_v11p_sd15_openpose is neither.*by --control PATH"),
+        ("sd15-inpaint", None, "nor to be reached.*by --inpaint sd15-inpaint=PATH"),
+        ("flux-fill", None, "It is gated"),
+        ("sd15=SD15", "sd15-openpose", "control_v11p_sd15_openpose is neither.*by --control PATH"),
     ],
 )
-def test_weights_that_are_not_to_be_had_are_one_sentence(
-    request_: PainterRequest, words: str, models: dict[str, Path]
+def test_weights_that_are_unavailable_are_one_sentence(
+    model: str, control: str | None, words: str, models: dict[str, Path]
 ) -> None:
-    model = request_.model.replace("SD15", str(models["sd15"]))
+    options = PainterOptions(model=model.replace("SD15", str(models["sd15"])))
     with pytest.raises(Unavailable, match=words) as told:
-        load_painter(replace(request_, model=model))
+        load_painter(options, "cpu", control)
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
     ("model", "control", "arguments", "words"),
     [
-        ("sd15-inpainting", None, (), "did you mean sd15-inpaint"),
-        ("FOLDER/sd15", "sd15-openpos", (), "There is no ControlNet 'sd15-openpos'.*did you mean sd15-openpose"),
-        ("FOLDER/sd15", "FOLDER", (), "is not a ControlNet in diffusers' layout"),
-        ("FOLDER/sd15", None, ("height=64",), "asap-train sets this itself"),
-        ("FOLDER/sd15", None, ("strenght=0.5",), "did you mean strength"),
-        ("FOLDER/flux-fill/model", "CONTROL/flux", (), "no ControlNet inpainting pipeline for FluxFillPipeline"),
-        ("FOLDER/sdxl", "CONTROL/sd15", (), "is made for another model"),
+        ("sd15-inpainting", None, {}, "did you mean sd15-inpaint"),
+        ("FOLDER/sd15", "sd15-openpos", {}, "There is no ControlNet 'sd15-openpos'.*did you mean sd15-openpose"),
+        ("FOLDER/sd15", "FOLDER", {}, "is not a ControlNet in diffusers' layout"),
+        ("FOLDER/sd15", None, {"height": 64}, "asap-train sets this itself"),
+        ("FOLDER/sd15", None, {"strenght": 0.5}, "did you mean strength"),
+        ("FOLDER/flux-fill/model", "CONTROL/flux", {}, "no ControlNet inpainting pipeline for FluxFillPipeline"),
+        ("FOLDER/sdxl", "CONTROL/sd15", {}, "is made for another model"),
     ],
 )
 def test_a_mistake_is_one_sentence(
-    model: str, control: str | None, arguments: tuple[str, ...], words: str,
+    model: str, control: str | None, arguments: dict[str, Any], words: str,
     models: dict[str, Path], controls: dict[str, Path],
 ) -> None:  # fmt: skip
     here, there = str(models["sd15"].parent), str(controls["sd15"].parent)
     named = control.replace("FOLDER", here).replace("CONTROL", there) if control else None
     with pytest.raises(HafError, match=words):
-        load_painter(PainterRequest(model.replace("FOLDER", here), named, arguments, device="cpu"))
+        load_painter(PainterOptions(model=model.replace("FOLDER", here), arguments=arguments), "cpu", named)
 
 
 def test_a_controlnet_of_pickles_is_refused(models: dict[str, Path], controls: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(controls["sd15"] / "config.json", tmp_path)
     torch.save({}, tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(HafError, match="cannot be loaded as a ControlNet"):
-        load_painter(PainterRequest(str(models["sd15"]), str(tmp_path), device="cpu"))
+        load_painter(PainterOptions(model=str(models["sd15"])), "cpu", str(tmp_path))
 
 
 def test_nan_pixels_are_told(models: dict[str, Path]) -> None:
@@ -328,7 +329,7 @@ def test_nan_pixels_are_told(models: dict[str, Path]) -> None:
 
 
 def test_the_built_in_model_redraws_a_hand() -> None:
-    painter = load_painter(PainterRequest("mannequin", device="cpu"))
+    painter = load_painter(PainterOptions(model="mannequin"), "cpu")
     assert painter.settings["pipeline"] == "StableDiffusion3InpaintPipeline" and painter.size == 128
     picture = correct_picture(973_500_000, "hand")
     hand = cv2.dilate(picture.truth.mask("hand0").astype(np.uint8), np.ones((7, 7), np.uint8)) > 0

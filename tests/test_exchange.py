@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from asap_train.data.gates import Thresholds
+from asap_train.data.spec import Thresholds
 from asap_train.hap import Pair
 from asap_train.hap.exchange import changed_region, export_pairs, import_pairs
 from asap_train.hap.read import read_hap, read_pairs, read_table
@@ -66,7 +66,7 @@ def test_an_export_comes_back_the_same(tmp_path: Path, pairs: list[Pair]) -> Non
     ]
     assert one[same].equals(other[same])
     # Nothing was judged on the way in, and that is said.
-    assert set(read_hap(tmp_path / "again")["skipped"]) >= {"area", "inside_ssim", "outside_ssim", "inside_lpips"}
+    assert set(read_hap(tmp_path / "again").skipped) >= {"area", "inside_ssim", "outside_ssim", "inside_lpips"}
 
 
 def encoded(image: np.ndarray, form: str = "PNG") -> bytes:
@@ -85,8 +85,8 @@ def test_others_pairs_get_their_masks_from_what_differs(tmp_path: Path, pairs: l
     pq.write_table(pa.Table.from_pylist(rows[:5]), tmp_path / "theirs" / "0.parquet")
     pq.write_table(pa.Table.from_pylist(rows[5:]), tmp_path / "theirs" / "1.parquet")
     manifest = import_pairs(tmp_path / "theirs", tmp_path / "hap")
-    assert (manifest["counts"]["pairs"], manifest["rejections"]) == (len(pairs), {})
-    assert manifest["counts"]["region"] == {"unknown": len(pairs)}
+    assert (manifest.counts.pairs, manifest.rejections) == (len(pairs), {})
+    assert manifest.counts.region == {"unknown": len(pairs)}
     assert validate(tmp_path / "hap") == []
     made = {pair.name: pair for pair in read_pairs(tmp_path / "hap")}
     names = [f"0.parquet:{n}" for n in range(5)] + [f"1.parquet:{n}" for n in range(len(pairs) - 5)]
@@ -115,8 +115,8 @@ def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "theirs.parquet")
     manifest = import_pairs(tmp_path / "theirs.parquet", tmp_path / "hap")
-    assert manifest["counts"]["pairs"] == 1
-    counts = {gate: entry["count"] for gate, entry in manifest["rejections"].items()}
+    assert manifest.counts.pairs == 1
+    counts = {gate: rejected.count for gate, rejected in manifest.rejections.items()}
     assert counts == {"tie": 2, "size": 1, "unrelated": 1, "same": 1, "broken": 3}
 
 
@@ -125,10 +125,10 @@ def test_gates_decide_on_imported_pairs_if_asked(tmp_path: Path) -> None:
     row = {"jpg_0": encoded(pair.winner), "jpg_1": encoded(pair.loser), "label_0": 1.0, "caption": "a hand"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "theirs.parquet")
     strict = import_pairs(tmp_path / "theirs.parquet", tmp_path / "strict", thresholds=Thresholds(inside_ssim=-0.9))
-    assert strict["rejections"]["inside_ssim"]["count"] == 1
+    assert strict.rejections["inside_ssim"].count == 1
     kept = import_pairs(tmp_path / "theirs.parquet", tmp_path / "kept", thresholds=Thresholds())
-    assert kept["counts"]["pairs"] == 1
-    assert set(kept["skipped"]) == {"inside_lpips", "outside_lpips"}
+    assert kept.counts.pairs == 1
+    assert set(kept.skipped) == {"inside_lpips", "outside_lpips"}
 
 
 def test_a_region_is_joined_filled_and_free_of_specks() -> None:

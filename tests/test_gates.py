@@ -1,4 +1,4 @@
-"""Measures inside and outside of M against scikit-image, and what the gates make of them."""
+"""Similarity inside and outside of M against scikit-image, and what the gates make of them."""
 
 import io
 import os
@@ -16,7 +16,6 @@ from skimage.metrics import structural_similarity
 
 from asap_train.data.gates import (
     NearDuplicates,
-    Thresholds,
     fingerprint,
     is_kept,
     judge,
@@ -24,13 +23,14 @@ from asap_train.data.gates import (
     refusal,
     skipped,
 )
-from asap_train.data.similarity import LPIPS_FILES, Measures, load_lpips, mean_ssim, measure, ssim_map
+from asap_train.data.similarity import LPIPS_FILES, Similarity, load_lpips, mean_ssim, measure_similarity, ssim_map
+from asap_train.data.spec import Thresholds
 from hafbench.errors import HafError, Unavailable
 from hafbench.types import Score
 from hap_pairs import mannequin, painted
 from test_weights import Evil
 
-GOOD = Measures(ssim_in=0.5, ssim_out=0.98, lpips_in=0.3, lpips_out=0.01, area=0.05)
+GOOD = Similarity(ssim_in=0.5, ssim_out=0.98, lpips_in=0.3, lpips_out=0.01, area=0.05)
 
 
 def reference_map(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_each_side_is_measured_on_a_picture_of_its_own(case: tuple[np.ndarray, n
     mask[0, 0], mask[-1, -1] = True, False
     inside, outside = winner.copy(), winner.copy()
     inside[mask], outside[~mask] = loser[mask], loser[~mask]
-    found = measure(winner, loser, mask)
+    found = measure_similarity(winner, loser, mask)
     assert found.ssim_in == pytest.approx(reference_map(winner, inside)[mask].mean(), abs=1e-9)
     assert found.ssim_out == pytest.approx(reference_map(winner, outside)[~mask].mean(), abs=1e-9)
     assert found.area == mask.mean()
@@ -82,14 +82,14 @@ def test_what_happens_outside_does_not_leak_in() -> None:
     pair = painted(0)
     spoilt = pair.loser.copy()
     spoilt[~pair.mask] ^= 255
-    assert measure(pair.winner, spoilt, pair.mask).ssim_in == pair.measures.ssim_in
-    assert pair.measures.ssim_out == 1.0
-    assert measure(pair.winner, spoilt, pair.mask).ssim_out < 0.5
+    assert measure_similarity(pair.winner, spoilt, pair.mask).ssim_in == pair.similarity.ssim_in
+    assert pair.similarity.ssim_out == 1.0
+    assert measure_similarity(pair.winner, spoilt, pair.mask).ssim_out < 0.5
 
 
 def test_equal_pictures_and_a_mask_of_everything() -> None:
     image, every = painted(0).winner, np.ones((48, 56), np.bool_)
-    assert measure(image, image, every) == Measures(1.0, 1.0, None, None, 1.0)
+    assert measure_similarity(image, image, every) == Similarity(1.0, 1.0, None, None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_equal_pictures_and_a_mask_of_everything() -> None:
 )
 def test_what_does_not_fit_is_refused_with_its_sizes(loser: np.ndarray, mask: np.ndarray, words: str) -> None:
     with pytest.raises(HafError, match=words):
-        measure(np.zeros((10, 10, 3), np.uint8), loser, mask)
+        measure_similarity(np.zeros((10, 10, 3), np.uint8), loser, mask)
 
 
 def test_the_defaults_keep_what_the_paper_reports_as_means() -> None:
-    assert is_kept(judge(Measures(0.5315, 0.9827, 0.3446, 0.0109, 0.05), Thresholds()))
-    assert is_kept(judge(Measures(0.65, 0.95, 0.25, 0.02, 0.5), Thresholds()))  # the bounds themselves
+    assert is_kept(judge(Similarity(0.5315, 0.9827, 0.3446, 0.0109, 0.05), Thresholds()))
+    assert is_kept(judge(Similarity(0.65, 0.95, 0.25, 0.02, 0.5), Thresholds()))  # the bounds themselves
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_the_defaults_keep_what_the_paper_reports_as_means() -> None:
     ],
 )
 def test_each_gate_refuses_with_its_sentence(change: dict[str, float], gate: str, sentence: str) -> None:
-    verdicts = judge(Measures(**{**vars(GOOD), **change}), Thresholds())
+    verdicts = judge(Similarity(**{**vars(GOOD), **change}), Thresholds())
     assert not is_kept(verdicts)
     assert refusal(verdicts) == (gate, sentence)
     assert [one.gate for one in verdicts if one.outcome == "failed"] == [gate]
 
 
 def test_a_gate_without_its_measure_is_skipped_and_not_passed() -> None:
-    verdicts = judge(Measures(0.5, 0.98, None, None, 0.05), Thresholds())
+    verdicts = judge(Similarity(0.5, 0.98, None, None, 0.05), Thresholds())
     outcomes = {one.gate: one.outcome for one in verdicts}
     assert (outcomes["inside_lpips"], outcomes["outside_lpips"]) == ("skipped", "skipped")
     assert set(skipped(verdicts)) == {"inside_lpips", "outside_lpips"}
@@ -202,7 +202,7 @@ RUN = """
 import numpy as np, torch
 from torch.nn import functional as F
 from torchvision.models import alexnet
-from asap_train.data.similarity import load_lpips, measure, LPIPS_FILES
+from asap_train.data.similarity import load_lpips, measure_similarity, LPIPS_FILES
 from hap_pairs import painted
 from pathlib import Path
 
@@ -231,10 +231,10 @@ loser[40:50, 40:50] ^= 255
 inside, outside = pair.winner.copy(), pair.winner.copy()
 inside[pair.mask], outside[~pair.mask] = loser[pair.mask], loser[~pair.mask]
 np.testing.assert_allclose(lpips.map(pair.winner, loser), expected(pair.winner, loser), rtol=1e-4, atol=1e-6)
-found = measure(pair.winner, loser, pair.mask, lpips)
+found = measure_similarity(pair.winner, loser, pair.mask, lpips)
 np.testing.assert_allclose(found.lpips_in, expected(pair.winner, inside)[pair.mask].mean(), rtol=1e-4)
 np.testing.assert_allclose(found.lpips_out, expected(pair.winner, outside)[~pair.mask].mean(), rtol=1e-4)
-assert measure(pair.winner, pair.loser, pair.mask, lpips).lpips_out == 0
+assert measure_similarity(pair.winner, pair.loser, pair.mask, lpips).lpips_out == 0
 assert len(lpips.settings["weights"]["parameters"]) == 64
 print("as expected")
 """

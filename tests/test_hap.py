@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from asap_train.hap import Pair, Row, encode_png, pair_id, split_of, to_row
+from asap_train.hap import Pair, encode_png, pair_id, to_row
+from asap_train.hap.columns import Row
 from asap_train.hap.growing import ROW_GROUP_BYTES
+from asap_train.hap.manifest import SplitRule
 from asap_train.hap.read import read_pairs, read_table, rows_by_id
 from asap_train.hap.validate import validate
 from asap_train.hap.write import open_hap
@@ -42,10 +44,10 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert set(read) == {pair.id for pair in pairs}
     for pair in pairs:
         assert_same(read[pair.id], pair)
-        assert read[pair.id].split == split_of(pair.source, 0)
+        assert read[pair.id].split == SplitRule().split_of(pair.source)
     assert validate(tmp_path / "hap") == []
     table = read_table(tmp_path / "hap").set_index("id")
-    assert table.loc[pairs[0].id, "ssim_in"] == pairs[0].measures.ssim_in
+    assert table.loc[pairs[0].id, "ssim_in"] == pairs[0].similarity.ssim_in
     assert table["lpips_in"].isna().all()
     assert json.loads(table.loc[pairs[0].id, "skipped"]) == pairs[0].skipped
 
@@ -56,7 +58,7 @@ def test_datasets_and_its_hub_viewer_read_it(tmp_path: Path) -> None:
 
     pairs = [painted(number) for number in range(30)]
     manifest = write(tmp_path / "hap", pairs)
-    splits = {about["split"] for about in manifest["shards"].values()}
+    splits = {shard.split for shard in manifest.shards.values()}
     files = {split: str(tmp_path / f"hap/data/{split}-*.parquet") for split in splits}
     known = {pair.id: pair for pair in pairs}
     for source in ({"path": "parquet", "data_files": files}, {"path": str(tmp_path / "hap")}):
@@ -93,17 +95,22 @@ def test_a_png_is_lossless(height: int, width: int, seed: int) -> None:
 
 def test_splits_go_by_the_photo_and_come_near_their_shares() -> None:
     sources = [hashlib.sha256(bytes([a, b])).hexdigest() for a in range(200) for b in range(20)]
-    counts = Counter(split_of(source, 3) for source in sources)
+    splits = [SplitRule(3).split_of(source) for source in sources]
+    counts = Counter(splits)
     # Four standard deviations of a binomial count.
     assert abs(counts["train"] - 3600) < 76
     assert abs(counts["test"] - 200) < 56
-    assert [split_of(source, 3) for source in sources] == [split_of(source, 3) for source in sources]
-    assert [split_of(source, 3) for source in sources] != [split_of(source, 4) for source in sources]
-    assert {split_of(source, 3, {"test": 1.0}) for source in sources} == {"test"}
+    assert [SplitRule(3).split_of(source) for source in sources] == [
+        SplitRule(3).split_of(source) for source in sources
+    ]
+    assert [SplitRule(3).split_of(source) for source in sources] != [
+        SplitRule(4).split_of(source) for source in sources
+    ]
+    assert {SplitRule(3, {"test": 1.0}).split_of(source) for source in sources} == {"test"}
 
 
 def test_all_pairs_of_a_photo_lie_in_one_split(tmp_path: Path) -> None:
-    with open_hap(tmp_path / "hap", {}, shares={"train": 0.5, "test": 0.5}) as hap:
+    with open_hap(tmp_path / "hap", {}, split=SplitRule(shares={"train": 0.5, "test": 0.5})) as hap:
         for number in range(8):
             rows = [to_row(painted(10 * number + k, photo=number)) for k in range(3)]
             assert hap.add(f"photo {number}", rows) == 3
@@ -124,10 +131,11 @@ def test_the_same_pair_twice_is_kept_once_and_counted(tmp_path: Path) -> None:
         assert hap.add("a", [to_row(painted(1))], [("area", small.format(10))]) == 1
         assert hap.add("copy of a", [to_row(painted(1))], [("area", small.format(15))]) == 0
         manifest = hap.finish()
-    assert manifest["counts"] | {"pairs": 1, "photos": 1, "rejected": 3, "items": 2} == manifest["counts"]
-    assert manifest["rejections"]["duplicate"]["count"] == 1
+    counts = manifest.counts
+    assert (counts.pairs, counts.photos, counts.rejected, counts.items) == (1, 1, 3, 2)
+    assert manifest.rejections["duplicate"].count == 1
     # Reasons that differ only in numbers are one.
-    assert manifest["rejections"]["area"]["reasons"] == {"M covers 0.10 to 0.15 % of the picture: below 0.20 %": 2}
+    assert manifest.rejections["area"].reasons == {"M covers 0.10 to 0.15 % of the picture: below 0.20 %": 2}
 
 
 def test_the_card_says_what_is_in_it_and_what_was_skipped(tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ def test_without_a_licence_it_is_unknown(tmp_path: Path) -> None:
 def test_shards_have_row_groups_of_a_few_megabytes(tmp_path: Path) -> None:
     """So that a reader with one row group in memory needs little of it, however large the shard."""
     large = [painted(number, side=1300) for number in range(6)]  # noise, which PNG cannot make smaller: 10 MB a pair
-    with open_hap(tmp_path / "hap", {}, shares={"train": 1.0}) as hap:
+    with open_hap(tmp_path / "hap", {}, split=SplitRule(shares={"train": 1.0})) as hap:
         for number, pair in enumerate(large):
             hap.add(str(number), [to_row(pair)])
         hap.finish()
@@ -227,7 +235,7 @@ BREAKS: dict[str, tuple[Change, str]] = {
     "nothing": (lambda rows: rows[0].update(winner={"bytes": None, "path": None}), "cannot be read"),
     "loser size": (lambda rows: rows[0].update(loser=png(np.zeros((48, 50, 3), np.uint8))), "the loser has 50 x 48"),
     "split": (lambda rows: rows[0].update(split="test"), "it is of the split test, and lies in one of train"),
-    "region": (lambda rows: rows[0].update(region="tail"), "'tail' is no region"),
+    "region": (lambda rows: rows[0].update(region="tail"), "'tail' is not a region"),
     "settings": (lambda rows: rows[0].update(settings="{"), "cannot be read"),
     "same": (lambda rows: rows[0].update(loser=rows[0]["winner"]), "winner and loser are the same"),
 }

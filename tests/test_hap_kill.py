@@ -13,6 +13,7 @@ import pytest
 
 from asap_train.data.gates import NearDuplicates
 from asap_train.hap import to_row
+from asap_train.hap.manifest import SplitRule
 from asap_train.hap.read import read_table
 from asap_train.hap.validate import validate
 from asap_train.hap.write import Hap, open_hap
@@ -38,7 +39,7 @@ def work(hap: Hap, items: int = ITEMS) -> None:
 
 
 def start(folder: Path) -> Any:
-    return open_hap(folder, {"source": "tests"}, shares=SHARES, shard_bytes=150_000)
+    return open_hap(folder, {"source": "tests"}, split=SplitRule(shares=SHARES), shard_bytes=150_000)
 
 
 def run(folder: Path) -> None:
@@ -177,12 +178,12 @@ def test_other_settings_other_files_and_another_writer_are_refused(tmp_path: Pat
         pass
     with (
         pytest.raises(HafError, match=r"other settings \(source: \"tests\" -> \"photos\""),
-        open_hap(tmp_path / "hap", {"source": "photos"}, shares=SHARES),
+        open_hap(tmp_path / "hap", {"source": "photos"}, split=SplitRule(shares=SHARES)),
     ):
         pass
     with (
         pytest.raises(HafError, match=r"split\.seed: 0 -> 1"),
-        open_hap(tmp_path / "hap", {"source": "tests"}, shares=SHARES, seed=1),
+        open_hap(tmp_path / "hap", {"source": "tests"}, split=SplitRule(1, SHARES)),
     ):
         pass
     (tmp_path / "photos").mkdir()

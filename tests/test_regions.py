@@ -128,7 +128,7 @@ def test_weights_are_named_with_their_checksums(finder: Finder) -> None:
 
 
 def test_a_finder_can_be_sent_to_a_worker() -> None:
-    assert pickle.loads(pickle.dumps(Finder("mannequin"))) == Finder("mannequin")
+    assert pickle.loads(pickle.dumps(Finder("mannequins"))) == Finder("mannequins")
 
 
 def test_weights_that_are_not_here_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_weights_that_are_not_here_are_said(monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_built_in_world_has_hands_and_people() -> None:
     from hafbench.mannequin.picture import correct_picture
 
-    finder = Finder("mannequin")
+    finder = Finder("mannequins")
     assert list(finder.weights) == ["detector.pt"]
     picture = correct_picture(50_000_011, "hand")
     found = finder.find(picture.image)

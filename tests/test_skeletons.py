@@ -48,9 +48,9 @@ def test_a_corrupted_skeleton_has_the_digits_and_limbs_it_should(name: str, seed
 def test_every_corruption_is_tested_and_seeds_vary_it() -> None:
     assert {corruption.change.__name__ for corruption in CORRUPTIONS} == set(TIPS)
     for corruption in CORRUPTIONS:
-        assert corruption.change.__name__ == corruption.wish.detail
-        drawn = {changed(corruption.wish.detail, seed)[1].points.tobytes() for seed in range(12)}
-        bones = {changed(corruption.wish.detail, seed)[1].bones for seed in range(12)}
+        assert corruption.change.__name__ == corruption.error.detail
+        drawn = {changed(corruption.error.detail, seed)[1].points.tobytes() for seed in range(12)}
+        bones = {changed(corruption.error.detail, seed)[1].bones for seed in range(12)}
         assert max(len(drawn), len(bones)) > 2
 
 

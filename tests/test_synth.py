@@ -17,9 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from asap_train.cli import app
-from asap_train.data.gates import Thresholds
-from asap_train.data.synthesis import FromMannequins, Judging, synthesize
-from asap_train.data.workers import Made, processes
+from asap_train.data.spec import SynthSpec, Thresholds
+from asap_train.data.synthesis import add_pairs, synth
+from asap_train.data.workers import ItemResult, processes
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.write import open_hap
 from hafbench.errors import HafError
@@ -42,10 +42,7 @@ def ids(folder: Path) -> list[str]:
 
 
 def mannequins(out: Path, count: int, workers: int = 1, first: int = 51) -> list[str]:
-    maker = FromMannequins(Judging(GATES), 64, first)
-    with open_hap(out, {"first": first}) as hap:
-        synthesize(maker, hap, count, workers, 4, lambda pairs: None)
-        hap.finish()
+    synth(SynthSpec(source="mannequin", count=count, size=64, seed=first, workers=workers), out=out)
     return ids(out)
 
 
@@ -58,7 +55,7 @@ def test_mannequins_are_the_same_whatever_the_number_of_processes(tmp_path: Path
         assert pair.settings["errors"] == "tuning"
         outside = ~pair.mask
         assert np.array_equal(pair.winner[outside], pair.loser[outside])
-        assert pair.measures.ssim_in <= GATES.inside_ssim
+        assert pair.similarity.ssim_in <= GATES.inside_ssim
         assert set(pair.skipped) == {"inside_lpips", "outside_lpips"}
 
 
@@ -71,8 +68,8 @@ def test_a_data_set_grows_and_keeps_what_it_had(tmp_path: Path) -> None:
 
 def test_every_seed_is_a_pair_or_a_reason(tmp_path: Path) -> None:
     mannequins(tmp_path / "set", 6)
-    counts = read_hap(tmp_path / "set")["counts"]
-    assert counts["items"] == counts["pairs"] + counts["rejected"]
+    counts = read_hap(tmp_path / "set").counts
+    assert counts.items == counts.pairs + counts.rejected
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Dies:
     def items(self, round_: int) -> Iterable[str]:
         return ["one"]
 
-    def make(self, item: str) -> Made:
+    def process(self, item: str) -> ItemResult:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -114,17 +111,17 @@ class Nothing:
     def items(self, round_: int) -> Iterable[str]:
         return [f"photo#{round_}"]
 
-    def make(self, item: str) -> Made:
-        return Made(item, (), (("photo", "it is of a cat"),))
+    def process(self, item: str) -> ItemResult:
+        return ItemResult(item, (), (("photo", "it is of a cat"),))
 
 
 def test_it_ends_when_a_whole_round_gives_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         with open_hap(tmp_path / "set", {}) as hap:
-            synthesize(Nothing(), hap, 10, 1, 4, lambda pairs: None)
+            add_pairs(Nothing(), hap, 10, 1, 4)
             manifest = hap.finish()
-    assert manifest["counts"]["pairs"] == 0
-    assert manifest["rejections"]["photo"]["reasons"] == {"it is of a cat": 2}
+    assert manifest.counts.pairs == 0
+    assert manifest.rejections["photo"].reasons == {"it is of a cat": 2}
 
 
 @pytest.fixture(scope="module")
@@ -170,15 +167,15 @@ def test_photos_end_to_end(made: tuple[Path, Result], photos: Path) -> None:
 @needs_nets
 def test_what_was_of_no_use_is_told_with_its_reason(made: tuple[Path, Result]) -> None:
     out, result = made
-    said = read_hap(out)["rejections"]
-    reasons = {gate: " ".join(entry["reasons"]) for gate, entry in said.items()}
+    rejections = read_hap(out).rejections
+    reasons = {gate: " ".join(rejected.reasons) for gate, rejected in rejections.items()}
     assert "broken.jpg" in reasons["photo"]
     assert "no part that an error could be put into" in reasons["photo"]
     assert "person: none was found" in reasons["part"]
     assert "smaller than 56 pixels" in reasons["part"] or "hand: none was found" in reasons["part"]
     # The same photo under another name gives the same pairs.
-    assert said["near_duplicate"]["count"] + said.get("duplicate", {"count": 0})["count"] > 0
-    assert all(gate in result.output for gate in said)
+    assert sum(rejections[gate].count for gate in ("near_duplicate", "duplicate") if gate in rejections) > 0
+    assert all(gate in result.output for gate in rejections)
 
 
 def test_photos_whose_anatomy_a_scorer_doubts_are_not_used(tmp_path: Path) -> None:
@@ -188,12 +185,12 @@ def test_photos_whose_anatomy_a_scorer_doubts_are_not_used(tmp_path: Path) -> No
     Image.fromarray(pair.correct.image).save(tmp_path / "photos" / "sound.png")
     Image.fromarray(pair.erroneous.image).save(tmp_path / "photos" / "six.png")
     words = ("synth", "--photos", tmp_path / "photos", "--out", tmp_path / "set", "--count", 1, "--workers", 1)
-    result = run(*words, "--world", "mannequin", "--scorers", "digits")
+    result = run(*words, "--world", "mannequins", "--scorers", "digits")
     assert result.exit_code == 0, result.output
     (made,) = read_pairs(tmp_path / "set")
     assert made.name == "sound.png"
     assert made.skipped.keys() == {"inside_lpips", "outside_lpips"}
-    (reason,) = read_hap(tmp_path / "set")["rejections"]["positive"]["reasons"]
+    (reason,) = read_hap(tmp_path / "set").rejections["positive"].reasons
     assert "digits sees an error" in reason
 
 
@@ -214,7 +211,7 @@ def test_a_given_mask_wins_and_one_of_another_size_is_a_reason(photos: Path, tmp
     for pair in read_pairs(tmp_path / "set"):
         assert pair.name == "a.jpg"
         assert not pair.mask[mask == 0].any()
-    reasons = " ".join(read_hap(tmp_path / "set")["rejections"]["photo"]["reasons"])
+    reasons = " ".join(read_hap(tmp_path / "set").rejections["photo"].reasons)
     assert "make the mask anew at the photo's size" in reasons
 
 
@@ -225,7 +222,8 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(photos / "hand.jpg", folder)
     words = ("synth", "--photos", folder, "--out", tmp_path / "set", "--count", 1, "--families", "inpaint")
-    words += ("--inpaint", model, "--regions", "hands", "--scorers", "", "--set", "num_inference_steps=2")
+    words += ("--inpaint", model, "--regions", "hands", "--scorers", "", "--set")
+    words += ("families.inpaint.arguments.num_inference_steps=2",)
     result = run(*words)
     assert result.exit_code == 0, result.output
     (pair,) = read_pairs(tmp_path / "set")
@@ -238,15 +236,22 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--count", 1], "either --photos DIR or --source"),
-        (["--count", 1, "--source", "flickr"], "only source without photos is mannequin"),
-        (["--count", 1, "--photos", "nowhere"], "no folder with images"),
-        (["--count", 1, "--photos", "empty"], "no folder with images"),
-        (["--count", 1, "--photos", "empty", "--families", "magic"], "--families magic"),
-        (["--count", 1, "--photos", "empty", "--regions", "tail"], "--regions tail"),
-        (["--count", 1, "--source", "mannequin", "--gate", "beauty=1"], "--gate beauty=1"),
-        (["--count", 1, "--source", "mannequin", "--gate", "inside_ssim=x"], "a number"),
+        (["--source", "mannequin"], "count: Field required"),
+        (["--count", 1, "--source", "flickr"], "source: Input should be 'mannequin'"),
+        (["--count", 1, "--photos", "nowhere"], "not a folder with images"),
+        (["--count", 1, "--photos", "empty"], "not a folder with images"),
+        (["--count", 1, "--photos", "empty", "--families", "magic"], "no family 'magic': did you mean image?"),
+        (["--count", 1, "--photos", "empty", "--families", "inpaint"], "name a model that redraws: --inpaint MODEL"),
+        (["--count", 1, "--photos", "empty", "--inpaint", "sd15-inpaint"], "add --families inpaint or skeleton"),
+        (["--count", 1, "--photos", "empty", "--set", "strength=1"], "called families.inpaint.arguments.strength now"),
+        (["--count", 1, "--photos", "empty", "--regions", "tail"], "regions.0: Input should be"),
+        (["--count", 1, "--photos", "empty", "--world", "mannequin"], "home: Input should be 'photographs' or"),
+        (["--count", 1, "--source", "mannequin", "--gate", "beauty=1"], "no setting 'gates.beauty'"),
+        (["--count", 1, "--source", "mannequin", "--gate", "inside_ssim=x"], "a valid number"),
+        (["--count", 1, "--source", "mannequin", "--gate", "most_area=2"], "less than or equal to 1"),
         (["--count", 1, "--source", "mannequin", "--scorers", "clip"], "quality score"),
         (["--count", 1, "--source", "mannequin", "--scorers", "beauty"], "beauty"),
+        (["--count", 1, "--photos", "empty", "--pose", "x.pt"], "limbs is not among the scorers (hands)"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -263,7 +268,8 @@ def test_other_settings_are_refused_and_fewer_pairs_than_asked_are_said(tmp_path
     words = ("synth", "--source", "mannequin", "--out", tmp_path / "set", "--count", 2, "--size", 64, "--workers", 1)
     assert run(*words, "-q").exit_code == 0
     again = run(*words, "--gate", "inside_ssim=0.5")
-    assert "inside_ssim: 0.65 -> 0.5" in str(again.exception)
+    assert "gates.inside_ssim: 0.65 -> 0.5" in str(again.exception)
+    assert run(*words, "--licence", "MIT", "--device", "cpu", "-q").exit_code == 0, "this does not shape the pairs"
 
 
 def test_audit_export_and_import(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from hafbench.cli.options import USER_ERROR, Json, Quiet
-from hafbench.errors import Unavailable
 
 Folder = Annotated[Path, typer.Argument(metavar="HAP", help="A data set of `asap-train synth`.")]
 Split = Annotated[
@@ -46,7 +45,7 @@ def validate(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({"problems": problems}, indent=2))
     else:
-        pairs = read_hap(folder)["counts"]["pairs"]
+        pairs = read_hap(folder).counts.pairs
         typer.echo(f"{pairs} pairs in {folder}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}.")
     for problem in problems:
         typer.echo(f"asap-train: {problem}", err=True)
@@ -75,20 +74,18 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Take over pairs of Diffusion-DPO's format; without a mask, M is where the two images differ clearly."""
-    from asap_train.data.gates import Thresholds
-    from asap_train.data.similarity import load_lpips
+    from asap_train.data.gates import Gates
+    from asap_train.data.spec import Thresholds
     from asap_train.hap.exchange import import_pairs
+    from asap_train.hap.manifest import Details
 
-    try:
-        lpips = load_lpips()
-    except Unavailable:
-        lpips = None
-    details = {"licence": licence, "about": [f"The pairs were imported from {source.name}."]}
-    manifest = import_pairs(source, out, details=details, thresholds=Thresholds() if gates else None, lpips=lpips)
-    counts = manifest["counts"]
+    thresholds = Thresholds()
+    details = Details(licence=licence, about=(f"The pairs were imported from {source.name}.",))
+    lpips = Gates(thresholds).lpips
+    manifest = import_pairs(source, out, details=details, thresholds=thresholds if gates else None, lpips=lpips)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "counts": counts, "rejections": manifest["rejections"]}))
+        typer.echo(json.dumps({"out": str(out), **manifest.model_dump(mode="json", include={"counts", "rejections"})}))
     else:
-        typer.echo(f"{counts['pairs']} pairs in {out}; {counts['rejected']} were left out.")
-        for gate, said in manifest["rejections"].items():
-            typer.echo(f"  {said['count']:6d}  {gate}: {next(iter(said['reasons']))}")
+        typer.echo(f"{manifest.counts.pairs} pairs in {out}; {manifest.counts.rejected} were left out.")
+        for gate, rejected in manifest.rejections.items():
+            typer.echo(f"  {rejected.count:6d}  {gate}: {next(iter(rejected.reasons))}")

@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from hafbench.cli.options import Device, Json, Quiet
-from hafbench.errors import HafError, nearest
+from hafbench.cli.options import Card, Json, Pose, Quiet
+from hafbench.errors import HafError
+from hafbench.types import Region
 
 if TYPE_CHECKING:
-    from asap_train.data.gates import Thresholds
-    from asap_train.data.inpainting import PainterRequest
-    from asap_train.data.synthesis import Judging
-    from asap_train.data.workers import Maker
-    from asap_train.types import Family
+    from asap_train.hap.manifest import HapManifest
 
-FAMILIES = ("image", "inpaint", "skeleton")
-REGIONS = ("hands", "feet", "face", "limbs", "torso")
-PHOTOGRAPHS, MANNEQUIN = "photographs", "mannequin"
-SHORT_OF_COUNT = 3
-DEFAULT_SIZE = 128
+FEWER_THAN_ASKED = 3
+OF_FAMILIES = {"inpaint": "model", "control": "control", "candidates": "candidates"}
+"""Options that set the same setting of each family that has it."""
+OF_SCORERS = {"pose": "scorers.limbs.pose", "hands_card": "scorers.hands.card"}
 
 
 def synth(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set; given again, it goes on.")],
-    count: Annotated[int, typer.Option("--count", min=1, metavar="N", help="How many pairs.")],
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set; run again to resume.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; options come on top of it.")
+    ] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting, such as families.inpaint.arguments.strength=0.9."
+        ),
+    ] = [],  # noqa: B006
+    count: Annotated[int | None, typer.Option("--count", metavar="N", help="How many pairs.")] = None,
     photos: Annotated[
         Path | None, typer.Option("--photos", metavar="DIR", help="Good images of people; photo.mask.png wins.")
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="NAME", help="mannequin: exact pairs of the built-in world.")
     ] = None,
+    home: Annotated[
+        str | None,
+        typer.Option("--world", metavar="NAME", help="What photos show: photographs (default) or mannequins."),
+    ] = None,
     families: Annotated[
-        str, typer.Option("--families", metavar="A,B", help=f"Of {', '.join(FAMILIES)}; photos only.")
-    ] = "image",
+        str | None,
+        typer.Option("--families", metavar="A,B", help="Of image (default), inpaint, skeleton; photos only."),
+    ] = None,
     regions: Annotated[
-        str, typer.Option("--regions", metavar="A,B", help=f"Where errors are put, of {', '.join(REGIONS)}.")
-    ] = ",".join(REGIONS),
+        str | None,
+        typer.Option("--regions", metavar="A,B", help=f"Where errors are put; default: {','.join(get_args(Region))}."),
+    ] = None,
     inpaint: Annotated[
         str | None,
         typer.Option("--inpaint", metavar="MODEL", help="What redraws: sd15-inpaint, sdxl-inpaint, flux-fill, or any."),
@@ -51,28 +60,29 @@ def synth(
     control: Annotated[
         str | None, typer.Option("--control", metavar="MODEL", help="The ControlNet of the skeleton family.")
     ] = None,
-    set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="An argument of the pipeline; may be repeated.")
-    ] = [],  # noqa: B006
     candidates: Annotated[
-        int, typer.Option("--candidates", min=1, metavar="N", help="Pictures that a model draws of one error.")
-    ] = 4,
+        int | None,
+        typer.Option("--candidates", metavar="N", help="Pictures that a model draws of one error; default 4."),
+    ] = None,
     per_photo: Annotated[
-        int, typer.Option("--per-photo", min=1, metavar="N", help="Pairs of one photo before the next one's turn.")
-    ] = 4,
+        int | None,
+        typer.Option("--per-photo", metavar="N", help="Pairs of one photo before the next one's turn; default 4."),
+    ] = None,
     tries: Annotated[
-        int, typer.Option("--tries", min=1, metavar="N", help="Candidates for one part before it is given up.")
-    ] = 6,
+        int | None,
+        typer.Option("--tries", metavar="N", help="Candidates for one part before it is given up; default 6."),
+    ] = None,
     gate: Annotated[
         list[str], typer.Option("--gate", metavar="NAME=X", help="A threshold, such as inside_ssim=0.6; repeatable.")
     ] = [],  # noqa: B006
     scorers: Annotated[
         str | None,
-        typer.Option("--scorers", metavar="A,B", help="Must see the error, and none in the photo; default: hands."),
+        typer.Option(
+            "--scorers", metavar="A,B", help="Must see the error, and none in the photo; default for photos: hands."
+        ),
     ] = None,
-    world: Annotated[
-        str, typer.Option("--world", metavar="NAME", help="photographs, or mannequin for pictures of those.")
-    ] = PHOTOGRAPHS,
+    pose: Pose = None,
+    hands_card: Card = None,
     segmenter: Annotated[
         str | None, typer.Option("--segmenter", metavar="MODEL", help="SAM 2 on this machine, for closer masks.")
     ] = None,
@@ -85,179 +95,75 @@ def synth(
     captioner: Annotated[
         str | None, typer.Option("--captioner", metavar="MODEL", help="A model such as BLIP, for those without one.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=32, metavar="PX", help="Of mannequins.")] = DEFAULT_SIZE,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="Of all that is drawn.")] = None,
+    size: Annotated[int | None, typer.Option("--size", metavar="PX", help="Of mannequins; default 128.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Of all that is drawn.")] = None,
     licence: Annotated[
-        str, typer.Option("--licence", metavar="NAME", help="Of the data set, for its card.")
-    ] = "unknown",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="Processes; default: one a core.")
+        str | None, typer.Option("--licence", metavar="NAME", help="Of the data set, for its card.")
     ] = None,
-    device: Device = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Processes; default: one a core.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make pairs (a good image, the same with one local error) from a folder of photos or from mannequins.
 
-    Exits with 3 if fewer pairs than asked for could be made.
+    Settings come from --config, then --set, then the other options. Exits with 3 if fewer pairs than asked for could be
+    made.
     """
-    if (photos is None) == (source is None):
-        raise HafError("Give either --photos DIR or --source mannequin.")
-    if source not in (None, MANNEQUIN):
-        raise HafError(f"--source {source}: the only source without photos is mannequin.")
-    if world not in (PHOTOGRAPHS, MANNEQUIN):
-        raise HafError(f"--world {world}: {nearest(world, [PHOTOGRAPHS, MANNEQUIN])}")
-    wanted = _names(families, FAMILIES, "--families")
-    places = _names(regions, REGIONS, "--regions")
-    exact = photos is None
+    from asap_train.data.spec import SynthSpec
+    from asap_train.data.synthesis import synth as make
+    from hafbench.progress import progress_bars
+    from hafbench.settings import read_settings
 
-    from asap_train.data.inpainting import PainterRequest
-    from asap_train.data.synthesis import FromMannequins, FromPhotos, Judging, synthesize
-    from asap_train.hap.write import open_hap
-    from hafbench.devices import pick_device
-
-    on = pick_device(device)
-    default = () if exact or world == MANNEQUIN else ("hands",)
-    names = default if scorers is None else tuple(name.strip() for name in scorers.split(",") if name.strip())
-    judging = Judging(_thresholds(gate), names, MANNEQUIN if exact else world, on)
-    maker: Maker
-    if photos is None:
-        from asap_train.degrade.mannequin import PAIR_SEED
-
-        maker = FromMannequins(judging, size, PAIR_SEED if seed is None else seed)
-        request, about, weights = _mannequin_request(maker, judging), [ABOUT_MANNEQUINS], {}
-    else:
-        from asap_train.data.captions import given_captions
-        from asap_train.data.masks import find_photos
-        from asap_train.data.regions import Finder
-
-        root = photos.resolve()
-        found = find_photos(root) if root.is_dir() else []
-        if not found:
-            raise HafError(f"{photos} is no folder with images.")
-        painter = PainterRequest(inpaint or "", control, tuple(set_), device=device)
-        maker = FromPhotos(
-            folder=root,
-            names=tuple(path.relative_to(root).as_posix() for path in found),
-            finder=Finder(world, segmenter, text_boxes),  # type: ignore[arg-type]
-            families=tuple(_families(wanted, painter, candidates)),
-            judging=judging,
-            captions={path.relative_to(root).as_posix(): text for path, text in given_captions(root, captions).items()},
-            captioner=captioner,
-            regions=places,
-            per_photo=per_photo,
-            tries=tries,
-            seed=seed or 0,
-        )
-        weights = dict(maker.finder.weights)
-        request, about = _photo_request(maker, judging), [ABOUT_PHOTOS.format(photos=len(found), name=root.name)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # A model that redraws fills the device on its own.
-    processes = 1 if not exact and set(wanted) - {"image"} else workers or cores
-    details = {"licence": licence, "about": about, "weights": weights}
-    with open_hap(out, request, details=details, seed=seed or 0) as hap, _bar(count, quiet or as_json) as progress:
-        synthesize(maker, hap, count, processes, judging.thresholds.hash_distance, progress)
-        manifest = hap.finish()
-    _say(out, manifest, quiet, as_json)
-    if manifest["counts"]["pairs"] < count:
-        raise typer.Exit(SHORT_OF_COUNT)
+    options = context.params
+    given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
+    given |= {key: options[name] for name, key in OF_SCORERS.items()}
+    given |= _settings_of_families(families or "image", {name: options[name] for name in OF_FAMILIES})
+    spec = read_settings(SynthSpec, config, [*set_, *(f"gates.{text}" for text in gate)], given)
+    with progress_bars(quiet or as_json) as progress:
+        manifest = make(spec, out=out, progress=progress)
+    _print(out, manifest, quiet, as_json)
+    if manifest.counts.pairs < spec.count:
+        raise typer.Exit(FEWER_THAN_ASKED)
 
 
-ABOUT_MANNEQUINS = (
-    "The pairs are of the built-in world of mannequins: exact, since both pictures are rendered from one scene. "
-    "No scorer was asked, for the renderer knows the error."
-)
-ABOUT_PHOTOS = (
-    "The pairs were made from {photos} images in the folder {name}. Why candidates were rejected, and why photos or "
-    "parts of them were not used, is told under the rejections."
-)
+def _settings_of_families(families: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What OF_FAMILIES set in the families that --families names; raises HafError where none of them has it."""
+    from asap_train.degrade import FAMILIES
+    from hafbench.settings import names_and_options
+
+    found: dict[str, Any] = {}
+    for option, value in options.items():
+        if value is None:
+            continue
+        setting = OF_FAMILIES[option]
+        able = [
+            name for name in names_and_options(families) if setting in FAMILIES.get(name).options_model.model_fields
+        ]
+        if not able:
+            raise HafError(
+                f"--{option} is for families that redraw: add --families inpaint or skeleton, or write "
+                f"--set families.inpaint.{setting}={value}."
+            )
+        found |= {f"families.{name}.{setting}": value for name in able}
+    return found
 
 
-def _names(text: str, known: tuple[str, ...], option: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        if name not in known:
-            raise HafError(f"{option} {name}: {nearest(name, list(known))}")
-    if not names:
-        raise HafError(f"{option} is empty; known: {', '.join(known)}.")
-    return names
-
-
-def _thresholds(given: list[str]) -> Thresholds:
-    from asap_train.data.gates import Thresholds
-
-    kinds = {field.name: field.type for field in fields(Thresholds)}
-    changed: dict[str, Any] = {}
-    for text in given:
-        name, _, number = text.partition("=")
-        if name not in kinds:
-            raise HafError(f"--gate {text}: {nearest(name, list(kinds))}")
-        try:
-            changed[name] = int(number) if kinds[name] == "int" else float(number)
-        except ValueError as error:
-            raise HafError(f"--gate {text}: give NAME=X with a number.") from error
-    return replace(Thresholds(), **changed)
-
-
-def _families(wanted: tuple[str, ...], painter: PainterRequest, candidates: int) -> Iterator[Family]:
-    if "image" in wanted:
-        from asap_train.degrade.image import ImageFamily
-
-        yield ImageFamily()
-    if set(wanted) == {"image"}:
-        return
-    if not painter.model:
-        raise HafError("The families inpaint and skeleton need a model that redraws: give --inpaint MODEL.")
-    from asap_train.data.inpainting import load_painter
-    from asap_train.degrade.inpaint import InpaintFamily
-    from asap_train.degrade.skeleton import SkeletonFamily
-
-    if "inpaint" in wanted:
-        yield InpaintFamily(load_painter(replace(painter, control=None)), candidates)
-    if "skeleton" in wanted:
-        if painter.control is None:
-            raise HafError("The family skeleton needs a ControlNet for skeletons: give --control MODEL.")
-        yield SkeletonFamily(load_painter(painter), candidates)
-
-
-def _mannequin_request(maker: Any, judging: Judging) -> dict[str, Any]:
-    return {"source": MANNEQUIN, "size": maker.size, "first_seed": maker.first, **judging.about()}
-
-
-def _photo_request(maker: Any, judging: Judging) -> dict[str, Any]:
-    """What makes the pairs; the number of pairs is not in it, so that a data set can grow."""
-    return {
-        "source": maker.folder.name,
-        "photos": len(maker.names),
-        "families": {family.name: dict(family.settings) for family in maker.families},
-        "regions": list(maker.regions),
-        "finder": {"world": maker.finder.world, "weights": dict(maker.finder.weights)},
-        "captions": {"given": len(maker.captions), "captioner": maker.captioner},
-        **{name: getattr(maker, name) for name in ("per_photo", "tries", "seed")},
-        **judging.about(),
-    }
-
-
-@contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("pairs", total=total)
-        yield lambda pairs: bar.update(task, completed=pairs)
-
-
-def _say(out: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    counts = manifest["counts"]
+def _print(out: Path, manifest: HapManifest, quiet: bool, as_json: bool) -> None:
+    counts = manifest.counts
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **{key: manifest[key] for key in ("counts", "skipped", "rejections")}}))
+        found = manifest.model_dump(mode="json", include={"counts", "skipped", "rejections"})
+        typer.echo(json.dumps({"out": str(out), **found}))
     elif not quiet:
-        typer.echo(f"{counts['pairs']} pairs of {counts['photos']} images in {out}. Rejected or left out:")
-        for gate, said in manifest["rejections"].items():
-            reasons = [reason.rstrip(".") for reason in said["reasons"]]
-            typer.echo(f"  {said['count']:6d}  {gate}: {'; '.join(reasons[:3])}{'; ...' if reasons[3:] else ''}")
-        for gate, said in manifest["skipped"].items():
-            typer.echo(f"Gate {gate} was skipped for {said['pairs']} pairs: {next(iter(said['reasons']))}.")
-        if counts["pairs"]:
+        typer.echo(f"{counts.pairs} pairs of {counts.photos} images in {out}. Rejected or left out:")
+        for gate, rejected in manifest.rejections.items():
+            reasons = [reason.rstrip(".") for reason in rejected.reasons]
+            typer.echo(f"  {rejected.count:6d}  {gate}: {'; '.join(reasons[:3])}{'; ...' if reasons[3:] else ''}")
+        for gate, skipped in manifest.skipped.items():
+            typer.echo(f"Gate {gate} was skipped for {skipped.pairs} pairs: {next(iter(skipped.reasons))}.")
+        if counts.pairs:
             typer.echo(f"Look at them: asap-train audit {out}")

@@ -1,43 +1,33 @@
 """The gates that a candidate passes to become a pair: what each asks, and the sentence of what it refuses.
 
-`measures.py` measures; here the numbers meet their thresholds, a scorer's judgement, and the pairs that are there.
+`similarity.py` measures; here the numbers meet their thresholds, a scorer's judgement, and the pairs that are there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from asap_train.data.similarity import Measures
+from asap_train.data.similarity import Similarity, load_lpips, measure_similarity
+from asap_train.data.spec import Thresholds
+from hafbench.errors import Unavailable
+from hafbench.scorers import SCORERS
 
 if TYPE_CHECKING:
-    from asap_train.types import Mask
-    from hafbench.types import Pixels, Score
+    from asap_train.data.similarity import Lpips
+    from asap_train.types import Candidate, Mask, Photo
+    from hafbench.specs import ScorerSpec
+    from hafbench.types import Pixels, Score, Scorer
 
 Outcome = Literal["passed", "failed", "skipped"]
 """skipped: the gate could not be applied. That is said in the data set's card, and is not a pass."""
 NO_LPIPS = "the weights of LPIPS are not on this machine"
 MARGIN = 0.25
 """About M in the crop whose hash tells near-duplicates, as a share of the box's longer side."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Bounds that a pair keeps. SSIM and LPIPS as reported (docs/hap.md); areas are shares of the picture.
-
-    `hash_distance` is the number of 64 bits of a perceptual hash up to which two pictures count as the same.
-    """
-
-    inside_ssim: float = 0.65
-    inside_lpips: float = 0.25
-    outside_ssim: float = 0.95
-    outside_lpips: float = 0.02
-    least_area: float = 0.0005
-    most_area: float = 0.5
-    hash_distance: int = 4
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,15 @@ class Verdict:
     reason: str | None = None
 
 
-def judge(measures: Measures, thresholds: Thresholds) -> list[Verdict]:
+def judge(similarity: Similarity, thresholds: Thresholds) -> list[Verdict]:
     """The verdicts of the gates on area, SSIM and LPIPS."""
     t = thresholds
     return [
-        _area(measures.area, t),
-        _bounded("inside_ssim", "SSIM inside M", measures.ssim_in, most=t.inside_ssim),
-        _bounded("outside_ssim", "SSIM outside M", measures.ssim_out, least=t.outside_ssim),
-        _bounded("inside_lpips", "LPIPS inside M", measures.lpips_in, least=t.inside_lpips),
-        _bounded("outside_lpips", "LPIPS outside M", measures.lpips_out, most=t.outside_lpips),
+        _area(similarity.area, t),
+        _bounded("inside_ssim", "SSIM inside M", similarity.ssim_in, most=t.inside_ssim),
+        _bounded("outside_ssim", "SSIM outside M", similarity.ssim_out, least=t.outside_ssim),
+        _bounded("inside_lpips", "LPIPS inside M", similarity.lpips_in, least=t.inside_lpips),
+        _bounded("outside_lpips", "LPIPS outside M", similarity.lpips_out, most=t.outside_lpips),
     ]
 
 
@@ -92,6 +82,65 @@ def judge_by_scorer(name: str, winner: Score, loser: Score) -> Verdict:
     if not loser.is_error:
         return Verdict(gate, "failed", f"{name} sees no error in x_l")
     return Verdict(gate, "passed")
+
+
+@dataclass(frozen=True)
+class Gates:
+    """All gates but that of near-duplicates, with what they need.
+
+    A worker process is sent the settings only: each process loads LPIPS and the scorers when it first needs them.
+    """
+
+    thresholds: Thresholds
+    scorers: tuple[ScorerSpec, ...] = ()
+    device: str = "cpu"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Gates, (self.thresholds, self.scorers, self.device)
+
+    def apply(
+        self, photo: Photo, candidate: Candidate, photo_scores: dict[str, Score]
+    ) -> tuple[list[Verdict], Similarity]:
+        """The verdicts, of cheap gates first, up to the first kind that fails, and the similarity.
+
+        `photo_scores` keeps what each scorer says of the photo, for its further candidates.
+        """
+        similarity = measure_similarity(photo.pixels, candidate.pixels, candidate.mask, self.lpips)
+        verdicts = judge(similarity, self.thresholds)
+        if not is_kept(verdicts):
+            return verdicts, similarity
+        able = {name: one for name, one in self.loaded.items() if candidate.region in SCORERS.get(name).regions}
+        if self.scorers and not able:
+            verdicts.append(Verdict("scorer", "skipped", f"no scorer that was asked for judges {candidate.region}"))
+        for name, scorer in able.items():
+            if name not in photo_scores:
+                photo_scores[name] = scorer.score(photo.pixels, None)
+            verdicts.append(judge_by_scorer(name, photo_scores[name], scorer.score(candidate.pixels, None)))
+        return verdicts, similarity
+
+    @cached_property
+    def loaded(self) -> dict[str, Scorer]:
+        """The scorers by name; raises HafError if one is unavailable."""
+        from hafbench.evaluate import load_scorers
+
+        found = load_scorers(self.scorers, self.device, [one.name for one in self.scorers])
+        return {name: scorer for name, scorer in found.items() if not isinstance(scorer, Unavailable)}
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        """LPIPS; None where its weights are not on this machine."""
+        try:
+            return load_lpips(self.device)
+        except Unavailable:
+            return None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What judges, as JSON values: versions and weights."""
+        return {
+            "scorers": {name: {"version": one.version, **one.settings} for name, one in self.loaded.items()},
+            "lpips": dict(self.lpips.settings) if self.lpips else None,
+        }
 
 
 def is_kept(verdicts: Iterable[Verdict]) -> bool:

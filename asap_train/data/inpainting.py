@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
 
 from hafbench.devices import pick_device
 from hafbench.errors import HafError, Unavailable, nearest, one_line
-from hafbench.generators.arguments import default_arguments, parse_argument, resolve_arguments
+from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.diffusion import DTYPES, NotFinite, pick_dtype, place, scheduler_facts
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.generators.sources import HUB_ID, Source, check_reachable, find_source, out_of_reach
+from hafbench.registry import Options
 
 if TYPE_CHECKING:
     from asap_train.types import Mask
@@ -66,22 +69,26 @@ CONTROLS: dict[str, Control] = {control.name: control for control in _CONTROLS}
 """For sd15 and sd15-inpaint, for sdxl and sdxl-inpaint, and for flux-dev."""
 
 
-@dataclass(frozen=True)
-class PainterRequest:
-    """What the command line says about a model that redraws.
+class PainterOptions(Options):
+    """A model that redraws, and how.
 
-    model: a name of INPAINTERS or of `hafbench models`, NAME=PATH, a folder, or a hub id. control: a name of CONTROLS,
-    NAME=PATH, a folder or a hub id. arguments: KEY=VALUE texts for the pipeline's call. size: of what is painted, in
-    pixels of its longer side; None for the model's own.
+    model: a name of INPAINTERS or of `hafbench models`, NAME=PATH, a folder, or a hub id. arguments: of the pipeline's
+    call. size: of what is painted, in pixels of its longer side; None for the model's own. dtype and offload: as of a
+    model that hafbench runs.
     """
 
-    model: str
-    control: str | None = None
-    arguments: tuple[str, ...] = ()
-    size: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    offload: str = "none"
+    model: str = Field(default="", validate_default=True)
+    arguments: Mapping[str, Any] = Field(default_factory=dict)
+    size: int | None = Field(default=None, ge=2 * GRID)
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    offload: Literal["none", "model", "sequential", "group"] = "none"
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, model: str) -> str:
+        if not model:
+            raise ValueError("name a model that redraws: --inpaint MODEL")
+        return model
 
 
 @dataclass(frozen=True)
@@ -125,36 +132,39 @@ class Painter:
         return np.rint(np.clip(drawn, 0, 1) * 255).astype(np.uint8)
 
 
-def load_painter(request: PainterRequest) -> Painter:
-    """Load what `request` names; raises HafError, or Unavailable for weights that are not to be had."""
-    source = replace(find_source(request.model, {**PRESETS, **INPAINTERS}), option="--inpaint")
-    given = dict(parse_argument(text) for text in request.arguments)
-    if taken := sorted(OURS & given.keys()):
-        raise HafError(f"--set {taken[0]}: asap-train sets this itself.")
+def load_painter(options: PainterOptions, device: str = "auto", control: str | None = None) -> Painter:
+    """Load the model that `options` names, with a ControlNet if one is named: a name of CONTROLS, or as a model.
+
+    Raises HafError, and Unavailable for weights that are unavailable.
+    """
+    source = replace(find_source(options.model, {**PRESETS, **INPAINTERS}), option="--inpaint")
+    if taken := sorted(OURS & options.arguments.keys()):
+        raise HafError(f"arguments.{taken[0]}: asap-train sets this itself.")
     check_reachable(source)
-    control = _find_control(request.control) if request.control else None
-    device = pick_device(request.device)
-    dtype = pick_dtype(request.dtype, device, source.preset)
+    control_source = _find_control(control) if control else None
+    device = pick_device(device)
+    dtype = pick_dtype(options.dtype, device, source.preset)
 
     import torch
 
     from hafbench.generators.pipelines import load_pipeline
 
-    pipeline, facts = load_pipeline(source, getattr(torch, DTYPES[dtype]))
+    torch_dtype = getattr(torch, DTYPES[dtype])
+    pipeline, facts = load_pipeline(source, torch_dtype)
     made_for_it = _paints(pipeline)
-    network, control_facts = _load_control(control, getattr(torch, DTYPES[dtype])) if control else (None, None)
+    network, control_facts = _load_control(control_source, torch_dtype) if control_source else (None, None)
     if network is not None and _text_width(network) != _text_width(_network(pipeline)):
-        raise HafError(f"The ControlNet {request.control} is made for another model than {request.model}.")
+        raise HafError(f"The ControlNet {control} is made for another model than {options.model}.")
     if network is not None or not made_for_it:
         pipeline = _as_inpainting(pipeline, network)
-    wanted = _arguments(source, request.control, made_for_it)
-    arguments = resolve_arguments(pipeline, wanted, given)
-    size = request.size or _size(source, pipeline)
+    wanted = _arguments(source, control, made_for_it)
+    arguments = resolve_arguments(pipeline, wanted, options.arguments)
+    size = options.size or _size(source, pipeline)
     if size < 2 * GRID:
         raise HafError(f"A part is painted at {2 * GRID} pixels or more, not at {size}.")
-    place(pipeline, device, request.offload)
+    place(pipeline, device, options.offload)
     settings = {
-        "model": request.model,
+        "model": options.model,
         **facts,
         "control": control_facts,
         "pipeline": type(pipeline).__name__,

@@ -29,7 +29,7 @@ def is_mask(path: Path) -> bool:
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """Every image file under `folder` that is no mask, in a fixed order; raises HafError for a mask without a photo."""
+    """The images under `folder` that are not masks, in a fixed order; raises HafError for a mask without a photo."""
     found = find_images(folder)
     photos = [path for path in found if not is_mask(path)]
     owners = {mask_path(photo) for photo in photos}
@@ -42,7 +42,7 @@ def find_photos(folder: Path) -> list[Path]:
 def read_mask(photo: Path, shape: tuple[int, ...]) -> Mask | None:
     """The mask (height, width) that lies beside a photo of this shape; None if there is none.
 
-    Raises BadImage for a file that is no image, HafError for a mask of another size or one without any white.
+    Raises BadImage for a file that is not an image, HafError for a mask of another size or one without any white.
     """
     path = mask_path(photo)
     if not path.is_file():

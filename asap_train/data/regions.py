@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asap_train.types import Mask, Points
+    from hafbench.registry import Home
     from hafbench.types import Box, Pixels, Region, Scorer
 
 SMALLEST: Mapping[str, int] = {"hands": SMALLEST_HAND, "feet": 48, "face": 56, "limbs": 80, "torso": 80}
@@ -79,14 +80,14 @@ class Finder:
     them. `segmenter` and `text_boxes` are folders or hub ids of SAM 2 and Grounding DINO, both optional.
     """
 
-    world: Literal["photographs", "mannequin"] = "photographs"
+    home: Home = "photographs"
     segmenter: str | None = None
     text_boxes: str | None = None
 
     @property
     def weights(self) -> Mapping[str, str]:
         """The SHA-256 of every file that finds parts, by its name; loads what is not loaded yet."""
-        found = dict(_detectors(self.world).weights)
+        found = dict(_detectors(self.home).weights)
         for model in (self.segmenter and _segmenter(self.segmenter), self.text_boxes and _text_boxes(self.text_boxes)):
             found |= model.weights if model else {}
         return found
@@ -97,7 +98,7 @@ class Finder:
         A `mask` given by the user wins: it is then the only part. Its region is `region`, else that of the found part
         that it overlaps most, whose keypoints it takes over, else hands. Raises Unavailable where weights are missing.
         """
-        parts, left_out = _detectors(self.world).find(pixels)
+        parts, left_out = _detectors(self.home).find(pixels)
         if self.text_boxes:
             parts += _boxed(parts, _text_boxes(self.text_boxes).find(pixels), pixels.shape)
         if mask is not None:
@@ -164,8 +165,8 @@ class _Mannequins:
 
 
 @lru_cache(maxsize=2)
-def _detectors(world: str) -> Any:
-    return _Mannequins() if world == "mannequin" else _Photographs()
+def _detectors(home: Home) -> Any:
+    return _Mannequins() if home == "mannequins" else _Photographs()
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
-"""How alike two images of a pair are, inside and outside of M: SSIM, and LPIPS where its weights are to be had.
+"""How alike two images of a pair are, inside and outside of M: SSIM, and LPIPS where its weights are available.
 
-Both are windowed measures: a value at one pixel also depends on its surroundings. So that what happened outside of M
-does not leak into the inside, and the other way round, each side is measured on a picture of its own:
+Both are computed over windows: a value at one pixel also depends on its surroundings. So that what happened outside
+of M does not leak into the inside, and the other way round, each side is measured on a picture of its own:
 
     inside:  the mean over M of the map between x_w and the loser with its outside replaced by x_w
     outside: the mean over the complement of M of the map between x_w and the loser with its inside replaced by x_w
@@ -39,8 +39,8 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Measures:
-    """SSIM is at most 1, which equal images have; LPIPS at least 0, which they have, and None if it is not to be had.
+class Similarity:
+    """SSIM is at most 1 (equal images), LPIPS at least 0 (equal images), and None if its weights are unavailable.
 
     `area` is the share of the picture that M covers, 0 to 1.
     """
@@ -52,7 +52,7 @@ class Measures:
     area: float
 
 
-def measure(winner: Pixels, loser: Pixels, mask: Mask, lpips: Lpips | None = None) -> Measures:
+def measure_similarity(winner: Pixels, loser: Pixels, mask: Mask, lpips: Lpips | None = None) -> Similarity:
     """Measure a pair of RGB images (height, width, 3), uint8, by its mask (height, width).
 
     With nothing outside of M the outside is taken as equal. Raises HafError for sizes that do not fit, and for an
@@ -63,7 +63,7 @@ def measure(winner: Pixels, loser: Pixels, mask: Mask, lpips: Lpips | None = Non
     lpips_in = lpips_out = None
     if lpips is not None:
         lpips_in, lpips_out = lpips.mean(winner, inside, mask), lpips.mean(winner, outside, ~mask)
-    return Measures(
+    return Similarity(
         mean_ssim(winner, inside, mask), mean_ssim(winner, outside, ~mask), lpips_in, lpips_out, float(mask.mean())
     )
 
@@ -167,7 +167,7 @@ class Lpips:
 
 
 def load_lpips(device: str = "cpu") -> Lpips:
-    """pyiqa's LPIPS; raises Unavailable where its weights are neither on this machine nor to be reached."""
+    """pyiqa's LPIPS; raises Unavailable where its weights are neither on this machine nor reachable."""
     from pickle import UnpicklingError
 
     from hafbench import hub

@@ -1,4 +1,4 @@
-"""Work in items, over all cores: what a maker is, and its items done in order by several processes."""
+"""Work in items, over all cores: where pairs come from, and its items processed in order by several processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
-    from asap_train.hap import Rejection, Row
+    from asap_train.hap import Rejection
+    from asap_train.hap.columns import Row
 
 
 @dataclass(frozen=True)
-class Made:
+class ItemResult:
     """What one item gave: rows that passed every gate but that of near-duplicates, and what was rejected and why."""
 
     item: str
@@ -26,39 +27,39 @@ class Made:
     rejections: tuple[Rejection, ...]
 
 
-class Maker(Protocol):
+class PairSource(Protocol):
     """Where pairs come from. It can be sent to a worker process, which loads what it needs when it first needs it."""
 
     def items(self, round_: int) -> Iterable[str]:
         """The names of the work of one round; every round is new work on the same photos, or on further seeds."""
         ...
 
-    def make(self, item: str) -> Made:
+    def process(self, item: str) -> ItemResult:
         """Do the work of one item; the same item gives the same."""
         ...
 
 
-Run = Callable[[Iterable[str]], Iterator[Made]]
+Run = Callable[[Iterable[str]], Iterator[ItemResult]]
 
 
 @contextmanager
-def processes(maker: Maker, workers: int) -> Iterator[Run]:
+def processes(source: PairSource, workers: int) -> Iterator[Run]:
     """A function that gives what items give, in their order, by so many processes; one is this process itself.
 
     Only a few results wait at a time, so that memory stays flat.
     """
     if workers <= 1:
-        yield lambda items: map(maker.make, items)
+        yield lambda items: map(source.process, items)
         return
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (maker,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (source,))
 
-    def run(items: Iterable[str]) -> Iterator[Made]:
-        waiting: deque[Future[Made]] = deque()
+    def run(items: Iterable[str]) -> Iterator[ItemResult]:
+        waiting: deque[Future[ItemResult]] = deque()
         for item in items:
-            waiting.append(pool.submit(_make, item))
+            waiting.append(pool.submit(_process, item))
             if len(waiting) > 3 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -68,13 +69,14 @@ def processes(maker: Maker, workers: int) -> Iterator[Run]:
         yield run
     except BrokenProcessPool as error:
         raise HafError(
-            "A worker process was killed, most likely for want of memory; the same command goes on, try --workers 1."
+            "A worker process was killed, most likely for lack of memory; run the same command again with --workers 1 "
+            "to resume."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_MAKER: list[Maker] = []
+_SOURCE: list[PairSource] = []
 
 
 def begin_worker() -> None:
@@ -88,9 +90,9 @@ def begin_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _start(maker: Maker) -> None:
+def _start(source: PairSource) -> None:
     begin_worker()
-    _MAKER[:] = [maker]
+    _SOURCE[:] = [source]
 
 
 def _end_with_parent() -> None:
@@ -100,5 +102,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _make(item: str) -> Made:
-    return _MAKER[0].make(item)
+def _process(item: str) -> ItemResult:
+    return _SOURCE[0].process(item)

@@ -12,6 +12,7 @@ import numpy as np
 from asap_train.degrade import digits, faces, limbs, warps, wholes
 from asap_train.degrade.cutout import VISIBLE, put_back
 from asap_train.types import Candidate, Part, Photo
+from hafbench import registry
 from hafbench.errors import HafError, nearest
 from hafbench.types import Kind, Region
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from asap_train.types import Mask
     from hafbench.types import Pixels
-
-REGIONS: tuple[Region, ...] = ("hands", "feet", "face", "limbs", "torso")
 
 
 @dataclass(frozen=True)
@@ -152,3 +151,14 @@ def _ordered(names: list[str], weights: Mapping[str, float], seed: int) -> list[
     """Drawn without replacement by weight: by exponential waiting times of these rates."""
     waits = {name: _own(seed, f"order {name}").exponential() / weights[name] for name in names}
     return sorted(names, key=lambda name: waits[name])
+
+
+class Options(registry.Options):
+    """How often each detail comes first, by its name; those left out, or 0, are not made. None: as in DETAILS."""
+
+    weights: Mapping[str, float] | None = None
+
+
+def load(options: Options, device: str) -> ImageFamily:
+    """The family with these weights; raises HafError for an unknown detail or a weight below 0."""
+    return ImageFamily() if options.weights is None else ImageFamily(options.weights)

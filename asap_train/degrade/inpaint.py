@@ -11,42 +11,43 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
-from asap_train.data.inpainting import Painter
-from asap_train.degrade.redraw import Wish, noise_seeds, redraw
+from asap_train.data.inpainting import Painter, PainterOptions, load_painter
+from asap_train.degrade.redraw import ErrorPrompt, noise_seeds, redraw
 
 if TYPE_CHECKING:
     from asap_train.types import Candidate, Part, Photo
 
-WISHES: tuple[Wish, ...] = (
-    Wish("hands", "extra", "extra_digit", "a hand with six fingers, one finger too many"),
-    Wish("hands", "missing", "missing_digit", "a hand with only four fingers, one finger is missing"),
-    Wish("hands", "configuration", "fused_digits", "a deformed hand, fingers fused and grown together"),
-    Wish("hands", "orientation", "turned_hand", "a hand twisted backwards at the wrist"),
-    Wish("hands", "proportion", "long_digit", "a hand with fingers far too long"),
-    Wish("feet", "extra", "extra_toe", "a foot with six toes, one toe too many"),
-    Wish("feet", "missing", "missing_toe", "a foot with only three toes, toes are missing"),
-    Wish("feet", "configuration", "fused_toes", "a deformed foot, toes fused and grown together"),
-    Wish("feet", "orientation", "turned_foot", "a foot that points backwards"),
-    Wish("feet", "proportion", "large_foot", "a foot far too large for its leg"),
-    Wish("face", "extra", "extra_eye", "a face with three eyes"),
-    Wish("face", "missing", "missing_eye", "a face with one eye only, the other eye is missing"),
-    Wish("face", "configuration", "displaced_features", "a deformed face, eyes and mouth in the wrong places"),
-    Wish("face", "orientation", "turned_feature", "a face with its mouth upside down"),
-    Wish("face", "proportion", "large_eye", "a face with one eye twice as large as the other"),
-    Wish("limbs", "extra", "extra_limb", "a person with an extra {limb} growing out of the body"),
-    Wish("limbs", "missing", "missing_limb", "a person whose {limb} ends in a stump"),
-    Wish("limbs", "configuration", "bent_limb", "a broken {limb} bent the wrong way, with a joint too many"),
-    Wish("limbs", "orientation", "turned_limb", "a person with the {limb} attached backwards"),
-    Wish("limbs", "proportion", "long_limb", "a person with one {limb} far too long"),
-    Wish("torso", "configuration", "twisted_torso", "a person with a twisted, disjointed torso"),
-    Wish("torso", "proportion", "long_torso", "a person with a torso far too long"),
+ERROR_PROMPTS: tuple[ErrorPrompt, ...] = (
+    ErrorPrompt("hands", "extra", "extra_digit", "a hand with six fingers, one finger too many"),
+    ErrorPrompt("hands", "missing", "missing_digit", "a hand with only four fingers, one finger is missing"),
+    ErrorPrompt("hands", "configuration", "fused_digits", "a deformed hand, fingers fused and grown together"),
+    ErrorPrompt("hands", "orientation", "turned_hand", "a hand twisted backwards at the wrist"),
+    ErrorPrompt("hands", "proportion", "long_digit", "a hand with fingers far too long"),
+    ErrorPrompt("feet", "extra", "extra_toe", "a foot with six toes, one toe too many"),
+    ErrorPrompt("feet", "missing", "missing_toe", "a foot with only three toes, toes are missing"),
+    ErrorPrompt("feet", "configuration", "fused_toes", "a deformed foot, toes fused and grown together"),
+    ErrorPrompt("feet", "orientation", "turned_foot", "a foot that points backwards"),
+    ErrorPrompt("feet", "proportion", "large_foot", "a foot far too large for its leg"),
+    ErrorPrompt("face", "extra", "extra_eye", "a face with three eyes"),
+    ErrorPrompt("face", "missing", "missing_eye", "a face with one eye only, the other eye is missing"),
+    ErrorPrompt("face", "configuration", "displaced_features", "a deformed face, eyes and mouth in the wrong places"),
+    ErrorPrompt("face", "orientation", "turned_feature", "a face with its mouth upside down"),
+    ErrorPrompt("face", "proportion", "large_eye", "a face with one eye twice as large as the other"),
+    ErrorPrompt("limbs", "extra", "extra_limb", "a person with an extra {limb} growing out of the body"),
+    ErrorPrompt("limbs", "missing", "missing_limb", "a person whose {limb} ends in a stump"),
+    ErrorPrompt("limbs", "configuration", "bent_limb", "a broken {limb} bent the wrong way, with a joint too many"),
+    ErrorPrompt("limbs", "orientation", "turned_limb", "a person with the {limb} attached backwards"),
+    ErrorPrompt("limbs", "proportion", "long_limb", "a person with one {limb} far too long"),
+    ErrorPrompt("torso", "configuration", "twisted_torso", "a person with a twisted, disjointed torso"),
+    ErrorPrompt("torso", "proportion", "long_torso", "a person with a torso far too long"),
 )
 
 
 @dataclass(frozen=True)
 class InpaintFamily:
-    """Asks for an error of WISHES, drawn at random, and paints `candidates` pictures of it, each from its own noise."""
+    """Asks for an error of ERROR_PROMPTS, drawn at random, and paints `candidates` pictures, each of its own noise."""
 
     painter: Painter
     candidates: int = 4
@@ -59,8 +60,19 @@ class InpaintFamily:
 
     def degrade(self, photo: Photo, part: Part, rng: np.random.Generator) -> Iterator[Candidate]:
         """Pictures for one error, in no order; none for an empty mask."""
-        wishes = [wish for wish in WISHES if wish.region == part.region]
-        wish = wishes[int(rng.integers(len(wishes)))]
+        suited = [error for error in ERROR_PROMPTS if error.region == part.region]
+        error = suited[int(rng.integers(len(suited)))]
         seeds = noise_seeds(rng, self.candidates)
         if part.mask.any():
-            yield from redraw(self.painter, photo, part, wish, seeds, self.name, {})
+            yield from redraw(self.painter, photo, part, error, seeds, self.name, {})
+
+
+class Options(PainterOptions):
+    """The model, and how many pictures it paints of one error."""
+
+    candidates: int = Field(default=4, ge=1)
+
+
+def load(options: Options, device: str) -> InpaintFamily:
+    """The family over the model that `options` names; raises as `load_painter` does."""
+    return InpaintFamily(load_painter(options, device), options.candidates)

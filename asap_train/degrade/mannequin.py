@@ -1,6 +1,7 @@
 """Exact pairs from the built-in world: a rendered picture, and the same scene with one error, nothing guessed.
 
-It is no family that changes photos: a seed gives the photo, the error, its mask and its name at once, all of them true.
+This is not a family of the registry, which changes photos: a seed gives the photo, the error, its mask and its name at
+once, all of them true.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """An error that is asked for: its place in the taxonomy, and the words of the prompt that ask for it.
+class ErrorPrompt:
+    """An error that a model is prompted for: its place in the taxonomy, and the words of the prompt.
 
-    Nothing makes a model do what it is asked: `kind` and `detail` of what comes back are the wish, and no finding.
+    A model may ignore the prompt: `kind` and `detail` of what comes back are what was asked for, and no finding.
     `{limb}` in the text stands for the part: an arm, or a leg.
     """
 
@@ -100,7 +100,7 @@ def redraw(
     painter: Painter,
     photo: Photo,
     part: Part,
-    wish: Wish,
+    error: ErrorPrompt,
     seeds: NDArray[np.int64],
     family: str,
     settings: dict[str, Any],
@@ -113,14 +113,14 @@ def redraw(
     hole = cv2.resize(mask[window.place].astype(np.uint8), window.painted, interpolation=cv2.INTER_NEAREST)
     # A latent that is partly outside of the mask would keep what shows through inside: its whole cell is painted.
     hole = cv2.dilate(hole, np.ones((2 * CELL + 1, 2 * CELL + 1), np.uint8)) > 0
-    asked = wish.text.format(limb=next((limb for limb in ("arm", "leg") if limb in part.name), "limb"))
+    asked = error.text.format(limb=next((limb for limb in ("arm", "leg") if limb in part.name), "limb"))
     prompt = f"{asked}, {photo.caption}" if photo.caption else asked
     skeleton = control(window) if control else None
     for seed in seeds:
         painted = painter.paint(image, hole, prompt, int(seed), skeleton)
         pixels = paste(photo.pixels, painted, mask, window)
         made = {**painter.settings, **settings, "prompt": prompt, "seed": int(seed)}
-        yield Candidate(pixels, mask, wish.region, wish.kind, wish.detail, family, made)
+        yield Candidate(pixels, mask, error.region, error.kind, error.detail, family, made)
 
 
 def noise_seeds(rng: np.random.Generator, count: int) -> NDArray[np.int64]:

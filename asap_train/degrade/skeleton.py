@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from pydantic import Field, field_validator
 
-from asap_train.data.inpainting import Painter
+from asap_train.data.inpainting import Painter, load_painter
+from asap_train.degrade import inpaint
 from asap_train.degrade.openpose import LIMBS, Bone, Points, Skeleton, draw_skeleton, hand_skeleton, limb_skeleton
-from asap_train.degrade.redraw import Window, Wish, noise_seeds, redraw
+from asap_train.degrade.redraw import ErrorPrompt, Window, noise_seeds, redraw
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
@@ -84,19 +86,21 @@ def bent_limb(limb: Skeleton, rng: Generator) -> Skeleton:
 
 @dataclass(frozen=True)
 class Corruption:
-    """A wish, and the change of the skeleton that shows it."""
+    """An error, and the change of the skeleton that shows it."""
 
-    wish: Wish
+    error: ErrorPrompt
     change: Callable[[Skeleton, Generator], Skeleton]
 
 
 CORRUPTIONS: tuple[Corruption, ...] = (
-    Corruption(Wish("hands", "extra", "extra_digit", "a hand with six fingers"), extra_digit),
-    Corruption(Wish("hands", "missing", "missing_digit", "a hand with four fingers"), missing_digit),
-    Corruption(Wish("hands", "configuration", "crossed_digits", "a hand with crossed, fused fingers"), crossed_digits),
-    Corruption(Wish("hands", "configuration", "bent_digit", "a hand with a broken, bent finger"), bent_digit),
-    Corruption(Wish("limbs", "extra", "extra_limb", "a person with an extra {limb}"), extra_limb),
-    Corruption(Wish("limbs", "configuration", "bent_limb", "a broken {limb} bent the wrong way"), bent_limb),
+    Corruption(ErrorPrompt("hands", "extra", "extra_digit", "a hand with six fingers"), extra_digit),
+    Corruption(ErrorPrompt("hands", "missing", "missing_digit", "a hand with four fingers"), missing_digit),
+    Corruption(
+        ErrorPrompt("hands", "configuration", "crossed_digits", "a hand with crossed, fused fingers"), crossed_digits
+    ),
+    Corruption(ErrorPrompt("hands", "configuration", "bent_digit", "a hand with a broken, bent finger"), bent_digit),
+    Corruption(ErrorPrompt("limbs", "extra", "extra_limb", "a person with an extra {limb}"), extra_limb),
+    Corruption(ErrorPrompt("limbs", "configuration", "bent_limb", "a broken {limb} bent the wrong way"), bent_limb),
 )
 
 
@@ -122,7 +126,7 @@ class SkeletonFamily:
         sound = skeleton_of(part)
         if sound is None or not part.mask.any():
             return
-        suited = [corruption for corruption in CORRUPTIONS if corruption.wish.region == part.region]
+        suited = [corruption for corruption in CORRUPTIONS if corruption.error.region == part.region]
         corruption = suited[int(rng.integers(len(suited)))]
         wrong = corruption.change(sound, rng)
         place = part if part.origin == "given" else replace(part, mask=part.mask | _flesh(sound, wrong, part.mask))
@@ -132,7 +136,25 @@ class SkeletonFamily:
             return draw_skeleton(replace(wrong, points=window.points(wrong.points)), *window.painted)
 
         seeds = noise_seeds(rng, self.candidates)
-        yield from redraw(self.painter, photo, place, corruption.wish, seeds, self.name, settings, control)
+        yield from redraw(self.painter, photo, place, corruption.error, seeds, self.name, settings, control)
+
+
+class Options(inpaint.Options):
+    """`control`: a name of CONTROLS, NAME=PATH, a folder or a hub id of a ControlNet for skeletons."""
+
+    control: str = Field(default="", validate_default=True)
+
+    @field_validator("control")
+    @classmethod
+    def _named(cls, control: str) -> str:
+        if not control:
+            raise ValueError("name a ControlNet for skeletons: --control MODEL")
+        return control
+
+
+def load(options: Options, device: str) -> SkeletonFamily:
+    """The family over the model and the ControlNet that `options` names; raises as `load_painter` does."""
+    return SkeletonFamily(load_painter(options, device, options.control), options.candidates)
 
 
 def skeleton_of(part: Part) -> Skeleton | None:

@@ -1,7 +1,8 @@
 """The HAP data set: pairs (x_w, x_l, c, M) as rows of Parquet shards. Its columns are described in docs/hap.md.
 
-`write.py` writes it and survives kill -9, `read.py` streams it, `validate.py` finds what is broken, `card.py` says what
-is in it, `exchange.py` brings pairs in and out in the format of Diffusion-DPO.
+`columns.py` defines the rows and `manifest.py` hap.json; `write.py` writes a data set and survives kill -9, `read.py`
+streams it, `validate.py` finds what is broken, `card.py` says what is in it, `exchange.py` brings pairs in and out in
+the format of Diffusion-DPO.
 """
 
 from __future__ import annotations
@@ -9,39 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from asap_train.types import SPLITS, Candidate, Photo, Split
-from hafbench.errors import BadImage, HafError
+from asap_train.hap.columns import Row
+from asap_train.types import Candidate, Photo, Split
+from hafbench.errors import BadImage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from asap_train.data.similarity import Measures
+    from asap_train.data.similarity import Similarity
     from asap_train.types import Mask
     from hafbench.types import Kind, Pixels, Region
 
-FORMAT = 1
-Row = dict[str, Any]
 Rejection = tuple[str, str]
 """The gate's name, and the sentence of what it refused."""
-SHARES: Mapping[str, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
-
-COLUMNS: dict[str, str] = {
-    "id": "string",
-    **dict.fromkeys(("winner", "loser", "mask"), "image"),
-    **dict.fromkeys(("caption", "region", "kind", "detail", "family", "split", "source", "name"), "string"),
-    **dict.fromkeys(("width", "height"), "int32"),
-    **dict.fromkeys(("area", "ssim_in", "ssim_out", "lpips_in", "lpips_out"), "float64"),
-    **dict.fromkeys(("skipped", "settings", "fingerprint"), "string"),
-}
-IMAGES = tuple(name for name, kind in COLUMNS.items() if kind == "image")
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,7 @@ class Pair:
     family: str
     source: str
     name: str
-    measures: Measures
+    similarity: Similarity
     fingerprint: str
     skipped: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +57,12 @@ class Pair:
 
 
 def make_pair(
-    photo: Photo, candidate: Candidate, caption: str, measures: Measures, fingerprint: str, skipped: Mapping[str, str]
+    photo: Photo,
+    candidate: Candidate,
+    caption: str,
+    similarity: Similarity,
+    fingerprint: str,
+    skipped: Mapping[str, str],
 ) -> Pair:
     """A candidate that the gates kept, as a pair."""
     return Pair(
@@ -86,7 +77,7 @@ def make_pair(
         family=candidate.family,
         source=photo.sha256,
         name=photo.name,
-        measures=measures,
+        similarity=similarity,
         fingerprint=fingerprint,
         skipped=skipped,
         settings=candidate.settings,
@@ -104,20 +95,6 @@ def pair_id(winner: Pixels, loser: Pixels, mask: Mask) -> str:
     return total.hexdigest()
 
 
-def split_of(source: str, seed: int, shares: Mapping[str, float] = SHARES) -> Split:
-    """The split of a photo and so of all its pairs: by a hash of its SHA-256 and the seed, so that it never moves.
-
-    `shares` gives each split's share of the photos; they sum to 1.
-    """
-    digest = hashlib.sha256(f"{seed}/{source}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    for split in SPLITS:
-        place -= shares.get(split, 0.0)
-        if place < 0:
-            return cast("Split", split)
-    return "train"
-
-
 def encode_png(array: NDArray[Any]) -> bytes:
     """An RGB image or a mask as a lossless PNG; a mask is grey, 0 and 255."""
     import cv2
@@ -129,7 +106,7 @@ def encode_png(array: NDArray[Any]) -> bytes:
 
 
 def decode_image(data: bytes) -> Pixels:
-    """Any image file's bytes as RGB (height, width, 3); raises BadImage if they are none."""
+    """Any image file's bytes as RGB (height, width, 3); raises BadImage if they are not an image."""
     import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
@@ -139,7 +116,7 @@ def decode_image(data: bytes) -> Pixels:
 
 
 def decode_mask(data: bytes) -> Mask:
-    """A mask's PNG as booleans (height, width), True from 128 up; raises BadImage if the bytes are no image."""
+    """A mask's PNG as booleans (height, width), True from 128 up; raises BadImage if the bytes are not an image."""
     import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
@@ -150,63 +127,52 @@ def decode_mask(data: bytes) -> Mask:
 
 def to_row(pair: Pair, winner_png: bytes | None = None) -> Row:
     """A pair as a row, to be made in a worker process. `winner_png` saves encoding a photo's winner once more."""
+    height, width = pair.mask.shape
     return {
         "id": pair.id,
         "winner": {"bytes": winner_png or encode_png(pair.winner), "path": f"{pair.id}-winner.png"},
         "loser": {"bytes": encode_png(pair.loser), "path": f"{pair.id}-loser.png"},
         "mask": {"bytes": encode_png(pair.mask), "path": f"{pair.id}-mask.png"},
-        **{name: getattr(pair, name) for name in ("caption", "region", "kind", "detail", "family", "source", "name")},
+        "caption": pair.caption,
+        "region": pair.region,
+        "kind": pair.kind,
+        "detail": pair.detail,
+        "family": pair.family,
         "split": pair.split,
-        "width": pair.winner.shape[1],
-        "height": pair.winner.shape[0],
-        **asdict(pair.measures),
+        "source": pair.source,
+        "name": pair.name,
+        "width": width,
+        "height": height,
+        "area": pair.similarity.area,
+        "ssim_in": pair.similarity.ssim_in,
+        "ssim_out": pair.similarity.ssim_out,
+        "lpips_in": pair.similarity.lpips_in,
+        "lpips_out": pair.similarity.lpips_out,
         "skipped": json.dumps(dict(pair.skipped), ensure_ascii=False),
         "settings": json.dumps(dict(pair.settings), ensure_ascii=False, sort_keys=True),
         "fingerprint": pair.fingerprint,
     }
 
 
-def from_row(row: Mapping[str, Any]) -> Pair:
-    """A row, decoded; raises BadImage if one of its images is none."""
-    from asap_train.data.similarity import Measures
+def from_row(row: Row) -> Pair:
+    """A row, decoded; raises BadImage if the bytes of one of its images are not an image."""
+    from asap_train.data.similarity import Similarity
 
     return Pair(
+        id=row["id"],
         winner=decode_image(row["winner"]["bytes"]),
         loser=decode_image(row["loser"]["bytes"]),
         mask=decode_mask(row["mask"]["bytes"]),
-        measures=Measures(**{name: row[name] for name in ("ssim_in", "ssim_out", "lpips_in", "lpips_out", "area")}),
+        caption=row["caption"],
+        region=cast("Region | None", row["region"]),
+        kind=cast("Kind | None", row["kind"]),
+        detail=row["detail"],
+        family=row["family"],
+        source=row["source"],
+        name=row["name"],
+        similarity=Similarity(row["ssim_in"], row["ssim_out"], row["lpips_in"], row["lpips_out"], row["area"]),
+        fingerprint=row["fingerprint"],
         skipped=json.loads(row["skipped"]),
         settings=json.loads(row["settings"]),
-        **{name: row[name] for name in ("id", "caption", "region", "kind", "detail", "family", "source", "name")},
-        fingerprint=row["fingerprint"],
-        split=row["split"],
+        split=cast("Split | None", row["split"]),
     )
-
-
-@cache
-def arrow_schema() -> pa.Schema:
-    """The columns, with the `huggingface` metadata by which `datasets` and hub viewers know the images."""
-    import pyarrow as pa
-
-    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    types = {"image": image, "string": pa.string(), "int32": pa.int32(), "float64": pa.float64()}
-    features = {
-        name: {"_type": "Image"} if kind == "image" else {"dtype": kind, "_type": "Value"}
-        for name, kind in COLUMNS.items()
-    }
-    schema = pa.schema({name: types[kind] for name, kind in COLUMNS.items()})
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """hap.json; None if there is none. Raises HafError for one that cannot be read, or of another format."""
-    path = folder / "hap.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise HafError(f"{path}: this cannot be read ({error}); take another folder.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise HafError(f"{path} is not a HAP data set of format {FORMAT}, which this version of asap-train reads.")
-    return manifest

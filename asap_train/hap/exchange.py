@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asap_train.data.gates import Thresholds, fingerprint, is_kept, judge, refusal, skipped
-from asap_train.data.similarity import measure
-from asap_train.hap import Pair, Row, decode_mask, pair_id, to_row
+from asap_train.data.gates import fingerprint, is_kept, judge, refusal, skipped
+from asap_train.data.similarity import measure_similarity
+from asap_train.data.spec import Thresholds
+from asap_train.hap import Pair, decode_mask, pair_id, to_row
+from asap_train.hap.columns import Row
+from asap_train.hap.manifest import Details, HapManifest, ImportSpec
 from asap_train.hap.read import read_hap, rows_of
 from asap_train.hap.validate import clear_changes
 from asap_train.hap.write import open_hap
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from asap_train.types import Mask
     from hafbench.types import Pixels
 
+TheirRow = dict[str, Any]
 NEEDED = ("jpg_0", "jpg_1", "label_0", "caption")
 RIDING = ("region", "kind", "detail", "family", "split", "source", "name")
 """Columns of ours that ride along."""
@@ -56,26 +60,28 @@ def export_pairs(folder: Path, out: Path, split: str | None = None) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hafbench.files import disk_errors
+    from hafbench.files import disk_errors, write_whole
 
     if out.exists():
         raise HafError(f"{out} is there already; choose another --out.")
-    shards = [name for name, about in read_hap(folder)["shards"].items() if split in (None, about["split"])]
+    shards = [name for name, shard in read_hap(folder).shards.items() if split in (None, shard.split)]
     if not shards:
         raise HafError(f"{folder} has no pairs{f' of the split {split!r}' if split else ''} to export.")
     strings, binaries = ("caption", "id", *RIDING), ("jpg_0", "jpg_1", "mask")
     types = {**dict.fromkeys(binaries, pa.binary()), **dict.fromkeys(("label_0", "label_1"), pa.float64())}
     schema = pa.schema({**types, **dict.fromkeys(strings, pa.string())})
-    partial = out.with_name(f".{out.name}.partial")
     count = 0
-    with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(partial: Path) -> None:
+        nonlocal count
         with pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=False) as writer:
             for name in shards:
                 for rows in _some(rows_of(folder / name)):
                     writer.write_table(pa.Table.from_pylist([_exported(row) for row in rows], schema))
                     count += len(rows)
-        partial.replace(out)
+
+    with disk_errors(out.parent):
+        write_whole(out, write)
     return count
 
 
@@ -86,7 +92,7 @@ def _some(rows: Iterator[Row], many: int = 32) -> Iterator[list[Row]]:
         yield some
 
 
-def _exported(row: Row) -> Row:
+def _exported(row: Row) -> TheirRow:
     first = int(row["id"], 16) % 2 == 0
     images = [row["winner"]["bytes"], row["loser"]["bytes"]]
     return {
@@ -95,7 +101,7 @@ def _exported(row: Row) -> Row:
         "label_0": 1.0 if first else 0.0,
         "label_1": 0.0 if first else 1.0,
         "mask": row["mask"]["bytes"],
-        **{name: row[name] for name in ("caption", "id", *RIDING)},
+        **{name: value for name, value in row.items() if name in ("caption", "id", *RIDING)},
     }
 
 
@@ -103,30 +109,24 @@ def import_pairs(
     source: Path,
     out: Path,
     *,
-    details: Mapping[str, Any] | None = None,
+    details: Details | None = None,
     thresholds: Thresholds | None = None,
     lpips: Lpips | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
+) -> HapManifest:
     """A HAP data set in `out` from a Parquet file, or a folder of them; returns its hap.json.
 
     A column `mask` (bytes) is taken as it is; without one M is found by `changed_region`. The columns region, kind,
     detail, family, source and name are taken over; without a source, pairs of one preferred image share a split.
     Left out, and counted by reason: ties, images that cannot be read, are of different sizes, are the same, or are
-    unrelated. With `thresholds` the gates decide, too. Killed, it goes on where it was. Raises HafError for a file that
-    is not in this format.
+    unrelated. With `thresholds` the gates decide, too. Run again, an interrupted import is resumed. Raises HafError
+    for a file that is not in this format.
     """
     files = sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]
     if not files:
         raise HafError(f"{source} has no Parquet files.")
-    request = {
-        "command": "import",
-        "files": [path.name for path in files],
-        "rows": [_check(path) for path in files],
-        "thresholds": None if thresholds is None else vars(thresholds),
-        "lpips": None if lpips is None else dict(lpips.settings),
-    }
-    with open_hap(out, request, details=details, seed=seed) as hap:
+    request = ImportSpec(files=tuple(path.name for path in files), rows=tuple(map(_check, files)), gates=thresholds)
+    facts = {"lpips": None if lpips is None else dict(lpips.settings)}
+    with open_hap(out, request, facts=facts, details=details) as hap:
         for path in files:
             for number, row in enumerate(_rows(path)):
                 item = f"{path.name}:{number}"
@@ -157,7 +157,7 @@ def _check(path: Path) -> int:
     return rows
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[TheirRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -166,7 +166,7 @@ def _rows(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def _imported(row: Row, item: str, thresholds: Thresholds | None, lpips: Lpips | None) -> Pair:
+def _imported(row: TheirRow, item: str, thresholds: Thresholds | None, lpips: Lpips | None) -> Pair:
     label = row["label_0"]
     if label not in (0, 1):
         raise Refused("tie", "neither image is preferred")
@@ -176,8 +176,8 @@ def _imported(row: Row, item: str, thresholds: Thresholds | None, lpips: Lpips |
     mask = decode_mask(row["mask"]) if row.get("mask") else changed_region(winner, loser)
     if mask.shape != winner.shape[:2] or not mask.any():
         raise Refused("mask", "the mask is empty or of another size than the images")
-    measures = measure(winner, loser, mask, lpips)
-    verdicts = judge(measures, thresholds or Thresholds())
+    similarity = measure_similarity(winner, loser, mask, lpips)
+    verdicts = judge(similarity, thresholds or Thresholds())
     if thresholds and not is_kept(verdicts):
         raise Refused(*refusal(verdicts))
     return Pair(
@@ -192,7 +192,7 @@ def _imported(row: Row, item: str, thresholds: Thresholds | None, lpips: Lpips |
         family=row.get("family") or "imported",
         source=row.get("source") or hashlib.sha256(np.ascontiguousarray(winner).data).hexdigest(),
         name=row.get("name") or item,
-        measures=measures,
+        similarity=similarity,
         fingerprint=fingerprint(winner, loser, mask),
         skipped=skipped(verdicts) if thresholds else dict.fromkeys((verdict.gate for verdict in verdicts), NO_GATES),
         settings={"mask": "given" if row.get("mask") else "where the images differ clearly"},

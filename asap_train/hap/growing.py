@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asap_train.hap import Row, arrow_schema
+from asap_train.hap.columns import Row, arrow_schema
+from hafbench.files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,20 +47,22 @@ def write_shard(growing: Path, path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    partial = path.with_name(f".{path.name}.partial")
-    waiting: list[pa.RecordBatch] = []
-    rows = size = 0
-    # Without dictionaries: the images, nearly all of the bytes, are compressed already, and no two are alike.
-    with pq.ParquetWriter(partial, arrow_schema(), compression="zstd", use_dictionary=False) as writer:
-        for batch in batches_of(growing):
-            waiting.append(batch)
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-            if size >= ROW_GROUP_BYTES or len(waiting) >= ROW_GROUP_ROWS:
+    rows = 0
+
+    def write(partial: Path) -> None:
+        nonlocal rows
+        waiting: list[pa.RecordBatch] = []
+        size = 0
+        # Without dictionaries: the images, nearly all of the bytes, are compressed already, and no two are alike.
+        with pq.ParquetWriter(partial, arrow_schema(), compression="zstd", use_dictionary=False) as writer:
+            for batch in batches_of(growing):
+                waiting.append(batch)
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if size >= ROW_GROUP_BYTES or len(waiting) >= ROW_GROUP_ROWS:
+                    writer.write_table(pa.Table.from_batches(waiting))
+                    waiting, size = [], 0
+            if waiting:
                 writer.write_table(pa.Table.from_batches(waiting))
-                waiting, size = [], 0
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting))
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+
+    write_whole(path, write, durable=True)
     return rows

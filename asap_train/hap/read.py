@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from asap_train.hap import COLUMNS, IMAGES, Pair, Row, from_row, read_manifest
+from asap_train.hap import Pair, from_row
+from asap_train.hap.columns import COLUMNS, IMAGES, Row
+from asap_train.hap.manifest import HapManifest, read_manifest
 from hafbench.errors import BadImage, HafError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.parquet as pq
 
 
-def read_hap(folder: Path) -> dict[str, Any]:
-    """hap.json of a finished data set; raises HafError if `folder` is none."""
+def read_hap(folder: Path) -> HapManifest:
+    """hap.json of a finished data set; raises HafError if `folder` is not one."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise HafError(f"{folder} is not a HAP data set: it has no hap.json.")
-    if manifest["ended"] is None:
-        raise HafError(f"{folder} is an unfinished data set: the command that started it, given again, finishes it.")
+    if manifest.ended is None:
+        raise HafError(f"{folder} is an unfinished data set; run the command that started it again to finish it.")
     return manifest
 
 
 def read_pairs(folder: Path, split: str | None = None) -> Iterator[Pair]:
     """The pairs of one split, or of all, in the order they were written, one row group in memory at a time.
 
-    Raises HafError for a folder that is no data set, a split that it does not have, and a broken shard.
+    Raises HafError for a folder that is not a data set, a split that it does not have, and a broken shard.
     """
     manifest = read_hap(folder)
-    shards = [name for name, about in manifest["shards"].items() if split in (None, about["split"])]
+    shards = [name for name, shard in manifest.shards.items() if split in (None, shard.split)]
     if not shards:
-        there = sorted({about["split"] for about in manifest["shards"].values()})
+        there = sorted({shard.split for shard in manifest.shards.values()})
         raise HafError(f"{folder} has no split '{split}'; it has {', '.join(there) or 'no pairs at all'}.")
     for name in shards:
         for row in rows_of(folder / name):
@@ -51,19 +54,22 @@ def rows_of(shard: Path) -> Iterator[Row]:
         if lacking:
             raise HafError(f"{shard}: the columns {', '.join(lacking)} are missing; see docs/hap.md.")
         for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
+            yield from _rows(file, group)
 
 
 def rows_by_id(folder: Path, ids: Set[str]) -> Iterator[Row]:
     """The rows of these ids, in the order they were written; images are read of their row groups only."""
     import pyarrow.parquet as pq
 
-    for name in read_hap(folder)["shards"]:
+    for name in read_hap(folder).shards:
         with _broken(folder / name), pq.ParquetFile(folder / name) as file:
             for group in range(file.num_row_groups):
                 if not ids.isdisjoint(file.read_row_group(group, columns=["id"])["id"].to_pylist()):
-                    rows = file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
-                    yield from (row for row in rows if row["id"] in ids)
+                    yield from (row for row in _rows(file, group) if row["id"] in ids)
+
+
+def _rows(file: pq.ParquetFile, group: int) -> list[Row]:
+    return cast("list[Row]", file.read_row_group(group, columns=list(COLUMNS)).to_pylist())
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -71,7 +77,7 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     import pandas as pd
 
     wanted = list(columns or [name for name in COLUMNS if name not in IMAGES])
-    shards = [table_of(folder / name, wanted) for name in read_hap(folder)["shards"]]
+    shards = [table_of(folder / name, wanted) for name in read_hap(folder).shards]
     return pd.concat(shards, ignore_index=True) if shards else pd.DataFrame(columns=wanted)
 
 

@@ -8,7 +8,8 @@ from typing import get_args
 
 import numpy as np
 
-from asap_train.hap import IMAGES, Pair, Row, from_row, pair_id
+from asap_train.hap import Pair, from_row, pair_id
+from asap_train.hap.columns import IMAGES, Row
 from asap_train.hap.read import read_hap, rows_of
 from hafbench.errors import BadImage, HafError
 from hafbench.images import sha256_of
@@ -26,23 +27,23 @@ def validate(folder: Path, outside: float = OUTSIDE) -> list[str]:
     Found are: a shard that is missing, broken, not the one that hap.json speaks of, or not spoken of; an image that
     cannot be read; images or a mask of another size; an empty mask; pixels that differ clearly outside of the mask, on
     over the share `outside` of them; an id that is not of the contents, or there twice; a photo in two splits; a row in
-    another split's shard; a region or kind that is none. Raises HafError if `folder` is no finished data set.
+    another split's shard; an unknown region or kind. Raises HafError if `folder` is not a finished data set.
     """
     return list(_problems(folder, outside))
 
 
 def _problems(folder: Path, outside: float) -> Iterator[str]:
-    shards = read_hap(folder)["shards"]
+    shards = read_hap(folder).shards
     for path in sorted((folder / "data").glob("*.parquet")):
         if f"data/{path.name}" not in shards:
             yield f"data/{path.name} is not in hap.json: it is of another data set."
     places: dict[str, str] = {}
     splits: dict[str, str] = {}
-    for name, about in shards.items():
+    for name, shard in shards.items():
         if not (folder / name).is_file():
             yield f"{name} is missing."
             continue
-        if sha256_of(folder / name) != about["sha256"]:
+        if sha256_of(folder / name) != shard.sha256:
             yield f"{name} is not the file that was written: its SHA-256 is another."
         rows = 0
         try:
@@ -52,16 +53,16 @@ def _problems(folder: Path, outside: float) -> Iterator[str]:
                 if row["id"] in places:
                     yield f"{where}: the id {row['id'][:12]}... is there already, in {places[row['id']]}."
                 places.setdefault(row["id"], where)
-                if row["split"] != about["split"]:
-                    yield f"{where}: it is of the split {row['split']}, and lies in one of {about['split']}."
-                first = splits.setdefault(row["source"], about["split"])
-                if first != about["split"]:
+                if row["split"] != shard.split:
+                    yield f"{where}: it is of the split {row['split']}, and lies in one of {shard.split}."
+                first = splits.setdefault(row["source"], shard.split)
+                if first != shard.split:
                     yield f"{where}: its photo {row['source'][:12]}... is in {first}, too."
         except HafError as error:
             yield str(error)
             continue
-        if rows != about["rows"]:
-            yield f"{name} has {rows} rows, and hap.json says {about['rows']}."
+        if rows != shard.rows:
+            yield f"{name} has {rows} rows, and hap.json says {shard.rows}."
 
 
 def _problems_of_row(row: Row, outside: float) -> Iterator[str]:
@@ -71,9 +72,9 @@ def _problems_of_row(row: Row, outside: float) -> Iterator[str]:
         yield f"it cannot be read ({error})."
         return
     if row["region"] not in {None, *get_args(Region)}:
-        yield f"'{row['region']}' is no region."
+        yield f"'{row['region']}' is not a region."
     if row["kind"] not in {None, *get_args(Kind)}:
-        yield f"'{row['kind']}' is no kind."
+        yield f"'{row['kind']}' is not a kind."
     yield from _problems_of_images(pair, (row["height"], row["width"]), outside)
 
 

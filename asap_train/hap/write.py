@@ -1,4 +1,4 @@
-"""Write a HAP data set that survives kill -9: given again, the same work ends with the same rows.
+"""Write a HAP data set that survives kill -9: run again, the same work ends with the same rows.
 
 Work comes in items: a photo, a seed. The rows that an item gave are first appended to the shard that is growing, then
 one line of the journal makes them count:
@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asap_train.hap import FORMAT, SHARES, Rejection, Row, read_manifest, split_of
+from asap_train.hap import Rejection
+from asap_train.hap.columns import Row
 from asap_train.hap.growing import append_rows, batches_of, write_shard
+from asap_train.hap.manifest import Details, HapManifest, Request, Shard, SplitRule, read_manifest, write_manifest
 from asap_train.types import SPLITS
 from hafbench import provenance
 from hafbench.errors import HafError
@@ -40,12 +42,12 @@ class Hap:
     """A data set that this process is writing. Made by `open_hap`, which holds the folder's lock."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: HapManifest
     shard_bytes: int = SHARD_BYTES
     _items: set[str] = field(default_factory=set)
     _ids: set[str] = field(default_factory=set)
     _rejected: list[Rejection] = field(default_factory=list)
-    _shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _shards: dict[str, Shard] = field(default_factory=dict)
     _synced: float = 0.0
 
     def done(self, item: str) -> bool:
@@ -75,7 +77,7 @@ class Hap:
         line: Line = {"item": item, "rows": list(new), "rejected": rejected}
         with disk_errors(self.folder):
             if new:
-                split = split_of(rows[0]["source"], **self.manifest["request"]["split"])
+                split = self.manifest.split.split_of(rows[0]["source"])
                 growing = self._growing(split)
                 line |= {"shard": growing.stem, "end": self._append(growing, split, new.values())}
             _append_line(self.folder, line)
@@ -84,7 +86,7 @@ class Hap:
                 self._close(split)
         return len(new)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> HapManifest:
         """Close the last shards, write the card README.md and hap.json's end, and return hap.json.
 
         A data set that had ended, and to which nothing was added, stays as it is.
@@ -95,11 +97,12 @@ class Hap:
             for split in SPLITS:
                 if self._growing(split).exists():
                     self._close(split)
-            if not self.manifest["ended"] or self.manifest["counts"]["items"] != len(self._items):
-                self.manifest |= {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
-                self.manifest |= describe(self.folder, self._shards, self._rejected, len(self._items))
+            if not self.manifest.ended or self.manifest.counts.items != len(self._items):
+                found = describe(self.folder, self._shards, self._rejected, len(self._items))
+                ended = {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
+                self.manifest = self.manifest.model_copy(update={**ended, **found})
                 write_card(self.folder, self.manifest)
-                _write_manifest(self.folder, self.manifest)
+                write_manifest(self.folder, self.manifest)
         return self.manifest
 
     def fingerprints(self) -> Iterator[str]:
@@ -114,7 +117,7 @@ class Hap:
                     yield from batch.column("fingerprint").to_pylist()
 
     def _growing(self, split: str) -> Path:
-        number = sum(about["split"] == split for about in self._shards.values())
+        number = sum(shard.split == split for shard in self._shards.values())
         return self.folder / ".growing" / f"{split}-{number:05}.rows"
 
     def _append(self, growing: Path, split: str, rows: Iterable[Row]) -> int:
@@ -126,8 +129,8 @@ class Hap:
     def _close(self, split: str) -> None:
         growing = self._growing(split)
         name = f"data/{growing.stem}.parquet"
-        about = {"split": split, "rows": write_shard(growing, self.folder / name)}
-        line = {"closed": name, **about, "sha256": sha256_of(self.folder / name)}
+        rows = write_shard(growing, self.folder / name)
+        line = {"closed": name, "split": split, "rows": rows, "sha256": sha256_of(self.folder / name)}
         _append_line(self.folder, line)
         self._count(line)
         growing.unlink()
@@ -135,7 +138,7 @@ class Hap:
     def _count(self, line: Line) -> None:
         """Take a line of the journal into account."""
         if "closed" in line:
-            self._shards[line["closed"]] = {key: line[key] for key in ("split", "rows", "sha256")}
+            self._shards[line["closed"]] = Shard(line["split"], line["rows"], line["sha256"])
         else:
             self._items.add(line["item"])
             self._ids.update(line["rows"])
@@ -172,23 +175,31 @@ class Hap:
 @contextmanager
 def open_hap(
     folder: Path,
-    request: Mapping[str, Any],
+    request: Request,
     *,
-    details: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    shares: Mapping[str, float] = SHARES,
+    facts: Mapping[str, Any] | None = None,
+    details: Details | None = None,
+    split: SplitRule | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Iterator[Hap]:
     """Start or resume the data set in `folder`, and hold its lock.
 
-    `request` is what makes the pairs, as JSON values: a folder that was started with another one is refused, with the
-    difference. `seed` and `shares` are those of the splits. `details` are told in the card: `title`, `licence`,
-    `about` (sentences), `weights` (a file's name to its SHA-256). Raises HafError, too, for a folder with other files
-    and for one that another process is writing.
+    `request` and `facts` (JSON values) decide the pairs: a folder that was started with others is refused, with the
+    difference. `details` are for the card. Raises HafError, too, for a folder with other files and for one that another
+    process is writing.
     """
-    asked = json.loads(json.dumps({**request, "split": {"seed": seed, "shares": dict(shares)}}))
+    asked = HapManifest(
+        request=request,
+        facts=json.loads(json.dumps(facts or {})),
+        split=split or SplitRule(),
+        details=details or Details(),
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        git=provenance.git_revision(),
+        started=provenance.now(),
+    )
     with locked(folder, "data set"):
-        hap = Hap(folder, _start(folder, asked, details or {}), shard_bytes)
+        hap = Hap(folder, _start(folder, asked), shard_bytes)
         with disk_errors(folder):
             for name in (".growing", "data"):
                 (folder / name).mkdir(exist_ok=True)
@@ -196,30 +207,22 @@ def open_hap(
         yield hap
 
 
-def _start(folder: Path, request: dict[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        changes = differences(manifest["request"], request)
+def _start(folder: Path, asked: HapManifest) -> HapManifest:
+    """The manifest to go on with: what the folder holds, if it was started with the same, or the new one, written."""
+    there = read_manifest(folder)
+    if there is not None:
+        if isinstance(there.request, Mapping) and not isinstance(asked.request, Mapping):
+            raise HafError(f"{folder} was started by an earlier version of asap-train; choose another --out.")
+        changes = differences(there.compared(), asked.compared())
         if changes:
             raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
-        return manifest
+        return there.model_copy(update={"request": asked.request})
     strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     if strangers:
-        raise HafError(f"{folder} holds other files ({strangers[0]}, ...) and is no data set; choose another --out.")
-    manifest = {
-        "format": FORMAT,
-        "request": request,
-        "details": dict(details),
-        "versions": provenance.versions(),
-        "machine": provenance.machine(),
-        "git": provenance.git_revision(),
-        "started": provenance.now(),
-        "ended": None,
-        "shards": {},
-    }
+        raise HafError(f"{folder} holds other files ({strangers[0]}, ...), not a data set; choose another --out.")
     with disk_errors(folder):
-        _write_manifest(folder, manifest)
-    return manifest
+        write_manifest(folder, asked)
+    return asked
 
 
 def _read_journal(path: Path) -> list[Line]:
@@ -240,7 +243,3 @@ def _append_line(folder: Path, line: Line) -> None:
 
 def _as_text(line: Line) -> str:
     return json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    write_whole(folder / "hap.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asap_train.hap.card import COUNTED
+from asap_train.hap.manifest import Counts, Rejected, Skipped
 from asap_train.hap.read import read_hap, read_table
 from hafbench.errors import HafError
 
@@ -22,14 +23,14 @@ REPORTED: Mapping[str, tuple[str, float]] = {
     "ssim_out": ("SSIM outside M", 0.9827),
     "lpips_out": ("LPIPS outside M", 0.0109),
 }
-"""By column the measure and its mean in the paper's table (arXiv 2605.25759)."""
+"""By column the metric and its mean in the paper's table (arXiv 2605.25759)."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One measure: the mean over `mean.n` pairs with a 95 % interval that knows that pairs of one photo are alike."""
+    """One metric: the mean over `mean.n` pairs with a 95 % interval that knows that pairs of one photo are alike."""
 
-    measure: str
+    metric: str
     reported: float
     mean: Mean
 
@@ -46,24 +47,26 @@ class Audit:
     title: str
     lines: tuple[Line, ...]
     families: Mapping[str, tuple[Line, ...]]
-    counts: Mapping[str, Any]
-    skipped: Mapping[str, Any]
-    rejections: Mapping[str, Any]
+    counts: Counts
+    skipped: Mapping[str, Skipped]
+    rejections: Mapping[str, Rejected]
 
 
 def audit(folder: Path) -> Audit:
-    """Measure a finished data set; raises HafError if `folder` is none, or holds no pairs."""
+    """Measure a finished data set; raises HafError if `folder` is not one, or holds no pairs."""
     manifest = read_hap(folder)
-    if not manifest["counts"]["pairs"]:
+    if not manifest.counts.pairs:
         raise HafError(f"{folder} has no pairs: see the rejections in its README.md.")
     table = read_table(folder, ["source", "family", *REPORTED])
     by_family = {str(name): _lines(rows) for name, rows in table.groupby("family", sort=True)}
     return Audit(
         folder=str(folder),
-        title=manifest["details"].get("title", folder.resolve().name),
+        title=manifest.details.title or folder.resolve().name,
         lines=_lines(table),
         families=by_family if len(by_family) > 1 else {},
-        **{name: manifest[name] for name in ("counts", "skipped", "rejections")},
+        counts=manifest.counts,
+        skipped=manifest.skipped,
+        rejections=manifest.rejections,
     )
 
 
@@ -71,8 +74,8 @@ def _lines(table: pd.DataFrame) -> tuple[Line, ...]:
     from hafbench.statistics import mean_interval
 
     return tuple(
-        Line(measure, reported, mean_interval(table[column], table["source"]))
-        for column, (measure, reported) in REPORTED.items()
+        Line(metric, reported, mean_interval(table[column], table["source"]))
+        for column, (metric, reported) in REPORTED.items()
     )
 
 
@@ -89,20 +92,20 @@ def print_audit(found: Audit, page: Path) -> None:
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, title_justify="left", title=Text(found.title, style="bold"))
-    for column in ("measure", "mean", "95 % interval", "pairs", "reported"):
+    for column in ("metric", "mean", "95 % interval", "pairs", "reported"):
         table.add_column(column)
     for line in found.lines:
-        table.add_row(line.measure, *written(line.mean), str(line.mean.n), f"{line.reported:.4f}")
+        table.add_row(line.metric, *written(line.mean), str(line.mean.n), f"{line.reported:.4f}")
     console.print(table)
     for name in COUNTED:
-        values = ", ".join(f"{value} {count}" for value, count in found.counts[name].items())
+        values = ", ".join(f"{value} {count}" for value, count in getattr(found.counts, name).items())
         console.print(Text(f"{name}: {values}"))
-    for gate, entry in found.skipped.items():
-        reasons = "; ".join(entry["reasons"])
-        console.print(Text(f"gate {gate} not applied to {entry['pairs']} pairs: {reasons}", style="bold"))
-    for gate, entry in found.rejections.items():
-        first = next(iter(entry["reasons"]))
-        console.print(Text(f"rejected by {gate}: {entry['count']}, such as: {first}", style="dim"))
+    for gate, skipped in found.skipped.items():
+        reasons = "; ".join(skipped.reasons)
+        console.print(Text(f"gate {gate} not applied to {skipped.pairs} pairs: {reasons}", style="bold"))
+    for gate, rejected in found.rejections.items():
+        first = next(iter(rejected.reasons))
+        console.print(Text(f"rejected by {gate}: {rejected.count}, such as: {first}", style="dim"))
     console.print(Text(f"Page: {page}"), soft_wrap=True)
 
 

@@ -52,7 +52,7 @@ class Shown:
 
 def build_page(found: Audit, folder: Path, out: Path, most: int = PAIRS) -> Path:
     """Write the page `out`, self-contained, and return its path."""
-    from hafbench.files import disk_errors
+    from hafbench.files import disk_errors, write_whole
 
     shown: list[Shown] = []
     room = PAGE_CHARACTERS
@@ -67,14 +67,12 @@ def build_page(found: Audit, folder: Path, out: Path, most: int = PAIRS) -> Path
         "audit.js",
         audit=found,
         shown=shown,
-        left_out=found.counts["pairs"] - len(shown),
+        left_out=found.counts.pairs - len(shown),
         amplified=AMPLIFIED,
         written=written,
     )
     with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-    return out
+        return write_whole(out, page)
 
 
 def sample(folder: Path, most: int) -> Iterator[Pair]:

@@ -123,11 +123,11 @@ def _data(config: FitConfig) -> dict[str, Any]:
         manifest = read_hap(config.pairs)
     except HafError:
         return {}
-    counts = manifest["counts"]
+    counts = manifest.counts
     return {
-        "pairs": counts["split"].get("train", 0),
-        "photos": counts["photos"],
-        "regions": ", ".join(f"{name} {count}" for name, count in counts["region"].items()),
-        "licence": manifest["details"].get("licence", "unknown"),
-        "about": manifest["details"].get("about", []),
+        "pairs": counts.split.get("train", 0),
+        "photos": counts.photos,
+        "regions": ", ".join(f"{name} {count}" for name, count in counts.region.items()),
+        "licence": manifest.details.licence,
+        "about": manifest.details.about,
     }

@@ -129,7 +129,7 @@ def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: t
 
 def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Key:
     """What the tensors are a function of, as JSON values: checksums of shards and weights, and the settings."""
-    shards = {name: one["sha256"] for name, one in read_hap(pairs)["shards"].items() if one["split"] == SPLIT}
+    shards = {name: shard.sha256 for name, shard in read_hap(pairs).shards.items() if shard.split == SPLIT}
     dtypes = {"text": str(next(backbone.network.parameters()).dtype), "latents": str(stored)}
     return {"format": FORMAT, "pairs": shards, "model": backbone.facts["weights"], "size": size, "dtypes": dtypes}
 

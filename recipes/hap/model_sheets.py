@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from asap_train.data.gates import Thresholds
-from asap_train.data.inpainting import PainterRequest, load_painter
+from asap_train.data.inpainting import PainterOptions, load_painter
 from asap_train.data.regions import Finder
-from asap_train.data.similarity import measure
+from asap_train.data.similarity import measure_similarity
+from asap_train.data.spec import Thresholds
 from asap_train.degrade.inpaint import InpaintFamily
 from asap_train.degrade.mannequin import mannequin_pair
 from asap_train.degrade.openpose import DRAWN_AT, draw_skeleton
@@ -103,21 +103,21 @@ def skeletons() -> Image.Image:
             sound = skeleton_of(part)
             if sound is None:
                 continue
-            suited = [c for c in CORRUPTIONS if c.wish.region == part.region]
+            suited = [c for c in CORRUPTIONS if c.error.region == part.region]
             changed = [c.change(sound, np.random.default_rng(seed)) for c in suited]
             window = window_about(cv2.dilate(part.mask.astype(np.uint8), np.ones((9, 9))) > 0, DRAWN_AT)
             drawn = [draw_skeleton(replace(one, points=window.points(one.points)), *window.painted)
                      for one in (sound, *changed)]  # fmt: skip
             tiles = [cv2.resize(tile, (160, 160), interpolation=cv2.INTER_AREA)
                      for tile in (image[window.place], *drawn)]  # fmt: skip
-            names = ", ".join(c.wish.detail.replace("_", " ") for c in suited)
+            names = ", ".join(c.error.detail.replace("_", " ") for c in suited)
             rows.append((f"{part.name.replace('_', ' ')}: picture, sound skeleton, {names}", tiles))
     return sheet(rows)
 
 
 def hands(count: int, size: int) -> Iterator[tuple[Photo, Part]]:
     """Rendered hands that the built-in detector finds, the largest of each picture."""
-    finder = Finder("mannequin")
+    finder = Finder("mannequins")
     for seed in range(SEED + 1000, SEED + 1000 + count):
         pair = mannequin_pair(seed, size, "hand")
         found = [part for part in finder.find(pair[0].pixels).parts if part.region == "hands"] if pair else []
@@ -127,14 +127,14 @@ def hands(count: int, size: int) -> Iterator[tuple[Photo, Part]]:
 
 def redrawn(count: int, shown: int) -> Image.Image:
     """Hands redrawn by the built-in model, with the SSIM inside the mask; the counts of all of them are printed."""
-    family = InpaintFamily(load_painter(PainterRequest("mannequin")), candidates=4)
+    family = InpaintFamily(load_painter(PainterOptions(model="mannequin")), candidates=4)
     most = Thresholds().inside_ssim
     rows: list[Row] = []
     inside: list[float] = []
     for number, (photo, part) in enumerate(hands(count, TILE)):
         tiles = [photo.pixels, grey(part.mask)]
         for loser in family.degrade(photo, part, np.random.default_rng(number)):
-            inside.append(measure(photo.pixels, loser.pixels, loser.mask).ssim_in)
+            inside.append(measure_similarity(photo.pixels, loser.pixels, loser.mask).ssim_in)
             tiles.append(loser.pixels)
         likeness = ", ".join(f"{value:.2f}" for value in inside[-family.candidates :])
         rows.append((f"asked for: {loser.detail.replace('_', ' ')}; SSIM inside {likeness}", tiles))
