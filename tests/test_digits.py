@@ -1,4 +1,4 @@
-"""The built-in world's detector and its two scorers: what they make of things that are seen, by hand-worked examples,
+"""The built-in world's detector and its two scorers: what they make of what is detected, by hand-worked examples,
 and what they see in renders of known anatomy."""
 
 from __future__ import annotations
@@ -7,10 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision as sv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hafbench.detectors.mannequin import CLASSES, GROUPS, SeenHand, SeenPerson, Thing, arrange, average, merge, mirror
+from hafbench.detectors.mannequin import (
+    CLASSES,
+    GROUPS,
+    POINTS,
+    DetectedHand,
+    DetectedPerson,
+    assign_parts,
+    average,
+    detections,
+    merge,
+    mirror,
+    share,
+)
 from hafbench.errors import HafError
 from hafbench.mannequin.errors import DETAILS, JUDGING
 from hafbench.mannequin.picture import correct_picture, make_pair
@@ -22,85 +35,117 @@ from small import a_scorer
 HAND: Box = (0, 0, 100, 100)
 
 
-def thing(name: str, confidence: float = 0.9, box: Box = HAND, **others: float) -> Thing:
-    return Thing({name: confidence, **others}, box, ())
+def part(name: str, confidence: float = 0.9, box: Box = HAND, **others: float) -> sv.Detections:
+    chances = {name: confidence, **others}
+    row = np.array([[chances.get(one, 0.0) for one in CLASSES]])
+    return detections(np.array([box], dtype=float), row, np.zeros((1, 21, 3)))
 
 
-def hand(*own: Thing, name: str = "hand_countable", **others: float) -> SeenHand:
-    return SeenHand(thing(name, 0.9, HAND, **others), own)
+NOTHING = part("digit")[:0]
+
+
+def several(*parts: sv.Detections) -> sv.Detections:
+    return sv.Detections.merge(list(parts)) if parts else NOTHING
+
+
+def hand(*own: sv.Detections, name: str = "hand_countable", **others: float) -> DetectedHand:
+    return DetectedHand(part(name, 0.9, HAND, **others), several(*own))
+
+
+def chances(found: sv.Detections) -> list[dict[str, float]]:
+    """Of each row, the classes that have one."""
+    return [{CLASSES[i]: float(row[i]) for i in np.flatnonzero(row)} for row in found.data["chances"]]
 
 
 # Chances are the detector's own confidences.
 CARD = MannequinCard(
     version="test", counted=0.35, curves=dict.fromkeys(DETAILS, Curve(slope=1, offset=0)), fitted_on="nothing"
 )
-FIVE = (thing("thumb"), *[thing("digit")] * 4)
+FIVE = (part("thumb"), *[part("digit")] * 4)
 
 
 def details(score_of: object) -> list[str]:
     return [finding.detail for finding in score_of.findings]  # type: ignore[attr-defined]
 
 
-def test_boxes_on_each_other_are_one_thing_with_all_its_classes() -> None:
-    found = merge(
-        [
-            ("digit", 0.5, (0, 0, 10, 10), ()),
-            ("digit_bent", 0.8, (0, 0, 10, 11), ()),
-            ("digit", 0.4, (0, 0, 10, 10), ()),
-            ("digit", 0.7, (20, 0, 30, 10), ()),
-            ("arm", 0.6, (0, 0, 10, 10), ()),
-        ]
+def proposed(*rows: tuple[str, float, Box]) -> sv.Detections:
+    names, confidence, boxes = zip(*rows, strict=True)
+    return sv.Detections(
+        xyxy=np.array(boxes, dtype=float),
+        confidence=np.array(confidence),
+        class_id=np.array([CLASSES.index(name) for name in names]),
+        data={"keypoints": np.zeros((len(rows), 21, 3))},
     )
-    assert [one.chances for one in found["digit"]] == [{"digit_bent": 0.8, "digit": 0.5}, {"digit": 0.7}]
-    assert found["digit"][0].name == "digit_bent"
-    assert found["digit"][0].share("digit_bent") == pytest.approx(0.8 / 1.3)
-    assert len(found["arm"]) == 1
 
 
-def test_two_views_of_a_thing_are_averaged_and_one_seen_once_loses_half() -> None:
+def test_boxes_on_each_other_are_one_detection_with_all_its_classes() -> None:
+    found = merge(
+        proposed(
+            ("digit", 0.5, (0, 0, 10, 10)),
+            ("digit_bent", 0.8, (0, 0, 10, 11)),
+            ("digit", 0.4, (0, 0, 10, 10)),
+            ("digit", 0.7, (20, 0, 30, 10)),
+            ("arm", 0.6, (0, 0, 10, 10)),
+        )
+    )
+    assert chances(found) == [{"digit_bent": 0.8, "digit": 0.5}, {"digit": 0.7}, {"arm": 0.6}]
+    assert found.data["class_name"].tolist() == ["digit_bent", "digit", "arm"]
+    assert found.confidence == pytest.approx([1.0, 0.7, 0.6])
+    assert share(found, "digit_bent")[0] == pytest.approx(0.8 / 1.3)
+
+
+def test_a_box_without_an_area_stays_itself_and_nothing_is_nothing() -> None:
+    found = merge(proposed(("digit", 0.8, (0, 0, 10, 10)), ("digit", 0.5, (20, 0, 20, 10))))
+    assert found.confidence == pytest.approx([0.8, 0.5])
+    assert len(merge(proposed(("digit", 0.8, HAND))[:0])) == 0
+
+
+def test_two_views_of_an_object_are_averaged_and_one_seen_once_loses_half() -> None:
     seen = average(
         [
-            {"digit": [thing("digit", 0.8, box=(0, 0, 10, 10)), thing("thumb", 0.6, box=(20, 0, 30, 10))]},
-            {"digit": [thing("digit_bent", 0.5, box=(1, 0, 11, 10), digit=0.2)]},
+            several(part("digit", 0.8, box=(0, 0, 10, 10)), part("thumb", 0.6, box=(20, 0, 30, 10))),
+            part("digit_bent", 0.5, box=(1, 0, 11, 10), digit=0.2),
         ]
     )
-    both, once = seen["digit"]
-    assert both.chances == pytest.approx({"digit": 0.5, "digit_bent": 0.25})
-    assert once.chances == {"thumb": 0.3}
+    both, once = chances(seen)
+    assert both == pytest.approx({"digit": 0.5, "digit_bent": 0.25})
+    assert once == {"thumb": 0.3}
 
 
-def test_two_things_in_one_view_stay_two() -> None:
-    boxes = ((0, 0, 10, 10), (3, 0, 13, 10))
-    seen = average([{"digit": [thing("digit", box=box) for box in boxes]}, {"digit": [thing("digit", box=boxes[1])]}])
-    assert sorted(one.box for one in seen["digit"]) == sorted(boxes)
-    assert {one.box: one.confidence for one in seen["digit"]} == pytest.approx({boxes[0]: 0.45, boxes[1]: 0.9})
+def test_two_objects_in_one_view_stay_two() -> None:
+    boxes: tuple[Box, Box] = ((0, 0, 10, 10), (3, 0, 13, 10))
+    seen = average([several(*(part("digit", box=box) for box in boxes)), part("digit", box=boxes[1])])
+    found = dict(zip(map(tuple, seen.xyxy.tolist()), seen.confidence, strict=True))
+    assert found == pytest.approx({boxes[0]: 0.45, boxes[1]: 0.9})
 
 
-POINTS = st.lists(st.tuples(st.floats(0, 128), st.floats(0, 128), st.floats(0, 1)), min_size=17, max_size=17)
-
-
-@given(st.sampled_from(CLASSES), POINTS)
-def test_mirroring_twice_changes_nothing(name: str, points: list[tuple[float, float, float]]) -> None:
-    there = mirror((name, 0.5, (3.0, 4.0, 50.0, 60.0), tuple(points)), 128)
-    assert there[2] == (78, 4, 125, 60)
+@given(st.sampled_from(CLASSES), st.integers(0, 1000))
+def test_mirroring_twice_changes_nothing(name: str, seed: int) -> None:
+    one = proposed((name, 0.5, (3, 4, 50, 60)))
+    points = np.random.default_rng(seed).uniform(0, 128, (1, 21, 3))
+    one.data["keypoints"] = points
+    there = mirror(one, 128)
+    assert there.xyxy.tolist() == [[78, 4, 125, 60]]
     back = mirror(there, 128)
-    assert back[2] == (3, 4, 50, 60)
-    np.testing.assert_allclose(back[3], points, atol=1e-9)
+    assert back.xyxy.tolist() == one.xyxy.tolist()
+    count = POINTS[GROUPS[CLASSES.index(name)]]
+    np.testing.assert_allclose(back.data["keypoints"][:, :count], points[:, :count], atol=1e-9)
 
 
 def test_the_left_of_a_mirrored_person_is_the_right() -> None:
-    points = tuple((float(i), 0.0, 1.0) for i in range(17))
-    person = mirror(("person_full", 0.5, (0, 0, 16, 9), points), 16)
-    assert person[3][5] == (16 - 6, 0, 1), "the left shoulder is where the right one was seen"
-    assert person[3][0] == (16, 0, 1)
+    person = proposed(("person_full", 0.5, (0, 0, 16, 9)))
+    person.data["keypoints"] = np.array([[(i, 0, 1) for i in range(21)]], dtype=float)
+    points = mirror(person, 16).data["keypoints"][0]
+    assert points[5].tolist() == [16 - 6, 0, 1], "the left shoulder is where the right one was seen"
+    assert points[0].tolist() == [16, 0, 1]
 
 
 def test_digits_go_to_the_hand_that_they_lie_in_and_faint_hands_are_dropped() -> None:
-    left, right = (thing("hand_countable", box=box) for box in ((0, 0, 50, 100), (50, 0, 100, 100)))
-    inside = [thing("digit", box=(x, 0, x + 8, 30)) for x in (5, 20, 60, 70, 80)]
-    sight = arrange({"hand": [left, right, thing("hand_partial", 0.1)], "digit": inside})
-    assert [len(seen.digits) for seen in sight.hands] == [2, 3]
-    assert arrange({"digit": inside}).hands == ()
+    left, right = (part("hand_countable", box=box) for box in ((0, 0, 50, 100), (50, 0, 100, 100)))
+    inside = several(*(part("digit", box=(x, 0, x + 8, 30)) for x in (5, 20, 60, 70, 80)))
+    found = assign_parts(several(left, right, part("hand_partial", 0.1), inside))
+    assert [len(seen.digits) for seen in found.hands] == [2, 3]
+    assert assign_parts(inside).hands == ()
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 4), st.floats(-5, 5))
@@ -134,15 +179,15 @@ def test_five_digits_are_no_error() -> None:
 @pytest.mark.parametrize(
     ("seen", "detail", "kind"),
     [
-        (hand(*FIVE, thing("digit", 0.8)), "extra_digit", "extra"),
+        (hand(*FIVE, part("digit", 0.8)), "extra_digit", "extra"),
         (hand(*FIVE[:4]), "missing_digit", "missing"),
-        (hand(*FIVE[:4], thing("digit_bent")), "bent_digit", "configuration"),
-        (hand(*FIVE[:4], thing("digit_fused", 0.8, digit=0.3)), "fused_digits", "configuration"),
-        (hand(*FIVE[:4], thing("thumb")), "two_thumbs", "extra"),
+        (hand(*FIVE[:4], part("digit_bent")), "bent_digit", "configuration"),
+        (hand(*FIVE[:4], part("digit_fused", 0.8, digit=0.3)), "fused_digits", "configuration"),
+        (hand(*FIVE[:4], part("thumb")), "two_thumbs", "extra"),
         (hand(*FIVE, name="hand_turned", hand_countable=0.3), "turned_hand", "orientation"),
     ],
 )
-def test_what_is_wrong_with_a_hand_is_named(seen: SeenHand, detail: str, kind: str) -> None:
+def test_what_is_wrong_with_a_hand_is_named(seen: DetectedHand, detail: str, kind: str) -> None:
     score = digits.judge((hand(*FIVE), seen), CARD)
     assert score.is_error
     assert detail in details(score)
@@ -159,16 +204,16 @@ def test_a_hand_whose_digits_may_hide_misses_none_and_small_or_no_hands_are_unkn
 
 
 def test_limbs_are_counted_and_legs_only_of_whole_figures() -> None:
-    arms, legs = (thing("arm"),) * 2, (thing("leg"),) * 2
-    whole, upper = thing("person_full"), thing("person_upper")
-    for sound in (SeenPerson(whole, arms, legs), SeenPerson(upper, arms, ())):
+    arms, legs = several(*[part("arm")] * 2), several(*[part("leg")] * 2)
+    whole, upper = part("person_full"), part("person_upper")
+    for sound in (DetectedPerson(whole, arms, legs), DetectedPerson(upper, arms, NOTHING)):
         assert limb_count.judge((sound,), CARD).is_error is False
     wrong = {
-        "extra_arm": SeenPerson(upper, (*arms, thing("arm", 0.7)), ()),
-        "missing_arm": SeenPerson(upper, arms[:1], ()),
-        "missing_leg": SeenPerson(whole, arms, legs[:1]),
-        "detached_leg": SeenPerson(whole, arms, (legs[0], thing("leg_detached"))),
-        "long_arm": SeenPerson(upper, (arms[0], thing("arm_long")), ()),
+        "extra_arm": DetectedPerson(upper, several(arms, part("arm", 0.7)), NOTHING),
+        "missing_arm": DetectedPerson(upper, arms[:1], NOTHING),
+        "missing_leg": DetectedPerson(whole, arms, legs[:1]),
+        "detached_leg": DetectedPerson(whole, arms, several(legs[:1], part("leg_detached"))),
+        "long_arm": DetectedPerson(upper, several(arms[:1], part("arm_long")), NOTHING),
     }
     for detail, seen in wrong.items():
         score = limb_count.judge((seen,), CARD)
@@ -176,8 +221,10 @@ def test_limbs_are_counted_and_legs_only_of_whole_figures() -> None:
     assert limb_count.judge((), CARD).status == "unknown"
 
 
-def test_every_class_has_a_group() -> None:
-    assert set(GROUPS) == set(CLASSES)
+def test_every_class_has_the_group_of_its_name() -> None:
+    assert len(GROUPS) == len(CLASSES)
+    for name, group in zip(CLASSES, GROUPS, strict=True):
+        assert group == ("digit" if name == "thumb" else name.split("_")[0])
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from hafbench.detectors.hand_nets import HandPoints
+from hafbench.detectors.hand_views import hand_boxes, log_bones, mean_logit, summarize
+from hafbench.detectors.nets import Roi
 from hafbench.errors import HafError, Unavailable
 from hafbench.images import load_image
-from hafbench.scorers.card import FEATURES, SHIPPED, Card, evidence_of, load_card, log_bones, mean_logit
+from hafbench.scorers.card import FEATURES, SHIPPED, Card, load_card
 from hafbench.scorers.hands import SMALLEST, HandsScorer, Options, load
 from small import a_scorer
 
@@ -101,19 +103,21 @@ def test_views_that_agree_are_sure_and_views_that_differ_are_not() -> None:
     rng = np.random.default_rng(0)
     points, world = rng.uniform(0, 100, (21, 2)), rng.normal(0, 0.05, (21, 3))
 
-    def views(noise: float) -> list[HandPoints]:
-        return [HandPoints(points + rng.normal(0, noise, (21, 2)), world, 0.9, 0.9) for _ in range(10)]
+    def views(noise: float) -> sv.KeyPoints:
+        ten = np.full(10, 0.9)
+        xy = points + rng.normal(0, noise, (10, 21, 2))
+        return sv.KeyPoints(xy, detection_confidence=ten, data={"world": np.stack([world] * 10), "handedness": ten})
 
-    same = evidence_of(views(0), views(0), [0.8], 200)
-    shaky = evidence_of(views(5), views(5), [0.8], 200)
-    assert same.features["spread"] == pytest.approx(math.log(0.01))
-    assert same.features["presence_full"] == pytest.approx(math.log(0.9 / 0.1))
-    assert same.features["palm"] == pytest.approx(math.log(4))
-    assert shaky.features["spread"] > same.features["spread"] + 1
-    assert shaky.features["disagreement"] > same.features["disagreement"] + 1
-    assert all(confidence == 1 for _, _, confidence in same.keypoints)
-    x, y = points.min(0), points.max(0)
-    assert same.box[0] < x[0] and same.box[3] > y[1]
+    same = summarize(views(0), views(0), [0.8], Roi(50, 50, 200, 0))
+    shaky = summarize(views(5), views(5), [0.8], Roi(50, 50, 200, 0))
+    assert same.data["spread"] == pytest.approx(math.log(0.01))
+    assert same.data["presence_full"] == pytest.approx(math.log(0.9 / 0.1))
+    assert same.data["palm"] == pytest.approx(math.log(4))
+    assert shaky.data["spread"] > same.data["spread"] + 1
+    assert shaky.data["disagreement"] > same.data["disagreement"] + 1
+    assert (same.keypoint_confidence == 1).all()
+    ((x1, y1, x2, y2),) = hand_boxes(same)
+    assert (x1, y1) < tuple(points.min(0)) and (x2, y2) > tuple(points.max(0))
 
 
 def test_no_single_view_decides() -> None:

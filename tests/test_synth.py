@@ -22,9 +22,9 @@ from asap_train.data.synthesis import add_pairs, synth
 from asap_train.data.workers import ItemResult, processes
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.write import open_hap
+from hafbench.detectors.hands import FILES
 from hafbench.errors import HafError
 from hafbench.mannequin.picture import make_pair
-from hafbench.scorers.hands import FILES
 from hafbench.weights import find
 from tiny_pipelines import build_sd15
 

@@ -167,28 +167,6 @@ def test_members_of_one_wheel_are_taken_out_of_one_download(
         weights.pull()
 
 
-def test_the_hand_task_is_always_the_same_stored_zip_of_checked_nets(
-    own_table: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nets = {"palm_detection_full.tflite": b"palms" * 100, "hand_landmark_full.tflite": b"hands" * 100}
-    own_table.mkdir(parents=True)
-    old = weights.WEIGHTS["net.bin"]
-    table = {name: replace(old, name=name, sha256=hashlib.sha256(net).hexdigest()) for name, net in nets.items()}
-    monkeypatch.setattr(weights, "WEIGHTS", table)
-    for name, net in nets.items():
-        (own_table / name).write_bytes(net)
-    made = weights.hand_task().read_bytes()
-    with zipfile.ZipFile(weights.hand_task()) as archive:
-        inside = {item.filename: archive.read(item) for item in archive.infolist()}
-        assert {item.compress_type for item in archive.infolist()} == {zipfile.ZIP_STORED}
-    assert inside == {
-        "hand_detector.tflite": nets["palm_detection_full.tflite"],
-        "hand_landmarks_detector.tflite": nets["hand_landmark_full.tflite"],
-    }
-    weights.hand_task().write_bytes(b"damaged")
-    assert weights.hand_task().read_bytes() == made
-
-
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(HafError, match=f"did you mean .*{NAME}"):
         weights.locate("hand_landmark_lit.tflite")

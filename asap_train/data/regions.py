@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SMALLEST: Mapping[str, int] = {"hands": SMALLEST_HAND, "feet": 48, "face": 56, "limbs": 80, "torso": 80}
 """Parts whose box has a longer side below this many pixels are left out: errors in them would hardly be seen."""
-SURE_PERSON, SURE_BODY, SURE_HAND = 0.5, 0.5, 0.5
+MIN_HAND_CONFIDENCE = 0.5
 SAME = 0.1
 """A given mask is of the found part that it overlaps most, if by more than this (intersection over union)."""
 
@@ -125,25 +125,19 @@ class _Photographs:
     """People by MediaPipe's 33-point body, hands by its hand nets."""
 
     def __init__(self) -> None:
-        from hafbench.detectors import hand_nets as nets
-        from hafbench.scorers.hands import FILES, HandNets
-        from hafbench.weights import WEIGHTS, locate
+        from hafbench.detectors.bodies import PoseNets
+        from hafbench.detectors.hands import HandDetector
 
-        self._hands = HandNets()
-        person, body = (nets.Net(locate(file)) for file in ("pose_detection.tflite", "pose_landmark_full.tflite"))
-        self._person, self._body = nets.Detector(person, 224, nets.POSE_STRIDES), nets.BodyNet(body)
-        self.weights = {file: WEIGHTS[file].sha256 for file in FILES}
+        self._hands, self._bodies = HandDetector(), PoseNets()
+        self.weights = dict(self._hands.weights)
 
     def find(self, image: Pixels) -> tuple[list[Part], list[str]]:
-        from hafbench.detectors import hand_nets as nets
-        from hafbench.scorers.hands import look
+        from hafbench.detectors import points_of
 
-        people = self._person.detect(image, nets.whole(image), SURE_PERSON)
-        seen = [self._body(image, nets.roi_of_person(person)) for person in people]
-        tables = [np.column_stack([body.points, body.visibility]) for body in seen if body.presence >= SURE_BODY]
+        tables = points_of(self._bodies.detect(image))
         bodies = [{name: table[index] for name, index in _33.items()} for table in tables]
-        hands = [np.array(one.evidence.keypoints) for one in look(self._hands, image) if one.share >= SURE_HAND]
-        return _parts(bodies, hands, image.shape)
+        hands = self._hands.detect(image)
+        return _parts(bodies, [*points_of(hands[hands.detection_confidence >= MIN_HAND_CONFIDENCE])], image.shape)
 
 
 class _Mannequins:
@@ -157,10 +151,11 @@ class _Mannequins:
 
     def find(self, image: Pixels) -> tuple[list[Part], list[str]]:
         from hafbench.detectors import COCO_POINTS
+        from hafbench.detectors.mannequin import keypoints_of
 
-        sight = self._detector.detect(image)
-        bodies = [dict(zip(COCO_POINTS, map(np.array, one.person.points), strict=True)) for one in sight.people]
-        hands = [np.array(one.hand.points) for one in sight.hands if one.hand.name != "hand_small"]
+        found = self._detector.detect(image)
+        bodies = [dict(zip(COCO_POINTS, keypoints_of(one.person), strict=True)) for one in found.people]
+        hands = [keypoints_of(one.hand) for one in found.hands if one.hand.data["class_name"][0] != "hand_small"]
         return _parts(bodies, hands, image.shape)
 
 

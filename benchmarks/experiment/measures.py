@@ -59,8 +59,8 @@ def hands_of(name: str, shown: Mapping[tuple[str, int], Picture], out: Path) -> 
     keys = list(shown)
     if not path.exists():
         detector = load_mannequin_detector()
-        sights = [detector.detect(shown[key].pixels) for key in keys]
-        boxes = [[list(seen.hand.box) for seen in sight.hands] for sight in sights]
+        found = [detector.detect(shown[key].pixels) for key in keys]
+        boxes = [[one.hand.xyxy[0].tolist() for one in seen.hands] for seen in found]
         path.parent.mkdir(exist_ok=True)
         write_whole(path, json.dumps([[*key, own] for key, own in zip(keys, boxes, strict=True)]) + "\n")
     return {(prompt, seed): own for prompt, seed, own in json.loads(path.read_text())}

@@ -1,7 +1,7 @@
 """Detectors: where the people and their joints are. All return supervision's `KeyPoints` or `Detections`.
 
 A body detector returns one row per person with COCO's 17 points in pixels of the image and a confidence for each;
-points outside the image have confidence 0. The nets behind the `hands` scorer are in `hand_nets.py` and `hands.py`.
+points outside the image have confidence 0. A hand detector returns one row per hand with 21 points.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
+    from numpy.typing import NDArray
 
-    from hafbench.types import Pixels
+    from hafbench.types import Keypoint, Pixels
 
 COCO_POINTS = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
@@ -42,9 +44,9 @@ class BodyDetector(Protocol):
 def load_body_detector(name: str, device: str = "auto") -> BodyDetector:
     """`mediapipe` (bare nets), a .task file for MediaPipe's Tasks API (an extra), or an ultralytics pose file."""
     if name == "mediapipe":
-        from hafbench.detectors.mediapipe_nets import NetBodies
+        from hafbench.detectors.bodies import MediapipeBodies
 
-        return NetBodies()
+        return MediapipeBodies()
     if Path(name).suffix == ".task":
         from hafbench.detectors.mediapipe_tasks import TaskBodies
 
@@ -68,3 +70,15 @@ def body_keypoints(xy: Any, confidence: Any, image: Pixels) -> sv.KeyPoints:
     return sv.KeyPoints(
         xy=xy, keypoint_confidence=np.where(inside, confidence, 0.0), class_id=np.zeros(len(xy), dtype=np.int64)
     )
+
+
+def points_of(found: sv.KeyPoints) -> NDArray[np.float64]:
+    """All points (n, k, 3): x and y in pixels, and confidence."""
+    import numpy as np
+
+    return np.dstack([found.xy, found.keypoint_confidence]).astype(np.float64)
+
+
+def as_keypoints(points: NDArray[Any]) -> tuple[Keypoint, ...]:
+    """The points (k, 3) of one detection as a finding holds them."""
+    return tuple((float(x), float(y), float(confidence)) for x, y, confidence in points)

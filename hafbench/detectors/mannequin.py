@@ -6,16 +6,21 @@ model (recipes/mannequin/detectors.py). It knows nothing of photographs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.types import Box, Keypoint
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import supervision as sv
+
     from hafbench.types import Pixels
+
+Floats = NDArray[np.float64]
 
 CLASSES = (
     *("hand_countable", "hand_partial", "hand_turned", "hand_small", "person_full", "person_upper"),
@@ -24,177 +29,166 @@ CLASSES = (
 )
 """hand_countable: every digit that it has is in view. hand_small: a figure's, too small for its digits to be seen."""
 
-# A thing is seen once, as one class of its group; the points of each group.
-GROUPS: Mapping[str, tuple[str, int]] = {
-    **dict.fromkeys(CLASSES[:4], ("hand", 21)),
-    **dict.fromkeys(CLASSES[4:6], ("person", 17)),
-    **dict.fromkeys(CLASSES[6:13], ("digit", 4)),
-    **dict.fromkeys(CLASSES[13:17], ("arm", 3)),
-    **dict.fromkeys(CLASSES[17:], ("leg", 3)),
-}
+GROUPS = np.repeat(["hand", "person", "digit", "arm", "leg"], [4, 2, 7, 4, 4])
+"""The group of each class: what is detected is one class of its group."""
+POINTS: Mapping[str, int] = {"hand": 21, "person": 17, "digit": 4, "arm": 3, "leg": 3}
+"""How many points each group has; the net gives 21 for all."""
 
 SIDES = (224, 256)
 """Pictures are enlarged to each: the finest of the detector's three grids has a cell every 8 pixels of such a size."""
-FLOOR = 0.02
-"""Boxes of a lower confidence are not even candidates."""
+MIN_CONFIDENCE = 0.02
+"""Of a class of a box, to be proposed at all."""
 SAME = 0.5
-"""Two boxes of a group with a larger intersection over union are the same thing."""
+"""Two boxes of a group with a larger intersection over union are of the same object."""
 MIRRORED = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 """COCO's 17 points in the order of a mirrored person, whose left is right."""
 
-Candidate = tuple[str, float, Box, tuple[Keypoint, ...]]
-"""A class, its confidence, box and points, as the net proposes it."""
+
+@dataclass(frozen=True)
+class DetectedHand:
+    """A hand (one row) and its digits, surest first."""
+
+    hand: sv.Detections
+    digits: sv.Detections
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something seen: the confidence of each class that was proposed for it, the best one's box and points."""
+class DetectedPerson:
+    """A person (one row) with arms and legs, surest first."""
 
-    chances: Mapping[str, float]
-    box: Box
-    points: tuple[Keypoint, ...]
-
-    @property
-    def name(self) -> str:
-        """The likeliest class."""
-        return max(self.chances, key=lambda name: self.chances[name])
-
-    @property
-    def confidence(self) -> float:
-        """That something of the group is there, whichever class, in [0, 1]."""
-        return min(1.0, sum(self.chances.values()))
-
-    def share(self, name: str) -> float:
-        """How much of the confidence is for a class, in [0, 1]."""
-        return self.chances.get(name, 0.0) / sum(self.chances.values())
+    person: sv.Detections
+    arms: sv.Detections
+    legs: sv.Detections
 
 
 @dataclass(frozen=True)
-class SeenHand:
-    """A hand and its digits, surest first."""
+class Detected:
+    """All that is detected in a picture, each surest first."""
 
-    hand: Thing
-    digits: tuple[Thing, ...]
-
-
-@dataclass(frozen=True)
-class SeenPerson:
-    """A person with arms and legs, surest first."""
-
-    person: Thing
-    arms: tuple[Thing, ...]
-    legs: tuple[Thing, ...]
+    hands: tuple[DetectedHand, ...]
+    people: tuple[DetectedPerson, ...]
 
 
-@dataclass(frozen=True)
-class Sight:
-    """All that is seen in a picture."""
+def detections(xyxy: Floats, chances: Floats, keypoints: Floats) -> sv.Detections:
+    """Detections by their boxes (n, 4), the confidence of each of CLASSES (n, 21) and points (n, 21, 3).
 
-    hands: tuple[SeenHand, ...]
-    people: tuple[SeenPerson, ...]
+    `confidence` is that something of the group is there, whichever class, in [0, 1]; `class_id` the likeliest class.
+    `data` has its `class_name`, and `chances` and `keypoints` as given.
+    """
+    import supervision as sv
 
-
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    shared = _shared(one, other)
-    return shared / max(1e-9, _area(one) + _area(other) - shared)
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    likeliest = chances.argmax(1)
+    data = {"class_name": np.array(CLASSES)[likeliest], "chances": chances, "keypoints": keypoints}
+    return sv.Detections(xyxy=xyxy, confidence=np.minimum(1.0, chances.sum(1)), class_id=likeliest, data=data)
 
 
-def _shared(one: Box, other: Box) -> float:
-    return _area((max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])))
+def chance(found: sv.Detections, name: str) -> Floats:
+    """The confidence (n,) in a class."""
+    return np.asarray(found.data["chances"][:, CLASSES.index(name)])
 
 
-def mirror(candidate: Candidate, width: float) -> Candidate:
+def share(found: sv.Detections, name: str) -> Floats:
+    """How much of the confidence is for a class, in [0, 1] (n,)."""
+    return np.asarray(chance(found, name) / found.data["chances"].sum(1))
+
+
+def keypoints_of(found: sv.Detections) -> Floats:
+    """The points (k, 3) of a single row: x, y, confidence."""
+    return np.asarray(found.data["keypoints"][0, : POINTS[GROUPS[found.class_id[0]]]])
+
+
+def proposals(result: Any) -> sv.Detections:
+    """An ultralytics result, one row for each class of a box, with `data["keypoints"]` (n, 21, 3)."""
+    import supervision as sv
+
+    boxes = result.boxes.data.cpu().numpy().astype(np.float64)
+    points = result.keypoints.data.cpu().numpy().astype(np.float64).reshape(-1, 21, 3)
+    return sv.Detections(boxes[:, :4], None, boxes[:, 4], boxes[:, 5].astype(np.int64), data={"keypoints": points})
+
+
+def mirror(found: sv.Detections, width: float) -> sv.Detections:
     """What was proposed in a mirrored image, as it lies in the image."""
-    name, confidence, (x1, y1, x2, y2), points = candidate
-    points = tuple((width - x, y, v) for x, y, v in points)
-    if GROUPS[name][0] == "person":
-        points = tuple(points[i] for i in MIRRORED)
-    return name, confidence, (width - x2, y1, width - x1, y2), points
+    x1, y1, x2, y2 = found.xyxy.T
+    points = found.data["keypoints"] * (-1, 1, 1) + (width, 0, 0)
+    people = GROUPS[found.class_id] == "person"
+    points[people, :17] = points[people][:, MIRRORED]
+    return replace(found, xyxy=np.stack([width - x2, y1, width - x1, y2], 1), data={"keypoints": points})
 
 
-def merge(candidates: Iterable[Candidate]) -> dict[str, list[Thing]]:
-    """One Thing for each set of a group's boxes that lie on each other, surest first (non-maximum suppression)."""
-    kept: dict[str, list[tuple[dict[str, float], Box, tuple[Keypoint, ...]]]] = {}
-    for name, confidence, box, points in sorted(candidates, key=lambda candidate: -candidate[1]):
-        group, count = GROUPS[name]
-        for chances, first, _ in kept.setdefault(group, []):
-            if overlap(first, box) > SAME:
-                chances.setdefault(name, confidence)
-                break
-        else:
-            kept[group].append(({name: confidence}, box, points[:count]))
-    return {
-        group: sorted((Thing(*thing) for thing in things), key=lambda thing: -thing.confidence)
-        for group, things in kept.items()
-    }
+def overlap(one: sv.Detections, other: sv.Detections) -> Floats:
+    """Intersection over union (n, m) within a group; 0 between groups."""
+    import supervision as sv
+
+    same_group = GROUPS[one.class_id][:, None] == GROUPS[other.class_id]
+    return np.asarray(sv.box_iou_batch(one.xyxy, other.xyxy) * same_group)
 
 
-def average(views: Sequence[Mapping[str, list[Thing]]]) -> dict[str, list[Thing]]:
-    """Things seen in several views of an image, surest first: the mean confidences, 0 from a view without the thing.
+def merge(found: sv.Detections) -> sv.Detections:
+    """One row for each set of a group's boxes that lie on each other, surest first (non-maximum suppression)."""
+    import supervision as sv
+
+    found = found[np.argsort(-found.confidence, kind="stable")]
+    groups = np.unique(GROUPS, return_inverse=True)[1][found.class_id]
+    kept = sv.box_non_max_suppression(np.column_stack([found.xyxy, found.confidence, groups]), SAME)
+    same = overlap(found, found[kept]) > SAME
+    same[kept] |= np.eye(kept.sum(), dtype=bool)  # a box without an area overlaps nothing, not even itself
+    chances = np.zeros((kept.sum(), len(CLASSES)))
+    if len(found):
+        np.maximum.at(chances, (same.argmax(1), found.class_id), found.confidence)
+    return _surest_first(detections(found.xyxy[kept], chances, found.data["keypoints"][kept]))
+
+
+def average(views: Sequence[sv.Detections]) -> sv.Detections:
+    """What is seen in several views of an image, surest first: the mean chances, 0 from a view without the object.
 
     Box and points are from the first view that has it.
     """
-    means: dict[str, list[Thing]] = {}
+    known = detections(np.zeros((0, 4)), np.zeros((0, len(CLASSES))), np.zeros((0, 21, 3)))
     for view in views:
-        for group, things in view.items():
-            known = means.setdefault(group, [])
-            free = set(range(len(known)))
-            for thing in things:
-                shares = {name: chance / len(views) for name, chance in thing.chances.items()}
-                same = max(free, key=lambda i: overlap(known[i].box, thing.box), default=None)
-                if same is None or overlap(known[same].box, thing.box) <= SAME:
-                    known.append(Thing(shares, thing.box, thing.points))
-                    continue
-                free.remove(same)
-                before = known[same].chances
-                chances = {name: before.get(name, 0.0) + shares.get(name, 0.0) for name in {**before, **shares}}
-                known[same] = replace(known[same], chances=chances)
-    return {group: sorted(things, key=lambda thing: -thing.confidence) for group, things in means.items()}
+        chances = view.data["chances"] / len(views)
+        same = overlap(view, known)
+        new = np.ones(len(view), dtype=bool)
+        for row in range(len(view)) if len(known) else ():
+            best = same[row].argmax()
+            if same[row, best] > SAME:
+                known.data["chances"][best] += chances[row]
+                same[:, best] = 0.0  # two objects in one view stay two
+                new[row] = False
+        known = detections(
+            np.concatenate([known.xyxy, view.xyxy[new]]),
+            np.concatenate([known.data["chances"], chances[new]]),
+            np.concatenate([known.data["keypoints"], view.data["keypoints"][new]]),
+        )
+    return _surest_first(known)
 
 
-def _owner(thing: Thing, homes: Sequence[Thing]) -> int:
-    """Which hand or person a digit or limb lies in most."""
-    shares = [_shared(thing.box, home.box) / max(1e-9, _area(thing.box)) for home in homes]
-    return max(range(len(homes)), key=lambda i: (round(shares[i], 2), homes[i].confidence))
+def _surest_first(found: sv.Detections) -> sv.Detections:
+    return found[np.argsort(-found.confidence, kind="stable")]
 
 
-def arrange(things: Mapping[str, list[Thing]], sure: float = 0.3) -> Sight:
-    """Digits to their hands and limbs to their people; hands and people below `sure` are dropped."""
-    hands = [hand for hand in things.get("hand", []) if hand.confidence >= sure]
-    people = [person for person in things.get("person", []) if person.confidence >= sure]
-    digits: list[list[Thing]] = [[] for _ in hands]
-    limbs: dict[str, list[list[Thing]]] = {"arm": [[] for _ in people], "leg": [[] for _ in people]}
-    for digit in things.get("digit", []) if hands else []:
-        digits[_owner(digit, hands)].append(digit)
-    for group, lists in limbs.items():
-        for limb in things.get(group, []) if people else []:
-            lists[_owner(limb, people)].append(limb)
-    return Sight(
-        tuple(SeenHand(hand, tuple(own)) for hand, own in zip(hands, digits, strict=True)),
-        tuple(SeenPerson(*row) for row in zip(people, map(tuple, limbs["arm"]), map(tuple, limbs["leg"]), strict=True)),
+def _owners(parts: sv.Detections, owners: sv.Detections) -> NDArray[np.int64]:
+    """Which hand or person each digit or limb lies in most, or the surest of those (n,)."""
+    import supervision as sv
+
+    shares = sv.box_iou_batch(parts.xyxy, owners.xyxy, sv.OverlapMetric.IOS)
+    return np.asarray(shares.round(2).argmax(1))
+
+
+def assign_parts(found: sv.Detections, min_confidence: float = 0.3) -> Detected:
+    """Digits to their hands and limbs to their people, surest first; fainter hands and people are dropped."""
+    hands, people, digits, arms, legs = (found[GROUPS[found.class_id] == group] for group in POINTS)
+    hands, people = (owners[owners.confidence >= min_confidence] for owners in (hands, people))
+    return Detected(
+        tuple(DetectedHand(hands[i], digits[_owners(digits, hands) == i]) for i in range(len(hands))),
+        tuple(
+            DetectedPerson(people[i], arms[_owners(arms, people) == i], legs[_owners(legs, people) == i])
+            for i in range(len(people))
+        ),
     )
 
 
-def candidates(result: Any) -> Iterator[Candidate]:
-    """The proposals of an ultralytics result."""
-    points = result.keypoints.data.cpu().numpy().astype(float) if len(result.boxes) else []
-    for row, own in zip(result.boxes.data.cpu().numpy().astype(float), points, strict=True):
-        x1, y1, x2, y2, confidence, number = map(float, row)
-        yield (
-            CLASSES[int(number)],
-            confidence,
-            (x1, y1, x2, y2),
-            tuple((float(x), float(y), float(v)) for x, y, v in own),
-        )
-
-
 class MannequinDetector:
-    """Sees the hands and people of the built-in world."""
+    """Detects the hands and people of the built-in world."""
 
     name = "mannequin"
 
@@ -204,31 +198,27 @@ class MannequinDetector:
 
         self._model = load_yolo(path)
         self.weights: Mapping[str, str] = {path.name: sha256_of(path)}
-        where = None if device == "auto" else device
+        self._last: tuple[bytes, Detected] | None = None
         # Its own suppression only drops the very same box of a class; `merge` does the rest.
-        self._last: tuple[bytes, Sight] | None = None
-        self._options: dict[str, Any] = {"conf": FLOOR, "iou": 0.8, "verbose": False, "device": where}
-        self._options["predictor"] = every_class()
+        self._options: dict[str, Any] = {"conf": MIN_CONFIDENCE, "iou": 0.8, "verbose": False}
+        self._options |= {"device": None if device == "auto" else device, "predictor": every_class()}
 
-    def detect(self, image: Pixels) -> Sight:
-        """What is seen in an RGB image of shape (height, width, 3); boxes and points in its pixels."""
+    def detect(self, image: Pixels) -> Detected:
+        """Hands and people in an RGB image of shape (height, width, 3); boxes and points in its pixels."""
         # Two scorers ask about the same image, one after the other.
         pixels = image.tobytes()
         if self._last is None or self._last[0] != pixels:
-            self._last = (pixels, self._look(image))
+            self._last = (pixels, self._detect(image))
         return self._last[1]
 
-    def _look(self, image: Pixels) -> Sight:
-        import numpy as np
-
+    def _detect(self, image: Pixels) -> Detected:
         # What the net sees in the mirrored image, or in another size, errs elsewhere; the mean is nearer to the truth.
         pair = [np.ascontiguousarray(view[..., ::-1]) for view in (image, image[:, ::-1])]
         views = []
         for side in SIDES:
-            proposed, mirrored = self._model.predict(pair, imgsz=side, **self._options)
-            back = (mirror(candidate, float(image.shape[1])) for candidate in candidates(mirrored))
-            views += [merge(candidates(proposed)), merge(back)]
-        return arrange(average(views))
+            plain, mirrored = map(proposals, self._model.predict(pair, imgsz=side, **self._options))
+            views += [merge(plain), merge(mirror(mirrored, float(image.shape[1])))]
+        return assign_parts(average(views))
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -102,8 +102,3 @@ def make_hand(side: Side, gesture: Gesture, rng: np.random.Generator, relaxed: b
     spread = [(high - low) * 0.4 for low, high in WRIST_LIMITS.values()]
     wrist = tuple(float(v) for v in rng.uniform(-0.5, 0.5, 2) * spread)
     return Hand(side, gesture, angles, tuple(digits), (wrist[0], wrist[1]), girth=girth)
-
-
-def with_digit(hand: Hand, name: str, digit: Digit) -> Hand:
-    """The hand with one digit replaced."""
-    return replace(hand, digits=tuple(digit if old.name == name else old for old in hand.digits))

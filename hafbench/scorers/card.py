@@ -1,22 +1,23 @@
 """The card of the `hands` scorer: from what the nets saw in the views of a hand to one probability.
 
-A card is a small JSON file (`cards/hands.json`) that `benchmarks/fit_hands_card.py` writes and docs/hands.md explains.
+A card is a small JSON file (`cards/hands.json`) that `recipes/hands/fit_card.py` writes and docs/hands.md explains.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hafbench.detectors.hand_nets import MIDDLE_MCP, WRIST, Floats, HandPoints
+from hafbench.detectors.hand_views import BONES
 from hafbench.errors import HafError, first_problem
-from hafbench.types import Box, Keypoint
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 SHIPPED = Path(__file__).parent / "cards" / "hands.json"
 
@@ -30,9 +31,6 @@ FEATURES: dict[str, int] = {
     "disagreement": +1,
     "bones": +1,
 }
-
-# The 20 bones of a hand as pairs of its 21 points, thumb to little finger, each from the wrist to the tip.
-BONES = tuple((0 if k % 4 == 0 else k, k + 1) for k in range(20))
 
 # A feature further than this many standard deviations from the good hands' mean says no more than one that is there.
 Z_LIMIT = 4.0
@@ -67,6 +65,11 @@ class Card(BaseModel):
     n: Mapping[str, int]
     measured: Mapping[str, Any]
 
+    def features_of(self, hands: sv.KeyPoints, row: int) -> dict[str, float]:
+        """All FEATURES of a measured hand: `bones` is the mean distance of its log bone lengths from the card's."""
+        bones = float(np.abs(hands.data["log_bones"][row] - np.array(self.bones)).mean())
+        return {name: bones if name == "bones" else float(hands.data[name][row]) for name in FEATURES}
+
     def probability(self, features: Mapping[str, float]) -> float:
         """The probability in [0, 1] that the hand with these features is malformed, for the fit's mix of classes."""
         logit = self.intercept
@@ -90,91 +93,3 @@ def load_card(path: Path = SHIPPED) -> Card:
         if feature.coefficient * FEATURES[name] < 0:
             raise HafError(f"{path}: the coefficient of '{name}' has the wrong sign; fit the card again.")
     return card
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the nets say of a hand: box and median keypoints in image pixels, the features, the bones."""
-
-    box: Box
-    keypoints: tuple[Keypoint, ...]
-    features: Mapping[str, float]
-    log_bones: Floats
-
-    @property
-    def pixels(self) -> float:
-        """The longer side of the box."""
-        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
-
-    @property
-    def presence(self) -> float:
-        """The mean logit of both nets that there is a hand."""
-        return (self.features["presence_lite"] + self.features["presence_full"]) / 2
-
-    def features_for(self, card: Card) -> dict[str, float]:
-        """All FEATURES: `bones` is the mean distance of the log bone lengths from the card's."""
-        return {**self.features, "bones": float(np.abs(self.log_bones - np.array(card.bones)).mean())}
-
-
-def evidence_of(
-    full: Sequence[HandPoints], lite: Sequence[HandPoints], palms: Sequence[float], side: float
-) -> Evidence:
-    """Sum up the views of a hand through both nets, and its palm scores; `side` of its square in pixels.
-
-    The box is that of the keypoints with a tenth of its longer side around, since they lie inside of the hand. The
-    confidence of a keypoint falls from 1 with its movement between views, to 1/e at 5 % of the square's side.
-    """
-    views = np.stack([one.points for one in full])
-    middle = np.median(views, axis=0)
-    moved = spread(views)
-    apart = np.hypot(*(middle - np.median([one.points for one in lite], axis=0)).T)
-    right = float(np.mean([one.handedness for one in (*full, *lite)]))
-    low, high = middle.min(0), middle.max(0)
-    margin = 0.1 * float((high - low).max())
-    return Evidence(
-        box=(
-            float(low[0]) - margin,
-            float(low[1]) - margin,
-            float(high[0]) + margin,
-            float(high[1]) + margin,
-        ),
-        keypoints=tuple(
-            (float(x), float(y), math.exp(-m / (0.05 * side))) for (x, y), m in zip(middle, moved, strict=True)
-        ),
-        features={
-            "presence_lite": mean_logit([one.presence for one in lite]),
-            "presence_full": mean_logit([one.presence for one in full]),
-            "palm": mean_logit(palms),
-            "handedness": mean_logit([max(right, 1 - right)]),
-            "spread": log_share(moved, middle, side),
-            "disagreement": log_share(apart, middle, side),
-        },
-        log_bones=np.asarray(np.median([log_bones(one.world) for one in full], axis=0)),
-    )
-
-
-def mean_logit(probabilities: Sequence[float]) -> float:
-    """The mean of the logits, each probability held to [0.001, 0.999] so that no single view decides."""
-    clipped = np.clip(probabilities, 0.001, 0.999)
-    return float(np.log(clipped / (1 - clipped)).mean())
-
-
-def spread(views: Floats) -> Floats:
-    """How far each point moves between views, in pixels: the median distance (n,) to its median, of (views, n, 2)."""
-    return np.asarray(np.median(np.hypot(*np.moveaxis(views - np.median(views, axis=0), -1, 0)), axis=0))
-
-
-def log_share(distances: Floats, points: Floats, side: float) -> float:
-    """The log of the mean distance as a share of the palm's length, of points (21, 2) and distances (n,) in pixels.
-
-    A twentieth of the crop's side is added to the palm, lest one that points at the camera have no length.
-    """
-    palm = float(np.hypot(*(points[MIDDLE_MCP] - points[WRIST]))) + 0.05 * side
-    return math.log(float(np.mean(distances)) / palm + 0.01)
-
-
-def log_bones(world: Floats) -> Floats:
-    """The log lengths (20,) of the bones of a hand (21, 3), about their own mean: its proportions without its size."""
-    ends = np.array(BONES)
-    logs = np.log(np.linalg.norm(world[ends[:, 1]] - world[ends[:, 0]], axis=1) + 1e-4)
-    return np.asarray(logs - logs.mean())

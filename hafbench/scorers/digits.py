@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hafbench.detectors.mannequin import SeenHand, Thing
+import numpy as np
+
+from hafbench.detectors.mannequin import DetectedHand, chance, share
 from hafbench.registry import Options
-from hafbench.scorers.mannequin import load_scorer
+from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Finding, Kind, Score
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 ABOUT = (
     "How surely a hand has a digit too many or too few, or a malformed one, by the detector of the built-in world. "
-    "Hands of whole figures are too small for it, and of photographs it knows nothing."
+    "Hands of whole figures are too small for it, and it cannot judge photographs."
 )
 DIGITS = 5
 _SHAPES: Mapping[str, tuple[Kind, str]] = {
@@ -32,39 +34,37 @@ _SHAPES: Mapping[str, tuple[Kind, str]] = {
 }
 
 
-def _finding(kind: Kind, detail: str, suspicion: float, thing: Thing) -> Finding:
-    return Finding("hands", kind, detail, suspicion, thing.box, thing.points)
-
-
-def suspect(seen: SeenHand) -> Iterator[Finding]:
+def suspect(seen: DetectedHand) -> Iterator[Finding]:
     """What may be wrong with one hand, with the detector's confidence in it."""
-    if len(seen.digits) > DIGITS:
-        yield _finding("extra", "extra_digit", seen.digits[DIGITS].confidence, seen.digits[DIGITS])
-    fifth = seen.digits[DIGITS - 1].confidence if len(seen.digits) >= DIGITS else 0.0
-    yield _finding("missing", "missing_digit", seen.hand.share("hand_countable") * (1 - fifth), seen.hand)
-    yield _finding("orientation", "turned_hand", seen.hand.chances.get("hand_turned", 0.0), seen.hand)
-    thumbs = sorted(seen.digits, key=lambda digit: -digit.chances.get("thumb", 0.0))
-    if len(thumbs) > 1:
-        yield _finding("extra", "two_thumbs", thumbs[1].chances.get("thumb", 0.0), thumbs[1])
-    for digit in seen.digits:
+    hand, digits, thumb = seen.hand, seen.digits, chance(seen.digits, "thumb")
+    if len(digits) > DIGITS:
+        yield finding("hands", "extra", "extra_digit", digits.confidence[DIGITS], digits[DIGITS])
+    fifth = digits.confidence[DIGITS - 1] if len(digits) >= DIGITS else 0.0
+    yield finding("hands", "missing", "missing_digit", share(hand, "hand_countable")[0] * (1 - fifth), hand)
+    yield finding("hands", "orientation", "turned_hand", chance(hand, "hand_turned")[0], hand)
+    if len(digits) > 1:
+        second = np.argsort(-thumb, kind="stable")[1]
+        yield finding("hands", "extra", "two_thumbs", thumb[second], digits[second])
+    for row in range(len(digits)):
         for name, (kind, detail) in _SHAPES.items():
-            if name in digit.chances:
-                yield _finding(kind, detail, digit.chances[name], digit)
+            suspicion = chance(digits, name)[row]
+            if suspicion > 0:
+                yield finding("hands", kind, detail, suspicion, digits[row])
 
 
-def large_enough(hands: tuple[SeenHand, ...]) -> tuple[SeenHand, ...]:
+def large_enough(hands: tuple[DetectedHand, ...]) -> tuple[DetectedHand, ...]:
     """The hands whose digits can be told apart."""
-    return tuple(seen for seen in hands if seen.hand.name != "hand_small")
+    return tuple(seen for seen in hands if seen.hand.data["class_name"][0] != "hand_small")
 
 
-def judge(hands: tuple[SeenHand, ...], card: MannequinCard) -> Score:
-    """The score of a picture in which these hands are seen."""
+def judge(hands: tuple[DetectedHand, ...], card: MannequinCard) -> Score:
+    """The score of a picture in which these hands are detected."""
     if not hands:
         return Score("unknown", reason="no hand was found")
     judged = large_enough(hands)
     if not judged:
         return Score("unknown", reason="every hand is too small for its digits to be told apart")
-    counted = sum(digit.confidence >= card.counted for seen in judged for digit in seen.digits)
+    counted = sum(int((seen.digits.confidence >= card.counted).sum()) for seen in judged)
     measures = {"hands": float(len(judged)), "digits": float(counted)}
     return card.score((finding for seen in judged for finding in suspect(seen)), measures)
 

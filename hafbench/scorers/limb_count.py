@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hafbench.detectors.mannequin import SeenPerson, Thing
+from hafbench.detectors.mannequin import DetectedPerson, chance, share
 from hafbench.registry import Options
-from hafbench.scorers.mannequin import load_scorer
+from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Finding, Kind, Score
 
@@ -20,37 +20,35 @@ if TYPE_CHECKING:
 
 ABOUT = (
     "How surely a figure has a limb too many or too few, or a malformed one, by the detector of the built-in world. "
-    "Of photographs it knows nothing."
+    "It cannot judge photographs."
 )
 LIMBS = 2
 _SHAPES: Mapping[str, Kind] = {"detached": "configuration", "long": "proportion", "short": "proportion"}
 
 
-def _finding(kind: Kind, detail: str, suspicion: float, thing: Thing) -> Finding:
-    return Finding("limbs", kind, detail, suspicion, thing.box, thing.points)
-
-
-def suspect(seen: SeenPerson) -> Iterator[Finding]:
+def suspect(seen: DetectedPerson) -> Iterator[Finding]:
     """What may be wrong with one figure, with the detector's confidence in it."""
-    for group, limbs, weight in (("arm", seen.arms, 1.0), ("leg", seen.legs, seen.person.share("person_full"))):
+    whole = share(seen.person, "person_full")[0]
+    for group, limbs, weight in (("arm", seen.arms, 1.0), ("leg", seen.legs, whole)):
         if len(limbs) > LIMBS:
-            yield _finding("extra", f"extra_{group}", weight * limbs[LIMBS].confidence, limbs[LIMBS])
-        second = limbs[LIMBS - 1].confidence if len(limbs) >= LIMBS else 0.0
-        yield _finding("missing", f"missing_{group}", weight * (1 - second), seen.person)
-        for limb in limbs:
+            yield finding("limbs", "extra", f"extra_{group}", weight * limbs.confidence[LIMBS], limbs[LIMBS])
+        second = limbs.confidence[LIMBS - 1] if len(limbs) >= LIMBS else 0.0
+        yield finding("limbs", "missing", f"missing_{group}", weight * (1 - second), seen.person)
+        for row in range(len(limbs)):
             for shape, kind in _SHAPES.items():
-                if f"{group}_{shape}" in limb.chances:
-                    yield _finding(kind, f"{shape}_{group}", weight * limb.chances[f"{group}_{shape}"], limb)
+                suspicion = chance(limbs, f"{group}_{shape}")[row]
+                if suspicion > 0:
+                    yield finding("limbs", kind, f"{shape}_{group}", weight * suspicion, limbs[row])
 
 
-def judge(people: tuple[SeenPerson, ...], card: MannequinCard) -> Score:
-    """The score of a picture in which these people are seen."""
+def judge(people: tuple[DetectedPerson, ...], card: MannequinCard) -> Score:
+    """The score of a picture in which these people are detected."""
     if not people:
         return Score("unknown", reason="nobody was found")
     measures = {
         "people": float(len(people)),
-        "arms": float(sum(limb.confidence >= card.counted for seen in people for limb in seen.arms)),
-        "legs": float(sum(limb.confidence >= card.counted for seen in people for limb in seen.legs)),
+        "arms": float(sum((seen.arms.confidence >= card.counted).sum() for seen in people)),
+        "legs": float(sum((seen.legs.confidence >= card.counted).sum() for seen in people)),
     }
     return card.score((finding for seen in people for finding in suspect(seen)), measures)
 

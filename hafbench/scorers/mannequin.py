@@ -1,23 +1,26 @@
-"""What the anatomy scorers of the built-in world share: its detector, its card, and what they say of themselves."""
+"""What the anatomy scorers of the built-in world share: its detector, its card, and how they name what they suspect."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hafbench.detectors.mannequin import MannequinDetector, Sight
+from hafbench.detectors import as_keypoints
+from hafbench.detectors.mannequin import Detected, MannequinDetector, keypoints_of
 from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_mannequin_card
-from hafbench.types import Role, Score
+from hafbench.types import Finding, Kind, Region, Role, Score
 
 if TYPE_CHECKING:
+    import supervision as sv
+
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
-Judge = Callable[[Sight, MannequinCard], Score]
+Judge = Callable[[Detected, MannequinCard], Score]
 
 
 class MannequinScorer:
-    """Judges what the detector sees of a picture; the picture by its worst finding."""
+    """Judges what the detector finds in a picture; the picture by its worst finding."""
 
     role: Role = "anatomy"
     higher_is_better: bool | None = False
@@ -36,6 +39,12 @@ class MannequinScorer:
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """The worst chance of an error in [0, 1]; unknown if nothing is seen that can be judged."""
         return self._judge(self._detector.detect(image), self._card)
+
+
+def finding(region: Region, kind: Kind, detail: str, suspicion: float, part: sv.Detections) -> Finding:
+    """What may be wrong with a part (one row), with the detector's confidence in it, in [0, 1]."""
+    x1, y1, x2, y2 = part.xyxy[0].tolist()
+    return Finding(region, kind, detail, float(suspicion), (x1, y1, x2, y2), as_keypoints(keypoints_of(part)))
 
 
 def load_scorer(name: str, about: str, version: str, judge: Judge, device: str) -> MannequinScorer:

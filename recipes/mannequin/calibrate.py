@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logit
 
-from hafbench.detectors.mannequin import MannequinDetector, Sight
+from hafbench.detectors.mannequin import Detected, MannequinDetector
 from hafbench.mannequin.errors import DETAILS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import EDGE, Curve, MannequinCard
@@ -31,13 +31,13 @@ RIDGE = 0.3
 """On slopes, as a penalty in units of pictures: a kind that is told apart perfectly would have an infinite one."""
 
 
-def suspicions(sight: Sight, scorer: str) -> Iterator[Finding]:
+def suspicions(found: Detected, scorer: str) -> Iterator[Finding]:
     """What a scorer suspects in a picture."""
     if scorer == "digits":
-        for hand in digits.large_enough(sight.hands):
+        for hand in digits.large_enough(found.hands):
             yield from digits.suspect(hand)
     else:
-        for person in sight.people:
+        for person in found.people:
             yield from limb_count.suspect(person)
 
 
@@ -53,14 +53,14 @@ def curve(suspicion: NDArray[np.float64], is_there: NDArray[np.bool_]) -> tuple[
     return float(slope), float(offset)
 
 
-def fit(scorer: str, sights: list[Sight], rows: list[dict[str, Any]]) -> dict[str, Curve]:
+def fit(scorer: str, found: list[Detected], rows: list[dict[str, Any]]) -> dict[str, Curve]:
     """The curves of one scorer."""
     region = "hands" if scorer == "digits" else "limbs"
     names = [name for name, (_, where) in DETAILS.items() if where == region]
     own = [i for i, row in enumerate(rows) if row["attributes"]["framing"] in FRAMINGS[scorer]]
     values = np.zeros((len(own), len(names)))
     for line, i in enumerate(own):
-        for finding in suspicions(sights[i], scorer):
+        for finding in suspicions(found[i], scorer):
             column = names.index(finding.detail)
             values[line, column] = max(values[line, column], finding.score)
     details = np.array([rows[i]["error"]["detail"] if rows[i]["error"] else "" for i in own])
@@ -86,20 +86,20 @@ def main() -> None:
     asked = parser.parse_args()
     detector = MannequinDetector(asked.weights, "cpu")
     rows: list[dict[str, Any]] = []
-    sights: list[Sight] = []
+    found: list[Detected] = []
     seeds = []
     for data in asked.data:
         own = [json.loads(line) for line in (data / "truth.jsonl").open()]
         images = np.load(data / "images.npy", mmap_mode="r")
-        sights += [detector.detect(np.array(image)) for image in images]
+        found += [detector.detect(np.array(image)) for image in images]
         seeds.append(f"{own[0]['seed']} to {own[-1]['seed']}")
         rows += own
     cuts = np.arange(0.2, 0.61, 0.025)
     exact = [
-        np.mean([right for row, sight in zip(rows, sights, strict=True) for right in count_is_right(row, sight, cut)])
+        np.mean([right for row, one in zip(rows, found, strict=True) for right in count_is_right(row, one, cut)])
         for cut in cuts
     ]
-    curves = fit("digits", sights, rows) | fit("limbs", sights, rows)
+    curves = fit("digits", found, rows) | fit("limbs", found, rows)
     card = MannequinCard(
         version=asked.version,
         counted=round(float(cuts[int(np.argmax(exact))]), 3),

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import supervision as sv
 from scipy.stats import bootstrap, mannwhitneyu
 from statsmodels.stats.proportion import proportion_confint
 
-from hafbench.detectors.mannequin import MannequinDetector, Sight, overlap
+from hafbench.detectors.mannequin import Detected, MannequinDetector
 from hafbench.labelled import FRAMINGS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import SHIPPED, load_mannequin_card
@@ -51,15 +52,15 @@ def auroc(bad: np.ndarray, good: np.ndarray) -> dict[str, float | int]:
     }
 
 
-def count_is_right(row: dict[str, Any], sight: Sight, counted: float) -> list[bool]:
+def count_is_right(row: dict[str, Any], found: Detected, counted: float) -> list[bool]:
     """For each hand with all its digits in view: is the number of those seen with that confidence exactly right?"""
     verdicts = []
     for hand in row["hands"]:
         if hand["countable"] and not row["people"]:
-            best = max(sight.hands, key=lambda seen: overlap(seen.hand.box, hand["box"]), default=None)
-            found = best is not None and overlap(best.hand.box, hand["box"]) > 0.4
-            number = sum(d.confidence >= counted for d in best.digits) if found and best else -1
-            verdicts.append(number == len(hand["digits"]))
+            ious = [sv.box_iou(hand["box"], seen.hand.xyxy[0]) for seen in found.hands]
+            best = found.hands[int(np.argmax(ious))] if max(ious, default=0.0) > 0.4 else None
+            number = (best.digits.confidence >= counted).sum() if best else -1
+            verdicts.append(bool(number == len(hand["digits"])))
     return verdicts
 
 
@@ -72,10 +73,10 @@ def evaluate(data: Path, weights: Path, card_file: Path, first: int = 0) -> dict
     counts: list[bool] = []
     judged: dict[str, list[tuple[float, bool, str | None, bool]]] = {"digits": [], "limbs": []}
     for image, row in zip(images[first:], rows[first:], strict=True):
-        sight = detector.detect(np.array(image))
-        counts += count_is_right(row, sight, card.counted)
+        found = detector.detect(np.array(image))
+        counts += count_is_right(row, found, card.counted)
         name = "digits" if row["attributes"]["framing"] in FRAMINGS["digits"] else "limbs"
-        score = digits.judge(sight.hands, card) if name == "digits" else limb_count.judge(sight.people, card)
+        score = digits.judge(found.hands, card) if name == "digits" else limb_count.judge(found.people, card)
         detail = row["error"]["detail"] if row["error"] else None
         judged[name].append((score.value or 0.0, bool(score.is_error), detail, score.status == "unknown"))
     result: dict[str, Any] = {"digit_count_exact": share(counts)}

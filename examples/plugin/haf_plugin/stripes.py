@@ -18,7 +18,9 @@ class Stripes:
         from PIL import Image
 
         columns = np.arange(64) // self.settings["width"] % 2 * 255
-        return [Image.fromarray(np.tile(np.roll(columns, seed), (64, 1)).astype("uint8")).convert("RGB") for seed in seeds]
+        return [
+            Image.fromarray(np.tile(np.roll(columns, seed), (64, 1)).astype("uint8")).convert("RGB") for seed in seeds
+        ]
 
 
 def load(spec, device):

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import supervision as sv
+
     from hafbench.types import Pixels
 
 Floats = NDArray[np.float64]
@@ -41,16 +43,10 @@ class Roi:
     rotation: float
 
     def to_image(self, points: Floats) -> Floats:
-        """Points of the unit square (n, 2) in pixels of the image."""
+        """Points of the unit square (..., 2) in pixels of the image."""
         cos, sin = math.cos(self.rotation), math.sin(self.rotation)
-        centred = (points - 0.5) * self.side
-        return np.stack(
-            [
-                self.x + cos * centred[:, 0] - sin * centred[:, 1],
-                self.y + sin * centred[:, 0] + cos * centred[:, 1],
-            ],
-            1,
-        )
+        x, y = np.moveaxis((points - 0.5) * self.side, -1, 0)
+        return np.stack([self.x + cos * x - sin * y, self.y + sin * x + cos * y], -1)
 
     def crop(self, image: Pixels, size: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[np.float32]:
         """The square as (size, size, 3) float32 in [0, 1]; what lies outside the image repeats its border."""
@@ -68,38 +64,6 @@ class Roi:
     def turned(self, degrees: float = 0.0, scale: float = 1.0) -> Roi:
         """The same centre, turned and scaled."""
         return Roi(self.x, self.y, self.side * scale, self.rotation + math.radians(degrees))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A detection of a palm or a person: score in [0, 1], box (x1, y1, x2, y2) and points (n, 2) in image pixels."""
-
-    score: float
-    box: Floats
-    points: Floats
-
-
-@dataclass(frozen=True)
-class HandPoints:
-    """What a hand landmark net says of one crop.
-
-    `points` (21, 2) in pixels of the image, `world` (21, 3) in metres about the hand's centre, `presence` and
-    `handedness` in [0, 1] (handedness near 1: a right hand in an image that is not mirrored, by the net's own label).
-    """
-
-    points: Floats
-    world: Floats
-    presence: float
-    handedness: float
-
-
-@dataclass(frozen=True)
-class BodyPoints:
-    """What the pose landmark net says of one person: (33, 2) image pixels, visibility (33,), presence in [0, 1]."""
-
-    points: Floats
-    visibility: Floats
-    presence: float
 
 
 @contextmanager
@@ -158,47 +122,47 @@ class Detector:
         self._net, self._size = net, size
         self._anchors = anchors(size, strides)
 
-    def detect(self, image: Pixels, roi: Roi, threshold: float) -> list[Candidate]:
-        """Candidates over `threshold` within an upright square of the image, best first, without duplicates."""
+    def detect(self, image: Pixels, roi: Roi, threshold: float) -> sv.Detections:
+        """What scores `threshold` or more within an upright square of the image, best first, without duplicates.
+
+        Boxes in pixels of the image, confidence in [0, 1]; `data["keypoints"]` (n, k, 2) in pixels of the image.
+        """
+        import supervision as sv
+
         raw, logits = self._net(roi.crop(image, self._size, cv2.BORDER_CONSTANT))
         scores = sigmoid(logits[:, 0].astype(np.float64))
         chosen = np.flatnonzero(scores >= threshold)
         raw = raw[chosen].astype(np.float64) / self._size
-        raw[:, :2] += self._anchors[chosen]
-        raw[:, 4:] += np.tile(self._anchors[chosen], (raw.shape[1] - 4) // 2)
-        found = []
-        for row, score in zip(raw, scores[chosen], strict=True):
-            centre, half = row[:2], row[2:4] / 2
-            box = roi.to_image(np.stack([centre - half, centre + half])).ravel()
-            found.append(Candidate(float(score), box, roi.to_image(row[4:].reshape(-1, 2))))
-        return suppress(found, 0.3)
+        points = raw[:, 4:].reshape(len(raw), (raw.shape[1] - 4) // 2, 2) + self._anchors[chosen, None]
+        centre, half = raw[:, :2] + self._anchors[chosen], raw[:, 2:4] / 2
+        corners = np.stack([centre - half, centre + half], 1)
+        found = sv.Detections(
+            xyxy=roi.to_image(corners).reshape(-1, 4),
+            confidence=scores[chosen],
+            data={"keypoints": roi.to_image(points)},
+        )
+        return weighted_nms(found, 0.3)
 
 
-def suppress(candidates: Sequence[Candidate], overlap: float) -> list[Candidate]:
-    """Non-maximum suppression, where the kept one is the score-weighted mean of those it covers (as in BlazeFace)."""
-    left = sorted(candidates, key=lambda candidate: -candidate.score)
-    kept = []
-    while left:
-        best = left[0]
-        group = [best, *(other for other in left[1:] if iou(best.box, other.box) > overlap)]
-        weight = np.array([other.score for other in group])
-        weight /= weight.sum()
-        box = np.einsum("i,ij->j", weight, np.stack([other.box for other in group]))
-        points = np.einsum("i,ijk->jk", weight, np.stack([other.points for other in group]))
-        kept.append(Candidate(best.score, box, points))
-        chosen = {id(other) for other in group}
-        left = [other for other in left if id(other) not in chosen]
-    return kept
+def weighted_nms(found: sv.Detections, threshold: float) -> sv.Detections:
+    """Non-maximum suppression, best first: each kept box is the score-weighted mean of those it covers (BlazeFace).
 
+    A box covers those with a larger intersection over union than `threshold`. `data["keypoints"]` is averaged alike.
+    """
+    import supervision as sv
 
-def iou(a: Floats, b: Floats) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return float(common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common))
+    found = found[np.argsort(-found.confidence, kind="stable")]
+    covers = (sv.box_iou_batch(found.xyxy, found.xyxy) > threshold) | np.eye(len(found), dtype=bool)
+    left = np.ones(len(found), dtype=bool)
+    kept = np.zeros(len(found), dtype=bool)
+    for best in range(len(found)):
+        if left[best]:
+            group = covers[best] & left
+            weight = found.confidence[group] / found.confidence[group].sum()
+            found.xyxy[best] = np.einsum("i,ij->j", weight, found.xyxy[group])
+            found.data["keypoints"][best] = np.einsum("i,ijk->jk", weight, found.data["keypoints"][group])
+            kept[best], left = True, left & ~group
+    return found[kept]
 
 
 def whole(image: Pixels) -> Roi:
@@ -220,11 +184,14 @@ def _shifted(centre: Floats, side: float, rotation: float, shift: float) -> Roi:
     return Roi(float(x - shift * math.sin(rotation)), float(y + shift * math.cos(rotation)), side, rotation)
 
 
-def roi_of_palm(palm: Candidate) -> Roi:
-    """The hand's square from a palm: turned wrist-down, 2.6 times the palm's, half a palm towards the fingers."""
-    rotation = upright(palm.points[PALM_WRIST], palm.points[PALM_MIDDLE_MCP])
-    size = palm.box[2:] - palm.box[:2]
-    return _shifted((palm.box[:2] + palm.box[2:]) / 2, 2.6 * float(size.max()), rotation, -0.5 * float(size[1]))
+def roi_of_palm(box: Floats, points: Floats) -> Roi:
+    """The hand's square from a palm's box (4,) and points (7, 2).
+
+    Turned wrist-down, 2.6 times the palm's side, half a palm towards the fingers.
+    """
+    rotation = upright(points[PALM_WRIST], points[PALM_MIDDLE_MCP])
+    size = box[2:] - box[:2]
+    return _shifted((box[:2] + box[2:]) / 2, 2.6 * float(size.max()), rotation, -0.5 * float(size[1]))
 
 
 def roi_of_hand(points: Floats) -> Roi:
@@ -239,9 +206,9 @@ def roi_of_hand(points: Floats) -> Roi:
     return _shifted(centre, 2.0 * float(size.max()), rotation, -0.1 * float(size[1]))
 
 
-def roi_of_person(person: Candidate) -> Roi:
-    """The person's square from the detector's hip centre and scale point."""
-    hips, top = person.points[0], person.points[1]
+def roi_of_person(points: Floats) -> Roi:
+    """The person's square from the detector's points (4, 2), which begin with the hip centre and a scale point."""
+    hips, top = points[0], points[1]
     return Roi(float(hips[0]), float(hips[1]), 2.5 * float(np.hypot(*(top - hips))), upright(hips, top))
 
 
@@ -253,8 +220,19 @@ class HandNet:
     def __init__(self, net: Net) -> None:
         self._net = net
 
-    def __call__(self, image: Pixels, roi: Roi, flip: bool = False) -> HandPoints:
-        """Points of the hand in `roi`; `flip` mirrors the crop and mirrors the answer back."""
+    def __call__(self, image: Pixels, views: Sequence[tuple[Roi, bool]]) -> sv.KeyPoints:
+        """One row for each view: a square of the image, and whether its crop is mirrored (the answer is mirrored back).
+
+        xy (n, 21, 2) in pixels of the image; `detection_confidence` (n,) is the presence of a hand in [0, 1].
+        `data["world"]` (n, 21, 3) in metres about the hand's centre; `data["handedness"]` (n,) in [0, 1]: near 1 for a
+        right hand in an image that is not mirrored, by the net's own label.
+        """
+        import supervision as sv
+
+        xy, world, presence, handedness = map(np.array, zip(*(self._view(image, *view) for view in views), strict=True))
+        return sv.KeyPoints(xy=xy, detection_confidence=presence, data={"world": world, "handedness": handedness})
+
+    def _view(self, image: Pixels, roi: Roi, flip: bool) -> tuple[Floats, Floats, float, float]:
         crop = roi.crop(image, self.SIZE)
         points, presence, handedness, world = self._net(np.ascontiguousarray(crop[:, ::-1]) if flip else crop)
         points = points.reshape(21, 3)[:, :2].astype(np.float64) / self.SIZE
@@ -264,7 +242,7 @@ class HandNet:
             points[:, 0] = 1 - points[:, 0]
             world = world * np.array([-1.0, 1.0, 1.0])
             right = 1 - right
-        return HandPoints(roi.to_image(points), world, float(presence[0]), right)
+        return roi.to_image(points), world, float(presence[0]), right
 
 
 class BodyNet:
@@ -275,9 +253,18 @@ class BodyNet:
     def __init__(self, net: Net) -> None:
         self._net = net
 
-    def __call__(self, image: Pixels, roi: Roi) -> BodyPoints:
-        """33 points of the person in `roi`, in image pixels."""
-        outputs = self._net(roi.crop(image, self.SIZE, cv2.BORDER_CONSTANT))
-        table = outputs[0].reshape(39, 5)[:33].astype(np.float64)
-        visibility = sigmoid(np.minimum(table[:, 3], table[:, 4]))
-        return BodyPoints(roi.to_image(table[:, :2] / self.SIZE), visibility, float(outputs[1][0]))
+    def __call__(self, image: Pixels, rois: Sequence[Roi]) -> sv.KeyPoints:
+        """One row for each square: xy (n, 33, 2) in pixels of the image, visibility (n, 33) and presence (n,).
+
+        Visibility is the `keypoint_confidence`, presence the `detection_confidence`, both in [0, 1].
+        """
+        import supervision as sv
+
+        outputs = [self._net(roi.crop(image, self.SIZE, cv2.BORDER_CONSTANT)) for roi in rois]
+        tables = np.array([output[0] for output in outputs], dtype=np.float64).reshape(-1, 39, 5)[:, :33]
+        points = [roi.to_image(table[:, :2] / self.SIZE) for roi, table in zip(rois, tables, strict=True)]
+        return sv.KeyPoints(
+            xy=np.array(points).reshape(-1, 33, 2),
+            keypoint_confidence=sigmoid(tables[..., 3:].min(-1)),
+            detection_confidence=np.array([output[1][0] for output in outputs], dtype=np.float64),
+        )

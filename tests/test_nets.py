@@ -1,4 +1,4 @@
-"""The bare hand nets: geometry by property, and their answers against MediaPipe's own Tasks API."""
+"""MediaPipe's nets, run bare: geometry by property, and their answers against MediaPipe's own Tasks API."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision as sv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hafbench.detectors import hand_nets as nets
-from hafbench.detectors.hand_nets import Candidate, Roi
+from hafbench.detectors import nets
+from hafbench.detectors.nets import Roi
 from hafbench.images import find_images, load_image
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -67,19 +68,28 @@ def test_the_square_of_a_hand_moves_with_it(angle: float, scale: float, x: float
     assert math.cos(after.rotation - before.rotation - angle) == pytest.approx(1, abs=1e-6)
 
 
-def test_suppress_merges_what_overlaps_and_keeps_the_rest() -> None:
-    def at(x: float, score: float) -> Candidate:
-        return Candidate(score, np.array([x, 0, x + 10, 10]), np.array([[x, 0.0]]))
-
-    kept = nets.suppress([at(1, 0.2), at(0, 0.8), at(50, 0.5)], 0.3)
-    assert [one.score for one in kept] == [0.8, 0.5]
-    assert kept[0].box[0] == pytest.approx(0.2)  # (0.8 * 0 + 0.2 * 1) / 1.0
-    assert kept[1].box[0] == pytest.approx(50)
+def test_weighted_nms_averages_what_overlaps_and_keeps_the_rest() -> None:
+    x = np.array([1.0, 0.0, 50.0])
+    found = sv.Detections(
+        xyxy=np.stack([x, np.zeros(3), x + 10, np.full(3, 10.0)], 1),
+        confidence=np.array([0.2, 0.8, 0.5]),
+        data={"keypoints": np.stack([x, np.zeros(3)], 1)[:, None]},
+    )
+    kept = nets.weighted_nms(found, 0.3)
+    assert kept.confidence.tolist() == [0.8, 0.5]
+    assert kept.xyxy[:, 0] == pytest.approx([0.2, 50])  # (0.8 * 0 + 0.2 * 1) / 1.0
+    assert kept.data["keypoints"][:, 0, 0] == pytest.approx([0.2, 50])
+    assert len(nets.weighted_nms(sv.Detections.empty(), 0.3)) == 0
 
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
     return SHARED / "weights" / "mediapipe"
+
+
+def rois_of_palms(palm: nets.Detector, image: np.ndarray) -> list[Roi]:
+    palms = palm.detect(image, nets.whole(image), 0.5)
+    return [nets.roi_of_palm(box, points) for box, points in zip(palms.xyxy, palms.data["keypoints"], strict=True)]
 
 
 @needs_shared
@@ -102,16 +112,16 @@ def test_points_and_handedness_agree_with_mediapipe(weights: Path) -> None:
             image = np.asarray(load_image(path))
             height, width = image.shape[:2]
             answer = official.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
-            ours = [hand(image, nets.roi_of_palm(p)) for p in palm.detect(image, nets.whole(image), 0.5)]
+            ours = [hand(image, [(roi, False)]) for roi in rois_of_palms(palm, image)]
             for landmarks, side in zip(answer.hand_landmarks, answer.handedness, strict=True):
                 theirs = np.array([[point.x * width, point.y * height] for point in landmarks])
                 length = np.ptp(theirs, axis=0).max()
-                distances = [np.hypot(*(one.points - theirs).T).mean() / length for one in ours]
+                distances = [np.hypot(*(one.xy[0] - theirs).T).mean() / length for one in ours]
                 if not distances or min(distances) > 0.2:
                     missed += 1
                     continue
                 errors.append(min(distances))
-                said = ours[int(np.argmin(distances))].handedness > 0.5
+                said = ours[int(np.argmin(distances))].data["handedness"][0] > 0.5
                 same_side.append(said == (side[0].category_name == "Right"))
     assert len(errors) >= 20
     assert missed <= 0.15 * len(errors)
@@ -125,11 +135,10 @@ def test_a_hand_is_present_and_a_wall_is_not(weights: Path) -> None:
     image = np.asarray(load_image(path))
     palm = nets.Detector(nets.Net(weights / "palm_detection_full.tflite"), 192, nets.PALM_STRIDES)
     hand = nets.HandNet(nets.Net(weights / "hand_landmark_lite.tflite"))
-    best = palm.detect(image, nets.whole(image), 0.5)[0]
-    there = nets.roi_of_palm(best)
-    assert hand(image, there).presence > 0.9
+    there = rois_of_palms(palm, image)[0]
+    plain, mirrored = (hand(image, [(there, flip)]) for flip in (False, True))
+    assert plain.detection_confidence[0] > 0.9
     grey = np.full_like(image, 128)
-    assert hand(grey, there).presence < 0.1
-    assert palm.detect(grey, nets.whole(grey), 0.3) == []
-    mirrored = hand(image, there, flip=True).points
-    assert np.hypot(*(mirrored - hand(image, there).points).T).mean() < 0.05 * there.side
+    assert hand(grey, [(there, False)]).detection_confidence[0] < 0.1
+    assert len(palm.detect(grey, nets.whole(grey), 0.3)) == 0
+    assert np.hypot(*(mirrored.xy - plain.xy)[0].T).mean() < 0.05 * there.side

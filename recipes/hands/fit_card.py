@@ -1,6 +1,6 @@
 """Fit the card of the `hands` scorer and measure it; see docs/hands.md.
 
-    python benchmarks/fit_hands_card.py ../shared/data
+    python recipes/hands/fit_card.py ../shared/data
 
 Good hands: real photos. Bad hands: the same, degraded locally along their keypoints. Both go through the same resize
 and JPEG, so that quality is no cue. The card is a linear discriminant whose separation per feature comes from an
@@ -22,14 +22,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from degrade_hands import DEGRADATIONS
+import supervision as sv
+from degrade import DEGRADATIONS
 from scipy.optimize import minimize, nnls
 from scipy.stats import norm, rankdata
 
-from hafbench.detectors.hand_nets import Floats
+from hafbench.detectors.hand_views import hand_boxes, hand_lengths
+from hafbench.detectors.hands import HandDetector
+from hafbench.detectors.nets import Floats
 from hafbench.images import find_images, load_image
 from hafbench.scorers.card import FEATURES, SHIPPED, Z_LIMIT
-from hafbench.scorers.hands import SMALLEST, HandNets, Seen, look, quality
+from hafbench.scorers.hands import SMALLEST, quality
 
 # AUROC of each feature alone for "bad", on 308 hands of AI-generated pictures labelled by eye: the outside measurement.
 PUBLISHED = {
@@ -64,55 +67,57 @@ class Row:
     sharpness: float
 
 
-def row_of(image: Pixels, seen: Seen, source: str, done: str) -> Row:
-    evidence = seen.evidence
-    return Row(
-        source, done, dict(evidence.features), evidence.log_bones, evidence.pixels, quality(image, seen)["sharpness"]
-    )
+def row_of(image: Pixels, hand: sv.KeyPoints, source: str, done: str) -> Row:
+    """A hand (a single row) as a line of the table."""
+    features = {name: float(hand.data[name][0]) for name in FEATURES if name != "bones"}
+    seen = quality(image, hand, 0)
+    return Row(source, done, features, hand.data["log_bones"][0], seen["pixels"], seen["sharpness"])
 
 
-def cut_out(image: Pixels, seen: Seen, pixels: float) -> tuple[Pixels, Floats]:
+def cut_out(image: Pixels, hand: sv.KeyPoints, pixels: float) -> tuple[Pixels, Floats]:
     """The hand with as much around it, resized so that its box's longer side is `pixels`; and its points there."""
-    points = np.array([point[:2] for point in seen.evidence.keypoints])
-    x1, y1, x2, y2 = seen.evidence.box
-    around = 1.2 * seen.evidence.pixels
+    x1, y1, x2, y2 = hand_boxes(hand)[0]
+    length = hand_lengths(hand)[0]
+    around = 1.2 * length
     left, top = int(max(0, (x1 + x2) / 2 - around)), int(max(0, (y1 + y2) / 2 - around))
     part = image[top : int((y1 + y2) / 2 + around), left : int((x1 + x2) / 2 + around)]
-    scale = pixels / seen.evidence.pixels
+    scale = float(pixels / length)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(part, None, fx=scale, fy=scale, interpolation=method), (points - (left, top)) * scale
+    return cv2.resize(part, None, fx=scale, fy=scale, interpolation=method), (hand.xy[0] - (left, top)) * scale
 
 
 def jpeg(image: Pixels, quality: int) -> Pixels:
-    ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert ok
+    """The image as it comes back from a JPEG of that quality."""
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-def sure(hands: list[Seen]) -> list[Seen]:
-    return [seen for seen in hands if seen.share >= 0.5]
+def counted(hands: sv.KeyPoints) -> list[sv.KeyPoints]:
+    """The hands that count by half or more, one a row."""
+    return [hands[row] for row in np.flatnonzero(hands.detection_confidence >= 0.5)]
 
 
-def measure_file(task: tuple[str, bool]) -> tuple[list[Row], list[Seen]]:
+def covers(hand: sv.KeyPoints, x: float, y: float, share: float) -> bool:
+    """Is the point nearer to the middle of the hand's square than this share of its side?"""
+    roi_x, roi_y, side, _ = hand.data["roi"][0]
+    return bool(np.hypot(x - roi_x, y - roi_y) < share * side)
+
+
+def measure_file(task: tuple[str, bool]) -> tuple[list[Row], list[sv.KeyPoints]]:
     """Every hand of a file as it is, then (for a good photo) its copies, good and degraded; and the hands."""
     name, copies = task
-    image, found = np.asarray(load_image(Path(name))), HandNets()
-    hands = sure(look(found, image))
-    rows = [row_of(image, seen, name, AS_IT_IS) for seen in hands]
+    image, detector = np.asarray(load_image(Path(name))), HandDetector()
+    hands = counted(detector.detect(image))
+    rows = [row_of(image, hand, name, AS_IT_IS) for hand in hands]
     rng = np.random.default_rng([SEED, int.from_bytes(Path(name).stem.encode()[:8])])
-    for seen in hands if copies else []:
+    for hand in hands if copies else []:
         plan = [(COPY, GOOD_COPIES), *((kind, BAD_COPIES) for kind in DEGRADATIONS)]
         for done in (kind for kind, times in plan for _ in range(times)):
-            low, high = SIZES[0], min(SIZES[1], 2 * seen.evidence.pixels)
-            part, points = cut_out(image, seen, float(rng.uniform(low, max(low + 1, high))))
+            low, high = SIZES[0], min(SIZES[1], 2 * float(hand_lengths(hand)[0]))
+            part, points = cut_out(image, hand, float(rng.uniform(low, max(low + 1, high))))
             part = DEGRADATIONS[done](part, points, rng) if done in DEGRADATIONS else part
             part = jpeg(part, int(rng.integers(70, 96)))
-            middle = points.mean(0)
-            near = [
-                one
-                for one in sure(look(found, part))
-                if np.hypot(*(middle - (one.hand.roi.x, one.hand.roi.y))) < 0.5 * one.hand.roi.side
-            ]
+            near = [one for one in counted(detector.detect(part)) if covers(one, *points.mean(0), 0.5)]
             rows += [row_of(part, near[0], name, done)] if near else []
     return rows, hands
 
@@ -129,12 +134,15 @@ def table(rows: list[Row], bones: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Fit:
+    """A logistic model: logit = weight . clipped((x - mean) / scale) + intercept."""
+
     mean: Floats
     scale: Floats
     weight: Floats
     intercept: float
 
     def __call__(self, x: Floats) -> Floats:
+        """The probabilities (n,) of features (n, k)."""
         z = np.clip((x - self.mean) / self.scale, -Z_LIMIT, Z_LIMIT)
         return np.asarray(1 / (1 + np.exp(-(z @ self.weight + self.intercept))))
 
@@ -170,6 +178,7 @@ def logistic(good: Floats, bad: Floats, signs: Floats = SIGNS, ridge: float = 0.
 
 
 def auroc(good: Floats, bad: Floats) -> float:
+    """The chance that a bad hand's value is above a good one's, ties as halves."""
     ranks = rankdata(np.r_[bad, good])
     return float((ranks[: len(bad)].sum() - len(bad) * (len(bad) + 1) / 2) / len(bad) / len(good))
 
@@ -199,15 +208,15 @@ def out_of_fold(fit: Callable[..., Fit], x: Floats, bad: Floats, train: Floats, 
     return result
 
 
-def by_eye(hands: list[Seen], file: str) -> list[tuple[str, int]]:
+def by_eye(hands: list[sv.KeyPoints], file: str) -> list[tuple[str, int]]:
     """(label, index into `hands`) of those of a file that were labelled by eye."""
-    with (Path(__file__).parent / "labels_hands.csv").open() as lines:
+    with (Path(__file__).parent / "labels.csv").open() as lines:
         labels = [line for line in csv.DictReader(lines) if line["file"].endswith(file)]
     return [
         (line["label"], index)
         for line in labels
-        for index, seen in enumerate(hands)
-        if np.hypot(float(line["x"]) - seen.hand.roi.x, float(line["y"]) - seen.hand.roi.y) < 0.25 * seen.hand.roi.side
+        for index, hand in enumerate(hands)
+        if covers(hand, float(line["x"]), float(line["y"]), 0.25)
     ]
 
 
@@ -258,6 +267,7 @@ def fitted(rows: list[Row], version: str) -> tuple[dict[str, Any], Fit]:
 
 
 def main(data: Path) -> None:
+    """Measure the hands of DATA, fit the card, write it and print its figures."""
     from ultralytics.utils import ASSETS
 
     real = [*find_images(data / "hands_real"), ASSETS / "bus.jpg", ASSETS / "zidane.jpg"]

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hafbench.detectors.hand_nets import Floats
+from hafbench.detectors.nets import Floats
 
 Pixels = Any
 
@@ -29,6 +29,7 @@ def capsule(image: Pixels, line: Floats, width: float) -> Floats:
 
 
 def palm_length(points: Floats) -> float:
+    """The distance from the wrist to the middle finger's knuckle."""
     return float(np.hypot(*(points[9] - points[0])))
 
 
@@ -39,6 +40,7 @@ def extended(points: Floats, rng: np.random.Generator) -> int:
 
 
 def erased(image: Pixels, line: Floats, width: float) -> Pixels:
+    """The image with what lies under `line` painted over from its surroundings."""
     mask = (capsule(image, line, width) > 0.3).astype(np.uint8)
     return cv2.inpaint(image, mask, max(2.0, width / 6), cv2.INPAINT_TELEA)
 
@@ -52,20 +54,24 @@ def pasted(image: Pixels, source: Pixels, line: Floats, width: float, matrix: Fl
 
 
 def turn_about(centre: Floats, degrees: float) -> Floats:
+    """The affine matrix that turns by `degrees` about a point."""
     return cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), degrees, 1.0)
 
 
 def remove_digit(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """One extended digit is painted over."""
     return erased(image, finger(points, extended(points, rng), 1), 0.36 * palm_length(points))
 
 
 def duplicate_digit(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """One extended digit is copied beside itself."""
     line = finger(points, extended(points, rng))
     matrix = turn_about(line[0], rng.choice([-1, 1]) * rng.uniform(20, 32))
     return pasted(image, image, line, 0.27 * palm_length(points), matrix)
 
 
 def fuse_digits(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """A digit is moved half-way onto its neighbour."""
     digit = int(rng.integers(1, 4))
     line, other = finger(points, digit, 1), finger(points, digit + 1, 1)
     dx, dy = 0.5 * (other - line).mean(0)
@@ -73,18 +79,21 @@ def fuse_digits(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixe
 
 
 def bend_digit(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """One extended digit is turned about its knuckle by 45 to 90 degrees."""
     line, width = finger(points, extended(points, rng), 1), 0.27 * palm_length(points)
     matrix = turn_about(line[0], rng.choice([-1, 1]) * rng.uniform(45, 90))
     return pasted(erased(image, line, 1.3 * width), image, line, width, matrix)
 
 
 def remapped(image: Pixels, dx: Floats, dy: Floats) -> Pixels:
+    """The image with each pixel taken from (dx, dy) beside it."""
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     where = (x + dx).astype(np.float32), (y + dy).astype(np.float32)
     return cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def swirl(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """The image is turned about a joint, less with the distance from it."""
     centre, radius = points[rng.choice([5, 6, 9, 10, 13, 14])], 0.9 * palm_length(points)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     x, y = x - centre[0], y - centre[1]
@@ -93,6 +102,7 @@ def swirl(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
 
 
 def warp(image: Pixels, points: Floats, rng: np.random.Generator) -> Pixels:
+    """Seven joints are pushed, each in a random direction, with what is near them."""
     palm = palm_length(points)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     dx, dy = np.zeros(x.shape), np.zeros(x.shape)
