@@ -6,7 +6,7 @@ for. Another package adds a row by an entry point of the registry's group that l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -27,9 +27,9 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def for_home(cls, home: Home) -> Options:
-        """The defaults where pictures are of `home`."""
-        return cls()
+    def home_defaults(cls, home: Home) -> Mapping[str, Any]:
+        """The defaults that differ where pictures are of `home`."""
+        return {}
 
     @property
     def home(self) -> Home | None:

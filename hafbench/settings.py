@@ -72,9 +72,9 @@ class ComponentSpec(Spec):
             raise HafError(f"{cls.registry.kind} {name}: {problem(error, model)}.") from error
 
     def at_home(self, home: Home) -> Self:
-        """With that home's defaults for the options that are not set."""
+        """With all options set: to what was given, or to that home's defaults."""
         own = self.options
-        values = {**own.for_home(home).model_dump(), **own.model_dump(exclude_unset=True)}
+        values = {**own.model_dump(), **own.home_defaults(home), **own.model_dump(exclude_unset=True)}
         return self.model_copy(update={"options": type(own).model_validate(values)})
 
 

@@ -53,10 +53,6 @@ class FamilySpec(ComponentSpec):
 
     registry = FAMILIES
 
-    def in_full(self) -> Self:
-        """With the defaults as if they had been given, so that hap.json has them and a resume compares them."""
-        own = self.options
-        return self.model_copy(update={"options": type(own).model_validate(own.model_dump())})
 
 
 def _split(value: Any) -> Any:
@@ -138,7 +134,7 @@ class SynthSpec(Spec):
         asked = self.scorers if self.scorers is not None else tuple(map(_scorer, gate_scorers(home)))
         seed = self.seed if self.source else self.seed or 0
         scorers = tuple(one.at_home(home) for one in asked)
-        families = tuple(one.in_full() for one in self.families)
+        families = tuple(one.at_home(home) for one in self.families)
         return self.model_copy(update={"home": home, "seed": seed, "scorers": scorers, "families": families})
 
     def as_request(self) -> Self:

@@ -15,6 +15,7 @@ from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.types import SPLITS, Split
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
+from hafbench.provenance import Machine
 from hafbench.settings import Spec
 
 FORMAT: Literal[1] = 1
@@ -129,7 +130,7 @@ class HapManifest(BaseModel):
     split: SplitRule = SplitRule()
     details: Details = Details()
     versions: Mapping[str, str]
-    machine: Mapping[str, Any]
+    machine: Machine
     git: str | None
     started: str
     ended: str | None = None

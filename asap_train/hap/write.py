@@ -193,10 +193,7 @@ def open_hap(
         facts=json.loads(json.dumps(facts or {})),
         split=split or SplitRule(),
         details=details or Details(),
-        versions=provenance.versions(),
-        machine=provenance.machine(),
-        git=provenance.git_revision(),
-        started=provenance.now(),
+        **provenance.made_with(),
     )
     with locked(folder, "data set"):
         hap = Hap(folder, _start(folder, asked), shard_bytes)

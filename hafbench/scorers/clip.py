@@ -112,9 +112,9 @@ class Options(registry.Options):
     model: str = "ViT-B-32"
 
     @classmethod
-    def for_home(cls, home: Home) -> Options:
-        """The built-in CLIP has seen nothing but mannequins."""
-        return cls(model=BUILT_IN) if home == "mannequins" else cls()
+    def home_defaults(cls, home: Home) -> Mapping[str, Any]:
+        """Mannequins are for the built-in CLIP, which was trained on them."""
+        return {"model": BUILT_IN} if home == "mannequins" else {}
 
     @property
     def home(self) -> Home | None:
