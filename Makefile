@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 demo-train: $(INSTALLED)
 	$(BIN)/asap-train synth --source mannequin --count 300 --licence Apache-2.0 --out runs/demo-train/mannequin-hap
 	$(BIN)/asap-train fit --model mannequin --pairs runs/demo-train/mannequin-hap --out runs/demo-train/mannequin-asap \
-		--steps 150 --set checkpoint_every=75 --set score.every=75 --set score.seeds=1
+		--steps 150 --set checkpointing_steps=75 --set score.every=75 --set score.seeds=1
 
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull

@@ -1,14 +1,16 @@
 """Which checkpoint is best, chosen on some prompts of the suite, and how good it is on the others.
 
-Both are told apart by a hash of the prompt's id: the figures of a checkpoint on the prompts by which it was chosen are
-too good, the more so the more checkpoints there were.
+A hash of the prompt's id says which prompts choose: the figures of a checkpoint on the prompts by which it was chosen
+are too good, the more so the more checkpoints there were.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hafbench.comparison import compare_runs
@@ -16,7 +18,7 @@ from hafbench.errors import HafError
 from hafbench.figures import all_figures, number, p_value, percent
 
 if TYPE_CHECKING:
-    from hafbench.comparison import Measured, Versus
+    from hafbench.comparison import MetricComparison, Versus
     from hafbench.figures import ScorerFigures
     from hafbench.runs import Run
 
@@ -56,14 +58,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Point:
-    """One measure of the base (step 0) or of a checkpoint over one part, with its 95 % interval.
+    """One metric of the base (step 0) or of a checkpoint over one part, with its 95 % interval.
 
     `estimate` is a rate, 0 to 1, for the role anatomy, and else a mean in the scorer's units, over `judged` images.
     """
 
     step: int
     part: Part
-    measure: str
+    metric: str
     role: str
     estimate: float | None
     low: float | None
@@ -88,13 +90,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measure of the chosen checkpoint against the base, on the pairs of held-out prompts that both could judge.
+    """One metric of the chosen checkpoint against the base, on the pairs of held-out prompts that both could judge.
 
-    `p` is corrected by Holm within quality, or within anatomy, measures; `verdict` is that of hafbench's comparison. An
-    RSI without any loss or tie has no value.
+    `p` is corrected by Holm within the metrics of quality, or of anatomy; `verdict` is that of hafbench's comparison.
+    An RSI without any loss or tie has no value.
     """
 
-    measure: str
+    metric: str
     role: str
     base: float | None
     checkpoint: float | None
@@ -113,7 +115,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Scores:
-    """What scores.json says: each measure by step in both parts, which checkpoint is best, and how good it is.
+    """What scores.json says: each metric by step in both parts, which checkpoint is best, and how good it is.
 
     `points` begin with the base's, step 0. `reported` are the figures of the best checkpoint on the `pairs` of
     `prompts` that had no part in the choice. `base` is the path of the base's run from the fit's folder.
@@ -142,7 +144,7 @@ class Scores:
 
 
 def points_of(step: int, run: Run, split: Split) -> list[Point]:
-    """Every measure of a run in both parts, the headline first."""
+    """Every metric of a run in both parts, the headline first."""
     return [_point(step, part, figures) for part in PARTS for figures in all_figures(split.narrow(run, part))]
 
 
@@ -162,7 +164,7 @@ def choose(base: Run, checkpoints: Mapping[int, Run], split: Split) -> Choice:
     narrowed = [split.narrow(run, "selection") for run in (base, *checkpoints.values())]
     versus = dict(zip(checkpoints, compare_runs(narrowed).versus, strict=True))
     step = min(versus, key=lambda step: (*rank(versus[step]), step))
-    headline = versus[step].measured[0]
+    headline = versus[step].metrics[0]
     kept = all(fall(one) <= 1 for one in _quality(versus[step]))
     better = headline.verdict == "better"
     return Choice(step, better, kept, _sentence(step, headline, better, kept, len(versus)))
@@ -171,13 +173,13 @@ def choose(base: Run, checkpoints: Mapping[int, Run], split: Split) -> Choice:
 def rank(versus: Versus) -> tuple[bool, float, float]:
     """What checkpoints are ordered by, the best first: quality not kept, headline, mean fall of the quality scores."""
     falls = [fall(one) for one in _quality(versus)]
-    headline = versus.measured[0]
+    headline = versus.metrics[0]
     moved = headline.difference.estimate
     worse = float("inf") if moved is None else moved if headline.role == "anatomy" else fall(headline)
     return any(one > 1 for one in falls), worse, sum(falls) / len(falls) if falls else 0.0
 
 
-def fall(one: Measured) -> float:
+def fall(one: MetricComparison) -> float:
     """How far a quality score's mean went the wrong way, in margins; for one without a direction, how far it went."""
     moved = one.difference.estimate
     if moved is None or one.equivalence is None or not one.equivalence.margin:
@@ -186,11 +188,11 @@ def fall(one: Measured) -> float:
     return signed / one.equivalence.margin
 
 
-def _quality(versus: Versus) -> list[Measured]:
-    return [one for one in versus.measured[1:] if one.role == "quality"]
+def _quality(versus: Versus) -> list[MetricComparison]:
+    return [one for one in versus.metrics[1:] if one.role == "quality"]
 
 
-def _sentence(step: int, headline: Measured, better: bool, kept: bool, count: int) -> str:
+def _sentence(step: int, headline: MetricComparison, better: bool, kept: bool, count: int) -> str:
     among = (
         f"the best of {count} checkpoints on the selection prompts; there"
         if count > 1
@@ -206,6 +208,27 @@ def _sentence(step: int, headline: Measured, better: bool, kept: bool, count: in
 def held_out(base: Run, checkpoint: Run, split: Split) -> Versus:
     """The comparison that is reported, on the prompts that had no part in the choice."""
     return compare_runs([split.narrow(run, "held-out") for run in (base, checkpoint)]).versus[0]
+
+
+def judge(model: str, fit: Path, base: Run, runs: Mapping[int, Run], split: Split) -> tuple[Scores, Versus]:
+    """Choose on the selection prompts and compare on the others; `runs` are those of checkpoints by step."""
+    choice = choose(base, runs, split)
+    versus = held_out(base, runs[choice.step], split)
+    points = [point for step, run in {0: base, **runs}.items() for point in points_of(step, run, split)]
+    suite = base.manifest.suite
+    scores = Scores(
+        model=model,
+        suite=suite.name if suite else "",
+        seeds=suite.seeds if suite else 1,
+        split=split,
+        base=os.path.relpath(base.folder.resolve(), fit.resolve()),
+        points=tuple(points),
+        choice=choice,
+        pairs=versus.shared.pairs,
+        prompts=versus.shared.prompts,
+        reported=tuple(figures_of(versus)),
+    )
+    return scores, versus
 
 
 VERDICTS: Mapping[str, str] = {
@@ -224,29 +247,29 @@ def verdict_of(step: int, prompts: int, figures: Sequence[Figure]) -> str:
     """What is reported, in a sentence: the headline, then what became of quality."""
     first, quality = figures[0], [one for one in figures[1:] if one.role == "quality"]
     write = percent if first.role == "anatomy" else number
-    beside = "".join(f"; {one.measure}: {QUALITY.get(one.verdict, one.verdict)}" for one in quality)
+    beside = "".join(f"; {one.metric}: {QUALITY.get(one.verdict, one.verdict)}" for one in quality)
     return (
-        f"On {prompts} held-out prompts step {step} {VERDICTS[first.verdict]}: {first.measure} {write(first.base)} to "
+        f"On {prompts} held-out prompts step {step} {VERDICTS[first.verdict]}: {first.metric} {write(first.base)} to "
         f"{write(first.checkpoint)}, p {p_value(first.p)}{beside}."
     )
 
 
 def figures_of(versus: Versus) -> list[Figure]:
     """The reported figures, the headline first."""
-    return [_figure(one) for one in versus.measured]
+    return [_figure(one) for one in versus.metrics]
 
 
-def _figure(one: Measured) -> Figure:
-    found, duel = one.difference, one.duel
+def _figure(one: MetricComparison) -> Figure:
+    found, counted = one.difference, one.win_tie_loss
     figure = Figure(
         *(one.name, one.role, found.baseline, found.candidate, found.estimate, found.low, found.high),
         one.corrected_p,
         one.verdict,
     )
-    if duel is None:
+    if counted is None:
         return figure
-    rsi, low, high = (_finite(value) for value in (duel.rsi, duel.rsi_low, duel.rsi_high))
-    return replace(figure, win=duel.win, tie=duel.tie, lose=duel.lose, rsi=rsi, rsi_low=low, rsi_high=high)
+    rsi, low, high = (_finite(value) for value in (counted.rsi, counted.rsi_low, counted.rsi_high))
+    return replace(figure, win=counted.win, tie=counted.tie, lose=counted.lose, rsi=rsi, rsi_low=low, rsi_high=high)
 
 
 def _finite(value: float | None) -> float | None:

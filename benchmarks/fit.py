@@ -32,7 +32,7 @@ from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
 from asap_train.training.cache import Cache
-from asap_train.training.config import FitConfig, from_dict
+from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FitLog
 from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.optimizers import make_optimizer, rate_factor
@@ -64,8 +64,9 @@ class Setting:
     def config(self, lora: bool) -> FitConfig:
         """The settings of our trainer; plain steps take rate, clipping and precision from them, too."""
         chosen = {} if lora else {"lora": None}
-        steps = {"batch_size": self.batch, "precision": self.precision, "warmup": 0, "explode": 1e9, **chosen}
-        return from_dict({"model": "random", "pairs": "-", "out": str(self.folder / "fit"), "score": None, **steps})
+        steps = {"train_batch_size": self.batch, "mixed_precision": self.precision, "lr_warmup_steps": 0, **chosen}
+        where = {"model": "random", "pairs": Path("-"), "out": self.folder / "fit", "score": None}
+        return FitConfig(**where, max_error_ratio=1e9, **steps)
 
 
 def random_cache(setting: Setting, kind: str) -> Cache:
@@ -140,17 +141,17 @@ def plain_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]
             words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1).repeat(2, 1, 1)
             added = {"text_embeds": second.text_embeds.repeat(2, 1), "time_ids": size}
         noise = torch.randn_like(latents[: setting.batch]).repeat(2, 1, 1, 1)
-        times = torch.randint(0, 1000, (setting.batch,), device=device).repeat(2)
-        noisy = scheduler.add_noise(latents, noise, times)
+        timesteps = torch.randint(0, 1000, (setting.batch,), device=device).repeat(2)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
         with accelerator.autocast():
-            made = unet(noisy, times, words, added_cond_kwargs=added).sample
+            made = unet(noisy, timesteps, words, added_cond_kwargs=added).sample
             model_w, model_l = (made.float() - noise.float()).square().mean((1, 2, 3)).chunk(2)
             with torch.no_grad():
-                known = ref_unet(noisy, times, words, added_cond_kwargs=added).sample
+                known = ref_unet(noisy, timesteps, words, added_cond_kwargs=added).sample
                 ref_w, ref_l = (known.float() - noise.float()).square().mean((1, 2, 3)).chunk(2)
-        loss = -logsigmoid(-config.weights.beta * ((model_w - model_l) - (ref_w - ref_l))).mean()
+        loss = -logsigmoid(-config.loss.beta * ((model_w - model_l) - (ref_w - ref_l))).mean()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(values, config.clip)
+        accelerator.clip_grad_norm_(values, config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -223,9 +224,9 @@ def operations(backbone: Backbone, setting: Setting, one: Contestant) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     batch = random_cache(setting, one.kind).batch([0], [False]).to(next(backbone.network.parameters()).device)
-    times = torch.full((1,), 500, device=batch.winner.device)
+    timesteps = torch.full((1,), 500, device=batch.winner.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        backbone.predict(batch.winner, times, batch.conditions)
+        backbone.predict(batch.winner, timesteps, batch.conditions)
     return float(counter.get_total_flops()) * 2 * setting.batch * (3 if one.lora else 4)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hap_pairs
-from asap_train.training.config import FitConfig, from_dict
+from asap_train.training.config import FitConfig
 from tiny_pipelines import build_sd3
 
 CAPTIONS = ("a hand", "two hands", "an arm")
@@ -31,20 +31,20 @@ def tiny_model(folder: Path) -> Path:
 
 def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitConfig:
     """A fit of a few quick steps; a tiny model is tuned at 16 x 16 pixels."""
-    small: dict[str, Any] = {} if model == "mannequin" else {"size": 16}
+    small: dict[str, Any] = {} if model == "mannequin" else {"resolution": 16}
     plain = {
         "model": str(model),
         "pairs": str(pairs),
         "out": str(out),
         "score": None,
-        "steps": 4,
-        "checkpoint_every": 2,
-        "batch_size": 2,
-        "warmup": 0,
+        "max_train_steps": 4,
+        "checkpointing_steps": 2,
+        "train_batch_size": 2,
+        "lr_warmup_steps": 0,
         "learning_rate": 1e-3,
-        "lora": {"rank": 4, "alpha": 4},
+        "lora": {"rank": 4, "lora_alpha": 4},
     }
-    return from_dict({**plain, **small, **changed})
+    return FitConfig.model_validate({**plain, **small, **changed})
 
 
 def log_of(fit: Path) -> list[dict[str, Any]]:

@@ -15,18 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from asap_train.autoscore import Autoscore, Bench, judge, publish, settle, subject, weights_of
-from asap_train.choose import Split, choose, figures_of, held_out, points_of
+from asap_train import autoscore
+from asap_train.autoscore import Autoscore, publish, settle, tuned, weights_of
+from asap_train.choose import Split, choose, figures_of, held_out, judge, points_of
 from asap_train.reporting.fit_page import strips
 from asap_train.training.config import FitConfig, ScoreSettings
 from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
+from hafbench.progress import Progress
 from hafbench.runs import Run, read_run
+from hafbench.specs import RunSpec
 from hafbench.suites import Prompt, load_suite
 from hafbench.types import Score
 from small import Painted, coloured_run
 
-SPLIT = Split()
+SPLIT, SETTINGS = Split(), ScoreSettings()
 PROMPTS = [f"p{number}" for number in range(44)]
 CHOOSE = [name for name in PROMPTS if SPLIT.part_of(name) == "selection"]
 REPORT = [name for name in PROMPTS if SPLIT.part_of(name) == "held-out"]
@@ -85,7 +88,7 @@ def test_too_few_prompts_on_a_side_are_refused_before_anything_is_trained() -> N
     with pytest.raises(HafError, match=r"Of 3 prompts . would be"):
         Split().check(["a", "b", "c"])
     with pytest.raises(HafError, match="would be held-out"):
-        Bench("mannequin", ScoreSettings(limit=20, selection=0.999)).check()
+        scoring(FitConfig.of("mannequin", "hap", "fit", score={"limit": 20, "selection": 0.999})).prepare()
 
 
 def test_the_best_is_chosen_on_selection_prompts_and_reported_on_the_others(tmp_path: Path) -> None:
@@ -132,23 +135,32 @@ def test_of_equal_rates_the_better_quality_wins_and_then_the_earlier_step(tmp_pa
 
 def test_points_are_hafbenchs_own_figures_of_each_part(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", both(7, 11))
-    found = {(point.part, point.measure): point for point in points_of(50, run, SPLIT)}
+    found = {(point.part, point.metric): point for point in points_of(50, run, SPLIT)}
     assert found["selection", "hands"].estimate == 7 / len(CHOOSE)
     assert found["held-out", "hands"].estimate == 11 / len(REPORT)
     assert found["held-out", "hands"].judged == len(REPORT)
     assert {point.step for point in found.values()} == {50}
 
 
-def fit_folder(tmp_path: Path, errors: dict[int, dict[str, int]]) -> tuple[FitConfig, Run]:
+def fit_folder(tmp_path: Path, errors: dict[int, dict[str, int]]) -> FitConfig:
     """A fit whose checkpoints have been scored: nothing but runs, and weights that tell their step."""
-    config = FitConfig(
-        "mannequin", tmp_path / "hap", tmp_path / "fits" / "a", steps=300, score=ScoreSettings(every=100)
+    config = FitConfig.of(
+        "mannequin", tmp_path / "hap", tmp_path / "fits" / "a", max_train_steps=300, score={"every": 100}
     )
-    base = run_of(config.out / "scores" / "base", both(20, 20))
+    run_of(config.out / "scores" / "base", both(20, 20))
     for step, counts in errors.items():
         run_of(config.out / "scores" / f"{step:06d}", counts)
         checkpoint(config.out, step)
-    return config, base
+    return config
+
+
+def scoring(config: FitConfig) -> Autoscore:
+    assert config.score is not None
+    return Autoscore(config, config.score)
+
+
+def model_of(model: str, folder: Path) -> str:
+    return tuned(RunSpec(model=model), folder).model.model
 
 
 def checkpoint(fit: Path, step: int) -> Path:
@@ -161,8 +173,8 @@ def checkpoint(fit: Path, step: int) -> Path:
 def test_a_fits_folder_says_what_was_chosen_and_holds_its_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    config, base = fit_folder(tmp_path, {100: both(5, 8), 200: both(12, 2)})
-    scores = settle(config, base)
+    config = fit_folder(tmp_path, {100: both(5, 8), 200: both(12, 2)})
+    scores = settle(config, SETTINGS)
     written = json.loads((config.out / "scores.json").read_text())
     assert written == json.loads(json.dumps(asdict(scores)))
     assert written["choice"]["step"] == 100
@@ -171,19 +183,19 @@ def test_a_fits_folder_says_what_was_chosen_and_holds_its_weights(tmp_path: Path
     assert (config.out / written["base"] / "records.parquet").is_file()
     # Old checkpoints are deleted as new ones come: the weights of the best stay.
     shutil.rmtree(config.out / "checkpoints" / "000100")
-    settle(config, base)
+    settle(config, SETTINGS)
     assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 100
     run_of(config.out / "scores" / "000300", both(1, 3))
     checkpoint(config.out, 300)
-    assert settle(config, base).choice.step == 300
+    assert settle(config, SETTINGS).choice.step == 300
     assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 300
 
 
 def test_the_page_and_the_card_give_the_held_out_figures_and_no_others(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
-    config, base = fit_folder(tmp_path, {100: both(5, 8), 200: both(12, 2)})
-    settle(config, base)
+    config = fit_folder(tmp_path, {100: both(5, 8), 200: both(12, 2)})
+    settle(config, SETTINGS)
     page, card = ((config.out / name).read_text() for name in ("index.html", "README.md"))
     reported, chosen_by = f"{100 * 8 / len(REPORT):.1f} %", f"{100 * 5 / len(CHOOSE):.1f} %"
     assert f"{100 * 20 / len(REPORT):.1f} % → {reported}" in page
@@ -199,10 +211,12 @@ def test_the_page_and_the_card_give_the_held_out_figures_and_no_others(tmp_path:
 
 
 def test_names_and_prompts_of_a_fit_cannot_break_out_of_its_page(tmp_path: Path) -> None:
-    config, base = fit_folder(tmp_path, {100: both(5, 8)})
+    config = fit_folder(tmp_path, {100: both(5, 8)})
     evil = "<script>alert(1)</script>"
-    config = replace(config, pairs=Path(evil), objective=evil)
-    base = replace(base, manifest={**base.manifest, "notes": [evil]}, records=base.records.assign(prompt=evil))
+    config = config.model_copy(update={"pairs": Path(evil), "objective": evil})
+    base = read_run(config.out / "scores" / "base")
+    manifest = base.manifest.model_copy(update={"notes": (evil,)})
+    base = replace(base, manifest=manifest, records=base.records.assign(prompt=evil))
     runs = {100: replace(run_of(tmp_path / "other", both(5, 8)))}
     runs[100] = replace(runs[100], records=runs[100].records.assign(prompt=evil))
     from asap_train.reporting.fit_page import build_page
@@ -215,8 +229,8 @@ def test_names_and_prompts_of_a_fit_cannot_break_out_of_its_page(tmp_path: Path)
 
 
 def test_the_strip_shows_held_out_prompts_with_the_best_step_among_many(tmp_path: Path) -> None:
-    config, base = fit_folder(tmp_path, {300: both(19, 20)})
-    scores = settle(config, base)
+    config = fit_folder(tmp_path, {300: both(19, 20)})
+    scores, base = settle(config, SETTINGS), read_run(config.out / "scores" / "base")
     steps = range(100, 1100, 100)
     points = [replace(point, step=step) for step in steps for point in scores.points if point.step == 300]
     scores = replace(scores, points=(*scores.points, *points))
@@ -233,18 +247,18 @@ def test_the_strip_shows_held_out_prompts_with_the_best_step_among_many(tmp_path
 def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, _ = fit_folder(tmp_path, {})
-    config = replace(config, steps=1000, score=ScoreSettings(every=100, early_stop=2))
-    scoring = Autoscore(config)
+    config = fit_folder(tmp_path, {})
+    changed = {"max_train_steps": 1000, "score": {"every": 100, "early_stop": 2}}
+    score_next = scoring(FitConfig.of("mannequin", config.pairs, config.out, **changed))
     errors = {100: 5, 150: 0, 200: 12, 300: 12, 400: 2}
     scored = []
 
-    def run(self: Bench, folder: Path, out: Path, begin: object = None) -> Run:
+    def run(spec: RunSpec, out: Path, progress: Progress) -> Run:
         scored.append(int(out.name))
         return run_of(out, both(errors[scored[-1]], 8))
 
-    monkeypatch.setattr(Bench, "run", run)
-    stopped = [step for step in errors if scoring(checkpoint(config.out, step), step)]
+    monkeypatch.setattr(autoscore, "run", run)
+    stopped = [step for step in errors if score_next(checkpoint(config.out, step), step)]
     assert scored == [100, 200, 300, 400]  # 150 was not yet due
     assert stopped == [300]
 
@@ -252,16 +266,17 @@ def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
 def test_what_is_scored_is_a_lora_on_the_base_or_a_pipeline_sampled_as_the_base_is(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 100)
     file = folder / "pytorch_lora_weights.safetensors"
-    assert subject("sdxl", None).loras == ()
-    assert subject("sdxl", folder) == subject("sdxl", file)
-    assert subject("sdxl", file).loras == (str(file),)
+    spec = RunSpec(model={"model": "sdxl", "arguments": {"num_inference_steps": 4}})
+    assert tuned(spec, folder) == tuned(spec, file)
+    assert tuned(spec, file).model.lora == (str(file),)
+    assert tuned(spec, file).model.arguments == {"num_inference_steps": 4}
     whole = tmp_path / "checkpoints" / "000200" / "pipeline"
     whole.mkdir(parents=True)
     (whole / "model_index.json").write_text("{}")
-    assert subject("mannequin", whole.parent).model == f"mannequin={whole}"
-    assert subject(f"mannequin={tmp_path}", whole).model == f"mannequin={whole}"
-    assert subject("org/model", whole).model == str(whole)
-    with pytest.raises(HafError, match="is no checkpoint"):
+    assert model_of("mannequin", whole.parent) == f"mannequin={whole}"
+    assert model_of(f"mannequin={tmp_path}", whole) == f"mannequin={whole}"
+    assert model_of("org/model", whole) == str(whole)
+    with pytest.raises(HafError, match="is not a checkpoint"):
         weights_of(tmp_path)
     publish(tmp_path, 200)
     assert (tmp_path / "pipeline" / "model_index.json").is_file()

@@ -14,7 +14,8 @@ from torch.nn.functional import mse_loss
 from asap_train.backbones import Backbone, Loaded, load_backbone, mask_on_grid
 from asap_train.backbones.flux import Flux, pack, unpack
 from asap_train.backbones.stable_diffusion import StableDiffusion
-from asap_train.training.objectives import Residuals, Weights, compute
+from asap_train.training.losses import Residuals, compute
+from asap_train.training.objectives import LossSettings
 from hafbench.errors import HafError
 from tiny_inpainting import build_sd15_inpaint
 from tiny_pipelines import BUILDERS
@@ -59,7 +60,7 @@ def loss_of(backbone: Backbone, times: Tensor) -> float:
     noisy, target = backbone.noised(latents, noise, times), backbone.target(latents, noise, times)
     with torch.no_grad():
         residual = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (HEIGHT, WIDTH))) - target
-    return compute("sft", Residuals(residual, residual, torch.zeros(1)), Weights()).total.item()
+    return compute("sft", Residuals(residual, residual, torch.zeros(1)), LossSettings()).total.item()
 
 
 # What follows are the training scripts' own lines, with the mean of the autoencoder's distribution for a sample of it.
@@ -269,8 +270,8 @@ def test_a_dropped_caption_is_what_sdxl_takes_guidance_from(backbones: dict[str,
 
 
 def test_stable_diffusion_draws_every_timestep_equally_often(backbones: dict[str, Backbone]) -> None:
-    assert backbones["sd15"].draw_times((torch.arange(1000) + 0.5) / 1000).tolist() == list(range(1000))
-    assert backbones["sdxl"].draw_times(torch.tensor([0.0, 1.0])).tolist() == [0, 999]
+    assert backbones["sd15"].draw_timesteps((torch.arange(1000) + 0.5) / 1000).tolist() == list(range(1000))
+    assert backbones["sdxl"].draw_timesteps(torch.tensor([0.0, 1.0])).tolist() == [0, 999]
 
 
 @pytest.mark.parametrize("name", ["sd3", "sd3-shift"])
@@ -280,14 +281,14 @@ def test_sd3_draws_times_as_its_script_does(backbones: dict[str, Backbone], name
     scheduler = schedule_of(backbones[name])
     logit_normal = 1 / (1 + torch.exp(torch.from_numpy(norm.ppf(uniform.numpy()))))
     script = scheduler.timesteps[(logit_normal * 1000).long()]
-    made = backbones[name].draw_times(uniform)
+    made = backbones[name].draw_timesteps(uniform)
     assert torch.all(made.diff() > 0)
     # The script's grid has 1000 steps, of up to `shift`.
     assert (made - script).abs().max() <= scheduler.config.shift
 
 
 def test_flux_shifts_times_by_the_size_of_the_image(backbones: dict[str, Backbone]) -> None:
-    draw = backbones["flux-shift"].draw_times
+    draw = backbones["flux-shift"].draw_timesteps
     half = torch.tensor([0.5])
     for grid, mu in (((32, 32), 0.5), ((128, 128), 1.15), ((64, 256), 1.15)):
         assert draw(half, grid).item() == pytest.approx(1000 * math.exp(mu) / (math.exp(mu) + 1), rel=1e-5)
@@ -297,7 +298,7 @@ def test_flux_shifts_times_by_the_size_of_the_image(backbones: dict[str, Backbon
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     scheduler.set_timesteps(sigmas=1 / (1 + torch.exp(-torch.from_numpy(norm.ppf(uniform.numpy())))).numpy(), mu=1.15)
     assert torch.allclose(draw(uniform, (128, 128)), scheduler.timesteps, rtol=1e-4)
-    assert backbones["flux"].draw_times(half).item() == 500
+    assert backbones["flux"].draw_timesteps(half).item() == 500
 
 
 def test_tokens_are_packed_as_in_the_pipeline() -> None:
@@ -318,7 +319,7 @@ def test_a_mask_covers_its_share_of_each_cell() -> None:
 def test_latents_in_single_precision_go_into_a_network_in_half(folders: dict[str, Path], name: str) -> None:
     backbone = load_backbone(str(folders[name]), dtype="bf16")
     latents = backbone.encode_images(pictures())
-    times = backbone.draw_times(torch.tensor([0.3, 0.6]))
+    times = backbone.draw_timesteps(torch.tensor([0.3, 0.6]))
     noisy = backbone.noised(latents, noise_like(latents), times)
     assert noisy.dtype == torch.float32
     made = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (HEIGHT, WIDTH)))
@@ -334,5 +335,5 @@ def test_a_prediction_type_that_is_not_known_is_refused(folders: dict[str, Path]
 
 
 def test_an_architecture_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HafError, match=r"InpaintPipeline, which cannot be tuned here; known: StableDiffusionPipeline"):
+    with pytest.raises(HafError, match=r"InpaintPipeline, which cannot be tuned; known: StableDiffusionPipeline"):
         load_backbone(str(build_sd15_inpaint(tmp_path / "inpaint")))

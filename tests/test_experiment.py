@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import hafbench
 from asap_train.choose import Split
-from hafbench.bench import BenchOptions, score_folder
 from hafbench.mannequin.picture import make_pair
-from hafbench.scorers import ScorerOptions
+from hafbench.specs import ScoreSpec
 from hafbench.suites import load_suite
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks" / "experiment"
+PROGRAM = Path(__file__).parents[1] / "research" / "experiment"
 SEEDS, PROMPTS = 2, 3
 NAMES = ("base", "sft-0", "asap-0")
 
@@ -43,18 +43,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pair = pairs[SEEDS * place + seed]
                 shown = pair.correct if name == "asap-0" else pair.erroneous
                 Image.fromarray(shown.image).save(folder / f"{seed}.png")
-        options = BenchOptions(
-            scorers=("digits", "limbs", "clip"),
-            scorer_options=ScorerOptions("cpu", clip="mannequin", pose="mannequin"),
-            out=out / "runs" / name,
+        spec = ScoreSpec(
+            images=out / "images" / name,
+            prompts=suite,
+            scorers={"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}},
+            device="cpu",
         )
-        score_folder(out / "images" / name, suite, options)
+        hafbench.score(spec, out=out / "runs" / name)
     for name in NAMES[1:]:
         (out / "fits" / name).mkdir(parents=True)
         row = {"step": 1, "delta": 0.02, "winner": 0.5, "ref_winner": 0.51, "loser": 0.63, "ref_loser": 0.6}
         (out / "fits" / name / "log.jsonl").write_text((json.dumps(row) + "\n") * 10)
-    tried = {"name": "asap-0", "settings": ["weights.tau=0.1"], "chance": -0.1, "aer": 0.5, "aer_base": 0.7}
-    (out / "tuning.json").write_text(json.dumps({"chosen": {"asap": ["weights.tau=0.1"]}, "tried": [tried]}))
+    tried = {"name": "asap-0", "settings": ["loss.tau=0.1"], "chance": -0.1, "aer": 0.5, "aer_base": 0.7}
+    (out / "tuning.json").write_text(json.dumps({"chosen": {"asap": ["loss.tau=0.1"]}, "tried": [tried]}))
     return out
 
 

@@ -19,8 +19,8 @@ SCORED = (
     "score.limit=6",
     "score.seeds=1",
     "score.every=2",
-    "checkpoint_every=2",
-    "batch_size=2",
+    "checkpointing_steps=2",
+    "train_batch_size=2",
     "score.scorers=[digits,iqa]",
 )
 
@@ -93,7 +93,7 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     tuned: tuple[Path, dict[str, Any]], pairs: Path
 ) -> None:
     out = tuned[0].with_name("b")
-    made = fit(pairs, out, "--steps", 3, "--no-score", *settings("checkpoint_every=2", "batch_size=2"))
+    made = fit(pairs, out, "--steps", 3, "--no-score", *settings("checkpointing_steps=2", "train_batch_size=2"))
     assert "not scored" in made.stdout
     assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
     assert (out / "pytorch_lora_weights.safetensors").is_file()
@@ -133,7 +133,7 @@ def test_a_checkpoint_is_scored_by_hand_against_its_base(tuned: tuple[Path, dict
             ("fit", "--model", "mannequin", "--pairs", "{pairs}", "--out", "x", "--set", "score.limit=2"),
             "score more prompts",
         ),
-        (("score", "nothing.safetensors", "--model", "mannequin"), "is no checkpoint"),
+        (("score", "nothing.safetensors", "--model", "mannequin"), "is not a checkpoint"),
         (("score", "{pairs}"), "--model MODEL"),
     ],
 )

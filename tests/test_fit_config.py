@@ -1,5 +1,7 @@
 """What a fit is told: YAML there and back, defaults by the model's family, and mistakes in one sentence each."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,19 +9,24 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asap_train.training.config import PRESETS, FitConfig, ScoreSettings, as_dict, from_dict, read_config, write_config
-from asap_train.training.lora import LoraSettings
-from asap_train.training.objectives import GUARDS, OBJECTIVES, Weights
+from asap_train.backbones import BACKBONES
+from asap_train.training.config import FitConfig, LoraSettings, ScoreSettings, write_config
+from asap_train.training.objectives import OBJECTIVES, LossSettings
 from hafbench.errors import HafError
+from hafbench.settings import read_settings
 from tiny_pipelines import build_sdxl
 
 NEEDED = ["model=mannequin", "pairs=hap", "out=fit"]
 
 
+def read_config(path: Path | None, overrides: list[str]) -> FitConfig:
+    return read_settings(FitConfig, path, overrides)
+
+
 @given(
-    st.sampled_from([name for name in OBJECTIVES if OBJECTIVES[name].reference]),
-    st.sampled_from(list(GUARDS)),
-    st.none() | st.builds(LoraSettings, rank=st.integers(1, 256), dropout=st.floats(0, 0.9)),
+    st.sampled_from([one.name for one in OBJECTIVES if one.reference]),
+    st.sampled_from(["none", "sft", "ceiling", "sdpo"]),
+    st.none() | st.builds(LoraSettings, rank=st.integers(1, 256), lora_dropout=st.floats(0, 0.9)),
     st.none() | st.builds(ScoreSettings, every=st.integers(1, 9).map(lambda n: 100 * n), seeds=st.integers(1, 9)),
     st.floats(1e-9, 1),
     st.integers(0, 2**40),
@@ -35,72 +42,130 @@ def test_yaml_gives_the_same_settings_back(
     seed: int,
     out: Path,
 ) -> None:
-    weights = Weights(alpha=rate * 3, guard=guard)
     config = FitConfig(
-        "mannequin", Path("hap"), out, objective, weights, lora, learning_rate=rate, seed=seed, score=score, keep=3
+        model="mannequin",
+        pairs=Path("hap"),
+        out=out,
+        objective=objective,
+        lora=lora,
+        loss={"alpha": rate * 3, "guard": guard},
+        score=score,
+        learning_rate=rate,
+        seed=seed,
+        checkpoints_total_limit=3,
     )
     path = tmp_path_factory.mktemp("yaml") / "fit.yaml"
     write_config(config, path)
-    assert read_config(path) == config
-    assert from_dict(as_dict(config)) == config
+    assert read_config(path, []) == config
 
 
 def test_overrides_go_over_the_file_and_the_file_over_the_family(tmp_path: Path) -> None:
     path = tmp_path / "fit.yaml"
     path.write_text("model: sdxl\npairs: hap\nout: fit\nlearning_rate: 3e-6\nlora: {rank: 64}\n")
-    config = read_config(path, ["accumulate=2", "weights.tau=0.02", "lora.alpha=8", "score.seeds=9"])
+    config = read_config(path, ["gradient_accumulation_steps=2", "loss.tau=0.02", "lora.lora_alpha=8", "score.seeds=9"])
     assert config.learning_rate == 3e-6, "YAML 1.1 takes this for a text"
-    assert config.precision == PRESETS["StableDiffusionXLPipeline"]["precision"] == "bf16"
-    assert (config.batch_size, config.accumulate) == (1, 2)
-    assert config.lora == LoraSettings(rank=64, alpha=8)
-    assert config.weights == Weights(tau=0.02)
-    assert config.score == ScoreSettings(seeds=9)
+    family = BACKBONES.get("StableDiffusionXLPipeline").defaults
+    assert config.mixed_precision == family["mixed_precision"] == "bf16"
+    assert (config.train_batch_size, config.gradient_accumulation_steps) == (1, 2)
+    assert config.lora == LoraSettings(rank=64, lora_alpha=8)
+    assert config.loss == LossSettings(tau=0.02)
+    assert config.score == ScoreSettings(seeds=9, model="sdxl")
     full = read_config(path, ["lora=null", "score=null"])
     assert full.lora is full.score is None
+
+
+def test_settings_within_those_of_the_family_keep_its_others() -> None:
+    config = FitConfig.of("mannequin", "hap", "fit", loss={"alpha": 3})
+    assert (config.loss.alpha, config.loss.tau) == (3, 0.1)
+
+
+def test_an_objective_has_numbers_of_its_own() -> None:
+    assert FitConfig.of("sdxl", "hap", "fit", objective="ipo").loss.beta == 50
+    mapo = FitConfig.of("sdxl", "hap", "fit", objective="mapo", loss={"snr": 0.7}).loss
+    assert mapo.model_dump()["snr"] == 0.7
+    with pytest.raises(HafError, match="loss: there is no setting 'snr'"):
+        FitConfig.of("sdxl", "hap", "fit", loss={"snr": 0.7})
+
+
+def test_checkpoints_are_scored_by_any_scorer_with_any_option() -> None:
+    config = read_config(
+        None, [*NEEDED, "score.scorers=limbs,clip", "score.scorers.limbs.pose=pose.pt", "score.scorers.clip.model=mine"]
+    )
+    assert config.score is not None
+    spec = config.score.run_spec()
+    assert {one.name: one.options.model_dump(exclude_unset=True) for one in config.score.scorers or ()} == {
+        "limbs": {"pose": "pose.pt"},
+        "clip": {"model": "mine"},
+    }
+    assert (spec.model.model, spec.suite, spec.seeds) == ("mannequin", "mannequin", 4)
+    assert type(spec).__name__ == "RunSpec"
+
+
+def test_how_checkpoints_are_sampled_can_be_set_and_what_they_are_cannot() -> None:
+    config = read_config(None, [*NEEDED, "score.model.arguments.num_inference_steps=4"])
+    assert config.score is not None
+    assert (config.score.model.model, config.score.model.arguments) == ("mannequin", {"num_inference_steps": 4})
+    for other in ("score.model=sdxl", "score.model.model=sdxl", "score.model.lora=[x.safetensors]"):
+        with pytest.raises(HafError, match="checkpoints are scored with the model that is tuned"):
+            read_config(None, [*NEEDED, other])
+
+
+def test_where_things_lie_does_not_hinder_a_resumed_fit() -> None:
+    one, other = (
+        FitConfig.of("mannequin", "hap", out, report_to=tracker, score={"device": device})
+        for out, tracker, device in (("a", "none", "cpu"), ("b", "wandb", "cuda"))
+    )
+    assert one.compared() == other.compared()
+    assert one.compared() != FitConfig.of("mannequin", "hap", "a", seed=1).compared()
+    assert FitConfig.of("mannequin", "hap", "a", score=None).compared()["score"] is None
 
 
 def test_the_method_is_the_papers_in_every_family() -> None:
     for model in ("mannequin", "sd15", "sdxl", "sd35-medium", "flux-dev"):
         config = read_config(None, [f"model={model}", "pairs=hap", "out=fit"])
         assert config.objective == "asap"
-        tau = 0.1 if model == "mannequin" else 0.01  # docs/experiment.md
-        assert (config.weights.alpha, config.weights.tau, config.weights.beta) == (10, tau, 5000)
+        tau = 0.1 if model == "mannequin" else 0.01  # docs/studies/experiment.md
+        assert (config.loss.alpha, config.loss.tau, config.loss.beta) == (10, tau, 5000)
         assert config.lora is not None
 
 
 def test_a_folder_has_the_defaults_of_its_pipeline(tmp_path: Path) -> None:
     folder = build_sdxl(tmp_path / "my-model")
     config = read_config(None, [f"model={folder}", "pairs=hap", "out=fit"])
-    assert config.learning_rate == PRESETS["StableDiffusionXLPipeline"]["learning_rate"]
+    assert config.learning_rate == BACKBONES.get("StableDiffusionXLPipeline").defaults["learning_rate"]
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("stepz=3", "no setting 'stepz'; did you mean steps?"),
-        ("weights.alpa=3", "no setting 'weights.alpa'; did you mean alpha?"),
-        ("lora.rnak=3", "no setting 'lora.rnak'; did you mean rank?"),
-        ("score.sede=3", "no setting 'score.sede'; did you mean seeds?"),
-        ("steps=many", "steps: Input should be a valid integer"),
-        ("steps=1.5", "steps: Input should be a valid integer"),
-        ("steps=0", "steps: Input should be greater than or equal to 1"),
+        ("max_train_stepz=3", "no setting 'max_train_stepz'; did you mean max_train_steps?"),
+        ("loss.alpa=3", "loss: there is no setting 'alpa'; did you mean alpha?"),
+        ("lora.rnak=3", r"no setting 'lora\.rnak'; did you mean rank?"),
+        ("score.sede=3", r"no setting 'score\.sede'; did you mean seeds?"),
+        ("max_train_steps=many", "max_train_steps: Input should be a valid integer"),
+        ("max_train_steps=1.5", "max_train_steps: Input should be a valid integer"),
+        ("max_train_steps=0", "max_train_steps: Input should be greater than or equal to 1"),
         ("learning_rate=-1e-4", "learning_rate: Input should be greater than 0"),
         ("learning_rate=.nan", "learning_rate: Input should be"),
-        ("ema=1", "ema: Input should be less than 1"),
+        ("ema_decay=1", "ema_decay: Input should be less than 1"),
         ("caption_dropout=2", "caption_dropout: Input should be less than or equal to 1"),
-        ("precision=fp8", "precision: Input should be 'no', 'bf16' or 'fp16'"),
-        ("schedule=cosin", "schedule: Input should be 'constant'"),
-        ("lora=16", "lora: Input should be a dictionary"),
-        ("lora.rank=0", r"lora\.rank: 0 is too small"),
-        ("weights.beta=-1", r"weights\.beta: -1\.0 is too small"),
-        ("objective=asp", "objective asp: did you mean asap"),
-        ("weights.guard=sftt", r"weights\.guard sftt: did you mean sft"),
+        ("mixed_precision=fp8", "mixed_precision: Input should be 'no', 'bf16' or 'fp16'"),
+        ("lr_scheduler=cosin", "lr_scheduler: Input should be 'constant'"),
+        ("lora=16", "lora: Input should be a valid dictionary"),
+        ("lora.rank=0", r"lora\.rank: Input should be greater than or equal to 1"),
+        ("loss.beta=-1", "loss: beta: Input should be greater than 0"),
+        ("loss.guard=sftt", "loss: guard: Input should be 'none', 'sft'"),
+        ("objective=asp", "no objective 'asp': did you mean asap"),
+        ("score.scorers=[hnds]", "no scorer 'hnds': did you mean hands"),
         ("time_range=[0.5, 0.5]", "time_range: 0.5 is not below 0.5"),
-        ("time_range=[0, 2]", "time_range.1: Input should be less than or equal to 1"),
-        ("score.every=150", r"score\.every \(150\) must be a multiple of checkpoint_every \(100\)"),
-        ("steps", "write KEY=VALUE"),
-        ("steps=[", "cannot be read as YAML"),
+        ("time_range=[0, 2]", r"time_range\.1: Input should be less than or equal to 1"),
+        ("score.every=150", r"score\.every \(150\) must be a multiple of checkpointing_steps \(100\)"),
+        ("max_train_steps", "write KEY=VALUE"),
+        ("max_train_steps=[", "cannot be read as YAML"),
         ("model=mannekin", "no model 'mannekin'.*mannequin"),
+        ("steps=3", "steps is called max_train_steps now"),
+        ("weights.alpha=3", "weights is called loss now"),
+        ("lora.alpha=3", r"lora\.alpha is called lora\.lora_alpha now"),
     ],
 )
 def test_mistakes_are_one_sentence(override: str, said: str) -> None:
@@ -110,22 +175,30 @@ def test_mistakes_are_one_sentence(override: str, said: str) -> None:
 
 
 def test_a_guard_that_needs_a_reference_is_refused_without_one() -> None:
-    with pytest.raises(HafError, match="'ceiling' needs a reference, which sft does not have"):
-        read_config(None, [*NEEDED, "objective=sft", "weights.guard=ceiling"])
+    with pytest.raises(HafError, match="'ceiling' needs a reference model, which sft does not have"):
+        read_config(None, [*NEEDED, "objective=sft", "loss.guard=ceiling"])
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "steps: [", "just words"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "max_train_steps: [", "just words"])
 def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "fit.yaml"
     path.write_text(text)
     with pytest.raises(HafError, match=r"fit\.yaml"):
-        read_config(path)
+        read_config(path, [])
     with pytest.raises(HafError, match=r"none\.yaml cannot be read"):
-        read_config(tmp_path / "none.yaml")
+        read_config(tmp_path / "none.yaml", [])
 
 
 def test_the_resolved_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     write_config(read_config(None, NEEDED), tmp_path / "fit.yaml")
     values = yaml.safe_load((tmp_path / "fit.yaml").read_text())
-    assert values["lora"] == {"rank": 16, "alpha": 16.0, "targets": None, "dropout": 0.0}
+    assert values["lora"] == {"rank": 16, "lora_alpha": 16.0, "target_modules": None, "lora_dropout": 0.0}
     assert list(values)[:4] == ["model", "pairs", "out", "objective"]
+
+
+def test_what_the_package_offers_is_there_and_imported_when_it_is_used() -> None:
+    import asap_train
+
+    assert all(getattr(asap_train, name) for name in asap_train.__all__)
+    code = "import sys, asap_train.training.config as config; config.FitConfig.of('mannequin', 'hap', 'fit'); "
+    subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asap_train.training.trainer import fit
+from asap_train.training.trainer import train
 from fits import log_of, painted_pairs, settings, tiny_model
 from hafbench.errors import HafError
 
@@ -20,20 +20,20 @@ STEPS = 20
 KILLS = 6
 # All that could be forgotten by a checkpoint: dropout and dropped captions, an average, a schedule, accumulation.
 EVERYTHING = {
-    "steps": STEPS,
-    "checkpoint_every": 4,
-    "accumulate": 2,
+    "max_train_steps": STEPS,
+    "checkpointing_steps": 4,
+    "gradient_accumulation_steps": 2,
     "noise_draws": 2,
     "caption_dropout": 0.3,
-    "ema": 0.9,
-    "schedule": "cosine",
-    "warmup": 5,
-    "lora": {"rank": 4, "alpha": 4, "dropout": 0.2},
+    "ema_decay": 0.9,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 5,
+    "lora": {"rank": 4, "lora_alpha": 4, "lora_dropout": 0.2},
 }
 KINDS: dict[str, dict[str, Any]] = {
     "8 bits": {"optimizer": "adamw8bit"},
-    "in full": {"lora": None, "ema": 0.5},
-    "half precision": {"precision": "bf16", "gradient_checkpointing": True},
+    "in full": {"lora": None, "ema_decay": 0.5},
+    "half precision": {"mixed_precision": "bf16", "gradient_checkpointing": True},
 }
 
 
@@ -50,6 +50,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lines(fit_folder: Path) -> int:
     path = fit_folder / "log.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+class Told:
+    """A Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.started: tuple[str, int, int] | None = None
+        self.done: list[int] = []
+
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        self.started = (task, total, done)
+
+    def update(self, task: str, done: int, note: str = "") -> None:
+        assert "pairs/s" in note
+        self.done.append(done)
 
 
 def assert_same(folder: Path, whole: Path, steps: int) -> None:
@@ -80,7 +95,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
     configs = {name: settings(model, pairs, tmp_path / name, **EVERYTHING) for name in ("whole", "killed")}
 
     def start(name: str) -> multiprocessing.process.BaseProcess:
-        process = server.Process(target=fit, args=(configs[name],))
+        process = server.Process(target=train, args=(configs[name],))
         process.start()
         return process
 
@@ -113,10 +128,10 @@ def test_it_goes_on_exactly_with_every_way_to_train(tmp_path: Path, model: Path,
     if kind == "8 bits":
         pytest.importorskip("bitsandbytes")
     whole, parted = (settings(model, pairs, tmp_path / name, **KINDS[kind]) for name in ("whole", "parted"))
-    fit(whole)
-    fit(parted, on_checkpoint=lambda checkpoint, step: True)
+    train(whole)
+    train(parted, on_checkpoint=lambda checkpoint, step: True)
     assert len(log_of(parted.out)) == 2
-    fit(parted)
+    train(parted)
     assert_same(parted.out, whole.out, 4)
 
 
@@ -124,7 +139,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     tmp_path: Path, model: Path, pairs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = settings(model, pairs, tmp_path / "fit", **EVERYTHING)
-    fit(config)
+    train(config)
     whole = log_of(config.out)
     last = config.out / "checkpoints" / f"{STEPS:06d}"
     files = ("pytorch_lora_weights.safetensors", "state.safetensors")
@@ -134,10 +149,11 @@ def test_a_damaged_checkpoint_is_passed_over(
     (last / "state.safetensors").write_bytes(damaged)
     (config.out / "checkpoints" / "000016" / "state.json").write_text("{")
     (config.out / "checkpoints" / ".000014.partial").mkdir()
-    started: list[int] = []
+    told = Told()
     with caplog.at_level(logging.WARNING):
-        fit(config, on_step=lambda row: started.append(int(row["step"] or 0)))
-    assert started == list(range(13, STEPS + 1))
+        train(config, progress=told)
+    assert told.started == ("steps", STEPS, 12)
+    assert told.done == list(range(13, STEPS + 1))
     assert f"{STEPS:06d} is damaged (state.safetensors has changed) and is passed over" in caplog.text
     assert "000016 is damaged" in caplog.text
     assert log_of(config.out) == whole
@@ -154,18 +170,18 @@ def test_a_finished_fit_has_nothing_to_do(tmp_path: Path, model: Path, pairs: Pa
         seen.append((checkpoint.name, step))
         return False
 
-    fit(config, on_checkpoint=look)
+    train(config, on_checkpoint=look)
     before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file() and path.name != ".lock"}
     assert seen == [("000002", 2), ("000004", 4)]
-    fit(config, on_checkpoint=look)
+    train(config, on_checkpoint=look)
     assert seen[2:] == [("000004", 4)], "scoring it may have been interrupted"
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_it_stops_when_it_is_told_to_and_stays_so(tmp_path: Path, model: Path, pairs: Path) -> None:
-    config = settings(model, pairs, tmp_path / "fit", steps=8)
+    config = settings(model, pairs, tmp_path / "fit", max_train_steps=8)
     for _ in range(2):
-        fit(config, on_checkpoint=lambda checkpoint, step: step == 4)
+        train(config, on_checkpoint=lambda checkpoint, step: step == 4)
         assert len(log_of(config.out)) == 4
 
 
@@ -176,31 +192,31 @@ def test_old_checkpoints_go(tmp_path: Path, model: Path, pairs: Path) -> None:
         seen.append(sorted(path.name for path in checkpoint.parent.iterdir()))
         return False
 
-    config = settings(model, pairs, tmp_path / "fit", steps=8, keep=2)
-    fit(config, on_checkpoint=look)
+    config = settings(model, pairs, tmp_path / "fit", max_train_steps=8, checkpoints_total_limit=2)
+    train(config, on_checkpoint=look)
     assert sorted(path.name for path in (config.out / "checkpoints").iterdir()) == ["000006", "000008"]
     assert seen[2] == ["000002", "000004", "000006"], "an old one is deleted only when the new one has been looked at"
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path: Path, model: Path, pairs: Path) -> None:
-    config = settings(model, pairs, tmp_path / "fit", steps=2)
-    fit(config)
+    config = settings(model, pairs, tmp_path / "fit", max_train_steps=2)
+    train(config)
 
     def changed(**values: Any) -> Any:
-        return settings(model, pairs, tmp_path / "fit", **{"steps": 2, **values})
+        return settings(model, pairs, tmp_path / "fit", **{"max_train_steps": 2, **values})
 
-    with pytest.raises(HafError, match=r"other settings \(weights\.alpha: 10\.0 -> 5\.0; seed: 0 -> 1\)"):
-        fit(changed(weights={"alpha": 5}, seed=1))
+    with pytest.raises(HafError, match=r"other settings \(loss\.alpha: 10\.0 -> 5\.0; seed: 0 -> 1\)"):
+        train(changed(loss={"alpha": 5}, seed=1))
     with pytest.raises(HafError, match=r"other settings .*lora"):
-        fit(changed(lora=None))
-    fit(changed(keep=1, cache=str(tmp_path / "shared")))
+        train(changed(lora=None))
+    train(changed(checkpoints_total_limit=1, cache_dir=str(tmp_path / "shared")))
 
 
 def test_a_fit_does_not_go_on_with_other_pairs(tmp_path: Path, model: Path, pairs: Path) -> None:
-    fit(settings(model, pairs, tmp_path / "fit"))
+    train(settings(model, pairs, tmp_path / "fit"))
     other = painted_pairs(tmp_path / "other", 5, first=50)
     with pytest.raises(HafError, match=r"another origin \(pairs or model: "):
-        fit(settings(model, other, tmp_path / "fit"))
+        train(settings(model, other, tmp_path / "fit"))
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path: Path, model: Path, pairs: Path) -> None:
@@ -208,4 +224,4 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path, model: Path, pairs: 
 
     config = settings(model, pairs, tmp_path / "fit")
     with opened(config), pytest.raises(HafError, match="another process is writing this fit"):
-        fit(config)
+        train(config)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import logsigmoid, mse_loss
 
-from asap_train.training.objectives import OBJECTIVES, Residuals, Weights, compute, errors_of, mean_error, safe_scale
+from asap_train.training.losses import Residuals, compute, errors_of, mean_error, safe_scale
+from asap_train.training.objectives import OBJECTIVES, LossSettings, MapoSettings
 
-NAMES = list(OBJECTIVES)
+NAMES = OBJECTIVES.names()
 SEEDS = st.integers(0, 2**31)
 
 
@@ -54,9 +55,9 @@ def by_hand() -> Residuals:
     ],
 )
 def test_every_objective_by_hand(name: str, expected: float) -> None:
-    loss = compute(name, by_hand(), Weights())
+    loss = compute(name, by_hand(), OBJECTIVES.get(name).settings())
     assert loss.total.item() == pytest.approx(expected, abs=1e-12)
-    assert loss.delta.item() == pytest.approx(0.3564 if OBJECTIVES[name].localized else 0.0324)
+    assert loss.delta.item() == pytest.approx(0.3564 if OBJECTIVES.get(name).localized else 0.0324)
 
 
 @given(SEEDS)
@@ -70,10 +71,10 @@ def test_dpo_is_the_published_loss_of_diffusion_dpo(seed: int) -> None:
     beta_dpo = 2.0
     inside = -0.5 * beta_dpo * ((model[0] - model[1]) - (ref[0] - ref[1]))
     expected = -logsigmoid(inside).mean()
-    assert compute("dpo", r, Weights(beta=0.5 * beta_dpo)).total.item() == pytest.approx(expected.item())
+    assert compute("dpo", r, LossSettings(beta=0.5 * beta_dpo)).total.item() == pytest.approx(expected.item())
     # Not the mean before it, the bug of a public script.
     wrong = -logsigmoid(inside.mean())
-    assert compute("dpo", r, Weights(beta=0.5 * beta_dpo)).total.item() > wrong.item()
+    assert compute("dpo", r, LossSettings(beta=0.5 * beta_dpo)).total.item() > wrong.item()
 
 
 @pytest.mark.parametrize("guard", ["none", "sft", "ceiling"])
@@ -84,7 +85,7 @@ def test_gradients_are_those_of_finite_differences(name: str, guard: str) -> Non
     def total(winner: Tensor, loser: Tensor) -> Tensor:
         # sft knows no loser; 0 x keeps it in the graph.
         branches = replace(r, winner=winner, loser=loser)
-        return compute(name, branches, Weights(beta=1.0, guard=guard)).total + 0 * loser.sum()
+        return compute(name, branches, OBJECTIVES.get(name).settings(beta=1.0, guard=guard)).total + 0 * loser.sum()
 
     assert torch.autograd.gradcheck(total, tuple(values.clone().requires_grad_() for values in (r.winner, r.loser)))
 
@@ -96,17 +97,17 @@ def test_the_safe_guard_scales_the_losers_gradient_and_nothing_else(seed: int) -
     grads = []
     for guard in ("none", "sdpo"):
         both = [values.clone().requires_grad_() for values in (r.winner, r.loser)]
-        compute("margin", replace(r, winner=both[0], loser=both[1]), Weights(guard=guard)).total.backward()
+        compute("margin", replace(r, winner=both[0], loser=both[1]), LossSettings(guard=guard)).total.backward()
         grads.append([values.grad for values in both])
     assert torch.allclose(grads[0][0], grads[1][0])
     assert torch.allclose(safe_scale(r, 0.0)[:, None, None, None] * grads[0][1], grads[1][1])
 
 
-@pytest.mark.parametrize("name", [name for name, one in OBJECTIVES.items() if one.reference])
+@pytest.mark.parametrize("name", [one.name for one in OBJECTIVES if one.reference])
 @given(SEEDS)
 @settings(max_examples=15)
 def test_at_the_start_the_gap_is_zero(name: str, seed: int) -> None:
-    assert compute(name, random(seed, same=True), Weights()).delta.abs().max() == 0
+    assert compute(name, random(seed, same=True), OBJECTIVES.get(name).settings()).delta.abs().max() == 0
 
 
 @given(SEEDS, st.floats(0, 20))
@@ -120,8 +121,8 @@ def test_the_other_image_preferred_turns_the_gap_round(seed: int, alpha: float) 
 @given(SEEDS)
 @settings(max_examples=15)
 def test_without_alpha_the_localized_form_is_the_plain_one(local: str, plain: str, seed: int) -> None:
-    r, weights = random(seed), Weights(alpha=0.0, beta=1.0)
-    assert compute(local, r, weights).total.item() == compute(plain, r, weights).total.item()
+    r, numbers = random(seed), LossSettings(alpha=0.0, beta=1.0)
+    assert compute(local, r, numbers).total.item() == compute(plain, r, numbers).total.item()
 
 
 @given(SEEDS, st.floats(0, 20))
@@ -138,21 +139,23 @@ def test_packed_tokens_and_channels_first_say_the_same() -> None:
         r.mask.flatten(2).transpose(1, 2),
         *(v.flatten(2).transpose(1, 2) for v in (r.ref_winner, r.ref_loser)),
     )
-    assert compute("asap", packed, Weights()).total.item() == pytest.approx(compute("asap", r, Weights()).total.item())
+    assert compute("asap", packed, LossSettings()).total.item() == pytest.approx(
+        compute("asap", r, LossSettings()).total.item()
+    )
 
 
 def test_samples_do_not_touch_each_other() -> None:
     """The margin is of each sample: the loss of a batch is the mean of its samples' own losses."""
     r = random(5)
     every = (r.winner, r.loser, r.mask, r.ref_winner, r.ref_loser)
-    alone = [compute("asap", Residuals(*(v[i : i + 1] for v in every)), Weights()) for i in range(3)]
-    assert compute("asap", r, Weights()).total.item() == pytest.approx(sum(one.total.item() for one in alone) / 3)
+    alone = [compute("asap", Residuals(*(v[i : i + 1] for v in every)), LossSettings()) for i in range(3)]
+    assert compute("asap", r, LossSettings()).total.item() == pytest.approx(sum(one.total.item() for one in alone) / 3)
 
 
 def test_half_precision_is_summed_in_full() -> None:
     r = random(6)
     half = Residuals(*(v.bfloat16() for v in (r.winner, r.loser, r.mask, r.ref_winner, r.ref_loser)))
-    assert compute("asap", half, Weights()).total.dtype == torch.float32
+    assert compute("asap", half, LossSettings()).total.dtype == torch.float32
 
 
 @given(SEEDS)
@@ -172,7 +175,7 @@ def test_the_safe_scale_lets_no_step_raise_the_winners_error(seed: int) -> None:
 @settings(max_examples=20)
 def test_the_ceiling_counts_only_what_rises_above_the_reference(seed: int) -> None:
     r = random(seed)
-    extra = compute("margin", r, Weights(guard="ceiling")).total - compute("margin", r, Weights()).total
+    extra = compute("margin", r, LossSettings(guard="ceiling")).total - compute("margin", r, LossSettings()).total
     errors = errors_of(r, 0.0)
     assert extra.item() == pytest.approx((errors.winner - errors.ref_winner).clamp_min(0).mean().item())
 
@@ -180,5 +183,5 @@ def test_the_ceiling_counts_only_what_rises_above_the_reference(seed: int) -> No
 def test_what_needs_a_reference_says_so() -> None:
     r = replace(random(0), ref_winner=None, ref_loser=None)
     with pytest.raises(ValueError, match="needs the reference"):
-        compute("asap", r, Weights())
-    assert torch.isfinite(compute("mapo", r, Weights()).total)
+        compute("asap", r, LossSettings())
+    assert torch.isfinite(compute("mapo", r, MapoSettings()).total)

@@ -14,12 +14,13 @@ from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
 from asap_train.training.config import FitConfig
-from asap_train.training.fit_log import FitLog, as_row, measures
+from asap_train.training.fit_log import FitLog, as_row, step_metrics
+from asap_train.training.losses import Residuals, compute
 from asap_train.training.noise import draw_noise
-from asap_train.training.objectives import Residuals, Weights, compute
+from asap_train.training.objectives import LossSettings
 from asap_train.training.residuals import residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
-from asap_train.training.trainer import fit, take_step
+from asap_train.training.trainer import take_step, train
 from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model
 from hafbench.errors import HafError, Unavailable
 
@@ -53,24 +54,24 @@ def ready(config: FitConfig) -> tuple[Training, FitLog]:
 
 
 def errors(training: Training, places: range) -> dict[str, float]:
-    """Mean measures of some pairs at fixed noises and times."""
+    """Mean step metrics of some pairs at fixed noises and timesteps."""
     config, shape = training.config, training.cache.batch([0], [False]).winner.shape[1:]
     batch = training.cache.batch(places, [False] * len(places))
     noise = draw_noise(99, places, 4, shape)
-    times = torch.tensor([200.0, 400.0, 600.0, 800.0]).expand(len(places), 4)
+    timesteps = torch.tensor([200.0, 400.0, 600.0, 800.0]).expand(len(places), 4)
     with torch.no_grad():
-        residuals = residuals_of(training.backbone, training.policy, training.refer, batch, noise, times)
-        loss = compute(config.objective, residuals, config.weights)
-    return {name: float(value.mean()) for name, value in measures(loss, residuals, config.weights.tau).items()}
+        residuals = residuals_of(training.backbone, training.policy, training.refer, batch, noise, timesteps)
+        loss = compute(config.objective, residuals, config.loss)
+    return {name: float(value.mean()) for name, value in step_metrics(loss, residuals, config.loss.tau).items()}
 
 
-def train(training: Training, log: FitLog, steps: int) -> None:
+def advance(training: Training, log: FitLog, steps: int) -> None:
     for step in range(steps):
         log.append(take_step(training, step, log, None))
 
 
 def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_path: Path, mannequins: Path) -> None:
-    training, log = ready(settings("mannequin", mannequins, tmp_path / "fit", batch_size=4, learning_rate=3e-4))
+    training, log = ready(settings("mannequin", mannequins, tmp_path / "fit", train_batch_size=4, learning_rate=3e-4))
     frozen = {
         name: value.detach().clone()
         for name, value in training.backbone.network.named_parameters()
@@ -78,7 +79,7 @@ def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_pa
     }
     count = len(training.cache.ids)
     assert errors(training, range(count))["delta"] == 0.0
-    train(training, log, 20)
+    advance(training, log, 20)
     assert log.rows[0]["delta"] == 0.0
     assert log.rows[0]["loss"] == pytest.approx(0.01**2)
     after = errors(training, range(count))
@@ -91,11 +92,13 @@ def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_pa
 
 
 def test_sft_learns_the_winners_without_a_reference(tmp_path: Path, mannequins: Path) -> None:
-    config = settings("mannequin", mannequins, tmp_path / "fit", objective="sft", batch_size=4, learning_rate=2e-3)
+    config = settings(
+        "mannequin", mannequins, tmp_path / "fit", objective="sft", train_batch_size=4, learning_rate=2e-3
+    )
     training, log = ready(config)
     assert training.refer is None
     before = errors(training, range(8))
-    train(training, log, 15)
+    advance(training, log, 15)
     after = errors(training, range(8))
     assert after["winner"] < 0.99 * before["winner"]
     assert log.rows[0]["delta"] is log.rows[0]["ref_winner_in"] is log.rows[0]["above_zero"] is None
@@ -104,7 +107,7 @@ def test_sft_learns_the_winners_without_a_reference(tmp_path: Path, mannequins: 
 def test_full_fine_tuning_has_a_copy_as_reference_and_gives_a_whole_pipeline(
     tmp_path: Path, model: Path, pairs: Path
 ) -> None:
-    out = fit(settings(model, pairs, tmp_path / "fit", lora=None))
+    out = train(settings(model, pairs, tmp_path / "fit", lora=None))
     assert log_of(out)[0]["delta"] == 0.0
     assert log_of(out)[1]["delta"] != 0.0
     tuned, base = (
@@ -125,10 +128,10 @@ def test_full_fine_tuning_has_a_copy_as_reference_and_gives_a_whole_pipeline(
 
 def test_accumulation_changes_nothing_but_memory(tmp_path: Path, model: Path, pairs: Path) -> None:
     shapes = {"whole": (4, 1), "parts": (1, 4)}
-    logs = {
-        name: log_of(fit(settings(model, pairs, tmp_path / name, batch_size=size, accumulate=parts)))
-        for name, (size, parts) in shapes.items()
-    }
+    logs = {}
+    for name, (size, parts) in shapes.items():
+        sizes = {"train_batch_size": size, "gradient_accumulation_steps": parts}
+        logs[name] = log_of(train(settings(model, pairs, tmp_path / name, **sizes)))
     assert_close(logs["whole"], logs["parts"])
 
 
@@ -144,28 +147,28 @@ def assert_close(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None
 def test_draws_are_averaged_within_their_pair(tmp_path: Path, model: Path, pairs: Path) -> None:
     training, _ = ready(settings(model, pairs, tmp_path / "fit", noise_draws=3))
     batch, noise = training.cache.batch([0, 1], [False, False]), draw_noise(0, [0, 1], 3, (4, 8, 8))
-    times = torch.tensor([[100.0, 500.0, 900.0], [300.0, 200.0, 700.0]])
-    both = residuals_of(training.backbone, training.policy, training.refer, batch, noise, times)
+    timesteps = torch.tensor([[100.0, 500.0, 900.0], [300.0, 200.0, 700.0]])
+    both = residuals_of(training.backbone, training.policy, training.refer, batch, noise, timesteps)
     single = [
-        residuals_of(training.backbone, training.policy, None, batch, noise[:, k : k + 1], times[:, k : k + 1])
+        residuals_of(training.backbone, training.policy, None, batch, noise[:, k : k + 1], timesteps[:, k : k + 1])
         for k in range(3)
     ]
     assert both.winner.shape == (2, 3, 4, 8, 8)
     for name in ("winner", "loser"):
         torch.testing.assert_close(getattr(both, name), torch.cat([getattr(one, name) for one in single], 1))
-    mean = compute("asap", both, Weights()).winner
-    parts = torch.stack([compute("sft-local", one, Weights()).winner for one in single])
+    mean = compute("asap", both, LossSettings()).winner
+    parts = torch.stack([compute("sft-local", one, LossSettings()).winner for one in single])
     torch.testing.assert_close(mean, parts.mean(0))
 
 
 def test_losers_that_are_not_learnt_have_no_gradient_and_change_none(tmp_path: Path, model: Path, pairs: Path) -> None:
     training, _ = ready(settings(model, pairs, tmp_path / "fit", objective="sft"))
     batch, noise = training.cache.batch([0, 1], [False, False]), draw_noise(0, [0, 1], 1, (4, 8, 8))
-    times = torch.tensor([[100.0], [900.0]])
+    timesteps = torch.tensor([[100.0], [900.0]])
     values, found = [value for _, value in training.parameters], []
     for learn in (True, False):
-        residuals = residuals_of(training.backbone, training.policy, None, batch, noise, times, learn)
-        gradient = torch.autograd.grad(compute("sft", residuals, Weights()).total, values)
+        residuals = residuals_of(training.backbone, training.policy, None, batch, noise, timesteps, learn)
+        gradient = torch.autograd.grad(compute("sft", residuals, LossSettings()).total, values)
         found.append((residuals, torch.cat([one.flatten() for one in gradient])))
     (both, whole), (alone, part) = found
     assert both.loser.requires_grad and not alone.loser.requires_grad
@@ -177,7 +180,7 @@ def test_errors_inside_and_outside_of_m_by_hand() -> None:
     residual = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 1, 2, 2)
     mask = torch.tensor([[1.0, 0.5], [0.0, 0.0]]).reshape(1, 1, 1, 2, 2)
     residuals = Residuals(residual, 2 * residual, mask, 0 * residual, residual)
-    found = measures(compute("dpo", residuals, Weights()), residuals, 0.01)
+    found = step_metrics(compute("dpo", residuals, LossSettings()), residuals, 0.01)
     assert float(found["winner"]) == (1 + 4 + 9 + 16) / 4
     assert float(found["winner_in"]) == pytest.approx((1 + 2) / 1.5)
     assert float(found["winner_out"]) == pytest.approx((2 + 9 + 16) / 2.5)
@@ -188,8 +191,8 @@ def test_errors_inside_and_outside_of_m_by_hand() -> None:
 
 
 def test_a_checkpoint_holds_the_average_and_the_state_what_is_trained(tmp_path: Path, model: Path, pairs: Path) -> None:
-    out = fit(settings(model, pairs, tmp_path / "fit", ema=0.5, learning_rate=1e-2))
-    plain = fit(settings(model, pairs, tmp_path / "plain", learning_rate=1e-2))
+    out = train(settings(model, pairs, tmp_path / "fit", ema_decay=0.5, learning_rate=1e-2))
+    plain = train(settings(model, pairs, tmp_path / "plain", learning_rate=1e-2))
     last = out / "checkpoints" / "000004"
     assert log_of(out) == log_of(plain), "an average does not change the training"
     state = load_file(last / "state.safetensors")
@@ -207,10 +210,10 @@ def test_a_checkpoint_holds_the_average_and_the_state_what_is_trained(tmp_path: 
 
 
 def test_numbers_that_are_not_finite_end_the_fit(tmp_path: Path, model: Path, pairs: Path) -> None:
-    config = settings(model, pairs, tmp_path / "fit", objective="sft", learning_rate=1e30, checkpoint_every=1)
+    config = settings(model, pairs, tmp_path / "fit", objective="sft", learning_rate=1e30, checkpointing_steps=1)
     said = r"not finite at step 2, pairs [0-9a-f]{12}, [0-9a-f]{12}; the last good checkpoint is .*000001"
     with pytest.raises(HafError, match=said):
-        fit(config)
+        train(config)
     assert [row["step"] for row in log_of(config.out)] == [1]
 
 
@@ -230,7 +233,7 @@ def test_plots_and_trackers(tmp_path: Path, model: Path, pairs: Path) -> None:
     from PIL import Image
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    out = fit(settings(model, pairs, tmp_path / "fit", log_with="tensorboard"))
+    out = train(settings(model, pairs, tmp_path / "fit", report_to="tensorboard"))
     for name in ("gap", "errors", "inside", "loss", "norm"):
         assert (out / "plots" / f"{name}.svg").read_text().rstrip().endswith("</svg>")
         with Image.open(out / "plots" / f"{name}.png") as image:
@@ -239,31 +242,31 @@ def test_plots_and_trackers(tmp_path: Path, model: Path, pairs: Path) -> None:
     events.Reload()
     assert [event.value for event in events.Scalars("delta")] == pytest.approx([row["delta"] for row in log_of(out)])
     with pytest.raises(Unavailable, match="pip install trackio"):
-        fit(settings(model, pairs, tmp_path / "other", log_with="trackio"))
+        train(settings(model, pairs, tmp_path / "other", report_to="trackio"))
 
 
 def test_half_precision_by_loss_scaling_needs_a_gpu(tmp_path: Path, model: Path, pairs: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(HafError, match="precision fp16 needs a GPU"):
-        fit(settings(model, pairs, tmp_path / "fit", precision="fp16"))
+    with pytest.raises(HafError, match="mixed_precision fp16 needs a GPU"):
+        train(settings(model, pairs, tmp_path / "fit", mixed_precision="fp16"))
 
 
 def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
     """What torchrun, and so `accelerate launch --multi_gpu`, sets for each process; the last one keeps it off GPUs."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    fit(config)
+    train(config)
 
 
-@pytest.mark.parametrize("lora", [{"rank": 4, "alpha": 4}, None])
+@pytest.mark.parametrize("lora", [{"rank": 4, "lora_alpha": 4}, None])
 def test_two_processes_are_one_with_twice_the_batch(
     tmp_path: Path, model: Path, pairs: Path, lora: dict[str, Any] | None
 ) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preload_fit"])
-    together = {"lora": lora, "accumulate": 2}
-    two = settings(model, pairs, tmp_path / "two", batch_size=1, **together)
+    together = {"lora": lora, "gradient_accumulation_steps": 2}
+    two = settings(model, pairs, tmp_path / "two", train_batch_size=1, **together)
     with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
         free.bind(("127.0.0.1", 0))
@@ -271,7 +274,7 @@ def test_two_processes_are_one_with_twice_the_batch(
         processes = [context.Process(target=as_one_of, args=(two, rank, 2, port + 1)) for rank in range(2)]
         for process in processes:
             process.start()
-    one = fit(settings(model, pairs, tmp_path / "one", batch_size=2, **together))
+    one = train(settings(model, pairs, tmp_path / "one", train_batch_size=2, **together))
     for process in processes:
         process.join()
         assert process.exitcode == 0

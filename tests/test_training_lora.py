@@ -13,15 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asap_train.backbones import Backbone, Conditions, load_backbone
+from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, kohya_state
-from asap_train.training.lora import LoraSettings, add_lora, reference, save_kohya, save_lora, trained_parameters
-from asap_train.training.objectives import Residuals, Weights, compute
+from asap_train.training.lora import add_lora, reference, save_kohya, save_lora, trained_parameters
+from asap_train.training.losses import Residuals, compute
+from asap_train.training.objectives import LossSettings
 from hafbench.errors import HafError
 from hafbench.generators.lora import Lora, apply_loras
 from tiny_pipelines import BUILDERS
 
 FAMILIES = [*BUILDERS, "mannequin"]
-SETTINGS = LoraSettings(rank=4, alpha=6.0)
+SETTINGS = LoraSettings(rank=4, lora_alpha=6.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +48,7 @@ class Batch:
         dice = torch.Generator().manual_seed(seed)
         self.latents = [backbone.encode_images(2 * torch.rand(1, 3, size, size, generator=dice) - 1) for _ in range(2)]
         self.noise = torch.randn(self.latents[0].shape, generator=dice)
-        self.times = backbone.draw_times(torch.rand(1, generator=dice))
+        self.times = backbone.draw_timesteps(torch.rand(1, generator=dice))
         self.words: Conditions = backbone.encode_texts(["a hand"], (size, size))
         self.mask = torch.zeros_like(self.noise[:, :1])
         self.mask[..., 2:5, 2:5] = 1
@@ -76,7 +78,7 @@ def train(backbone: Backbone, batch: Batch, steps: int = 4) -> list[float]:
     optimizer = torch.optim.AdamW([value for _, value in trained_parameters(backbone)], lr=0.02)
     gaps = []
     for _ in range(steps):
-        loss = compute("asap", batch.both(backbone), Weights())
+        loss = compute("asap", batch.both(backbone), LossSettings())
         gaps.append(loss.delta.item())
         loss.total.backward()
         optimizer.step()
@@ -152,7 +154,7 @@ def test_layers_computed_again_for_the_gradient_are_the_policys(models: dict[str
         network.train()
         if again:
             network.enable_gradient_checkpointing()
-        compute("asap", batch.both(backbone), Weights()).total.backward()
+        compute("asap", batch.both(backbone), LossSettings()).total.backward()
         grads.append({key: value.grad for key, value in trained_parameters(backbone)})
     assert all(torch.allclose(grad, grads[1][key], atol=1e-6) for key, grad in grads[0].items())
     assert sum(grad.abs().sum().item() for grad in grads[0].values()) > 1e-3
@@ -199,7 +201,7 @@ FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
 def test_a_file_for_kohya_and_comfyui_is_read_back_by_diffusers(
     models: dict[str, str], tmp_path: Path, name: str, targets: tuple[str, ...] | None
 ) -> None:
-    backbone, batch = load(models[name], LoraSettings(rank=4, alpha=6.0, targets=targets))
+    backbone, batch = load(models[name], LoraSettings(rank=4, lora_alpha=6.0, target_modules=targets))
     train(backbone, batch)
     save_kohya(backbone, tmp_path / "kohya.safetensors")
     fresh = load_backbone(models[name]).pipeline
@@ -273,7 +275,7 @@ def test_the_names_for_sd3_are_those_of_the_original_model() -> None:
 
 def test_a_module_without_a_name_there_is_told(models: dict[str, str], tmp_path: Path) -> None:
     for name, target in (("sdxl", "conv1"), ("flux", "norm.linear"), ("sd3", "proj_out")):
-        backbone, _ = load(models[name], LoraSettings(rank=4, targets=(target,)))
+        backbone, _ = load(models[name], LoraSettings(rank=4, target_modules=(target,)))
         with pytest.raises(HafError, match=f"{target} has no name in kohya's format"):
             save_kohya(backbone, tmp_path / "kohya.safetensors")
 
@@ -316,7 +318,7 @@ def test_a_network_wrapped_for_several_gpus_keeps_its_names(models: dict[str, st
 
 
 def test_dropout_acts_in_training_alone(models: dict[str, str]) -> None:
-    backbone, batch = load(models["sd3"], LoraSettings(rank=4, dropout=0.5))
+    backbone, batch = load(models["sd3"], LoraSettings(rank=4, lora_dropout=0.5))
     train(backbone, batch, 2)
     backbone.network.train()
     assert not torch.equal(batch.residuals(backbone)[0], batch.residuals(backbone)[0])
@@ -327,8 +329,6 @@ def test_dropout_acts_in_training_alone(models: dict[str, str]) -> None:
 def test_settings_that_fit_no_module_are_told(models: dict[str, str]) -> None:
     backbone = load_backbone(models["sd15"])
     with pytest.raises(HafError, match="name that ends in to_qq"):
-        add_lora(backbone, LoraSettings(targets=("to_q", "to_qq")), 0)
-    with pytest.raises(HafError, match=r"lora\.rank 0"):
-        add_lora(backbone, LoraSettings(rank=0), 0)
+        add_lora(backbone, LoraSettings(target_modules=("to_q", "to_qq")), 0)
     with pytest.raises(ValueError, match="no adapter"), reference(backbone):
         pass

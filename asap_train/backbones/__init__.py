@@ -1,17 +1,17 @@
 """Backbones: what training needs to know of an architecture, one readable file for each.
 
-A backbone wraps a diffusers pipeline that hafbench's rules have loaded. Shapes: b images of H x W pixels have latents
-(b, c, h, w); times (b,) are timesteps as the network takes them; conditions are named tensors with the batch first.
+A backbone wraps a diffusers pipeline that hafbench has loaded. Shapes: b images of H x W pixels have latents
+(b, c, h, w); timesteps (b,) are as the network takes them; conditions are named tensors with the batch first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hafbench.errors import HafError
+from hafbench.registry import Entry, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -37,26 +37,26 @@ class Backbone(Protocol):
         ...
 
     def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
-        """Captions of images of `size` (height, width) as what the network takes beside latents and times."""
+        """Captions of images of `size` (height, width) as what the network takes beside latents and timesteps."""
         ...
 
-    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Times (b,), spread as the family's own training has it, from uniform numbers (b,) in 0 .. 1.
+    def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Timesteps (b,), distributed as in the family's own training, from uniform numbers (b,) in 0 .. 1.
 
         They grow with the numbers, and so does the noise. `grid` is (h, w) of the latents, for families that have
         larger images noisier; None means the model's own size.
         """
         ...
 
-    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """Latents with noise, as at those times."""
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents with the noise of those timesteps."""
         ...
 
-    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network should predict: noise, v, or the velocity noise - latents."""
         ...
 
-    def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The network's prediction, in the latents' shape."""
         ...
 
@@ -69,21 +69,51 @@ class Loaded:
     facts: Mapping[str, Any]
 
 
-Maker = Callable[[Loaded], Backbone]
+@dataclass(frozen=True)
+class BackboneEntry(Entry):
+    """An architecture; its name is the class of its pipeline, its loader makes a Backbone from a Loaded.
 
-ARCHITECTURES: Mapping[str, str] = {
-    "StableDiffusionPipeline": "asap_train.backbones.stable_diffusion:StableDiffusion",
-    "StableDiffusionXLPipeline": "asap_train.backbones.stable_diffusion:StableDiffusionXL",
-    "StableDiffusion3Pipeline": "asap_train.backbones.sd3:StableDiffusion3",
-    "FluxPipeline": "asap_train.backbones.flux:Flux",
+    `defaults`: settings of a fit that differ from FitConfig's for this family.
+    """
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LARGE = {
+    "mixed_precision": "bf16",
+    "gradient_checkpointing": True,
+    "train_batch_size": 1,
+    "gradient_accumulation_steps": 8,
 }
-"""By the pipeline's class the file and class of its backbone. The built-in mannequin model is a Stable Diffusion 3."""
+_HALF = {"mixed_precision": "fp16", "train_batch_size": 4, "gradient_accumulation_steps": 2}
+
+
+def _row(pipeline: str, about: str, loader: str, defaults: Mapping[str, Any]) -> BackboneEntry:
+    return BackboneEntry(pipeline, about, f"{__name__}.{loader}", defaults=defaults)
+
+
+# fmt: off
+_TABLE = (
+    _row("StableDiffusionPipeline", "Stable Diffusion 1.x and 2.x", "stable_diffusion:StableDiffusion", _HALF),
+    _row("StableDiffusionXLPipeline", "Stable Diffusion XL", "stable_diffusion:StableDiffusionXL",
+         {**_LARGE, "learning_rate": 5e-5}),
+    _row("StableDiffusion3Pipeline", "Stable Diffusion 3 and 3.5, and the mannequin model", "sd3:StableDiffusion3",
+         _LARGE),
+    _row("FluxPipeline", "FLUX.1", "flux:Flux", _LARGE),
+)
+# fmt: on
+BACKBONES: Registry[BackboneEntry] = Registry("backbone", "asap_train.backbones", BackboneEntry, _TABLE)
+"""By the class of the pipeline.
+
+Learning rates, batch sizes and the rank of LoRA are not reported in the paper as far as we know: the defaults are ours,
+chosen so that a step fits a GPU of 24 GB (FLUX: 80 GB), and are not tuned.
+"""
 
 
 def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backbone:
     """The backbone of a preset, hub id, folder or file (as `hafbench run --model`), encoders and network on `device`.
 
-    Raises HafError for an architecture that is not known here, Unavailable for weights that are not to be had.
+    Raises HafError for an architecture that has no backbone, Unavailable for weights that are unavailable.
     """
     import torch
 
@@ -95,15 +125,14 @@ def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backb
     check_reachable(source)
     pipeline, facts = load_pipeline(source, getattr(torch, DTYPES[dtype]))
     name = type(pipeline).__name__
-    if name not in ARCHITECTURES:
-        raise HafError(f"{model} is a {name}, which cannot be tuned here; known: {', '.join(ARCHITECTURES)}.")
-    module, _, kind = ARCHITECTURES[name].partition(":")
-    made: Maker = getattr(import_module(module), kind)
-    return made(Loaded(pipeline.to(device), facts))
+    if name not in BACKBONES.names():
+        raise HafError(f"{model} is a {name}, which cannot be tuned; known: {', '.join(BACKBONES.names())}.")
+    made: Backbone = BACKBONES.get(name).load()(Loaded(pipeline.to(device), facts))
+    return made
 
 
 def mask_on_grid(mask: Tensor, latents: Tensor) -> Tensor:
-    """M (b, 1, H, W), 0 to 1, on the grid of latents (b, c, h, w): the share that covers each cell, (b, 1, h, w)."""
+    """M (b, 1, H, W), 0 to 1, on the grid of latents (b, c, h, w): the covered share of each cell, (b, 1, h, w)."""
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(mask.float(), latents.shape[-2:])

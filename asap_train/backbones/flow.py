@@ -1,17 +1,53 @@
-"""The times of rectified flows: logit-normal, then shifted as the model's own sampler shifts them."""
+"""Rectified flows: their arithmetic, and timesteps drawn as the model's own sampler shifts them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
+from asap_train.backbones import Loaded
+from asap_train.backbones.latents import encode
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def flow_times(uniform: Tensor, scheduler: Any, tokens: int) -> Tensor:
+class RectifiedFlow:
+    """x_t = (1 - s) x_0 + s n, t = 1000 s; the network predicts the velocity n - x_0 (Esser et al., arXiv 2403.03206).
+
+    What the families of rectified flows have in common; a family adds its texts, its timesteps and its call of the
+    network. `lora_targets` are the attention's projections, of the image's tokens and of the text's: those of
+    diffusers' train_dreambooth_lora_sd3.py and train_dreambooth_lora_flux.py, less the latter's feed-forward layers.
+    """
+
+    lora_targets: Sequence[str] = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+    )
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.pipeline = loaded.pipeline
+        self.network: torch.nn.Module = self.pipeline.transformer
+        self.facts: Mapping[str, Any] = loaded.facts
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """The mean of the autoencoder's distribution, shifted and scaled."""
+        return encode(self.pipeline.vae, pixels)
+
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """(1 - s) x_0 + s n."""
+        s = (timesteps / 1000)[:, None, None, None]
+        return (1 - s) * latents + s * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """n - x_0, whatever the timestep."""
+        return noise - latents
+
+
+def flow_timesteps(uniform: Tensor, scheduler: Any, tokens: int) -> Tensor:
     """1000 s, (b,), from uniform numbers (b,); it grows with them, and so does the noise.
 
     s = sigmoid(z), z normal (Esser et al., arXiv 2403.03206, section 3.1), is led on to shift s / (1 + (shift - 1) s)

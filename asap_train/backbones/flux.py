@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from asap_train.backbones import Conditions, Loaded
-from asap_train.backbones.flow import flow_times
-from asap_train.backbones.latents import encode
+from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,29 +18,18 @@ TEXT_TOKENS = {True: 512, False: 256}
 """Of the second text encoder: of FLUX.1 dev, which takes guidance, and of schnell, which does not."""
 
 
-class Flux:
-    """x_t = (1 - s) x_0 + s n, the network predicts n - x_0, and is told s.
+class Flux(RectifiedFlow):
+    """A rectified flow whose network is given s: diffusers' train_dreambooth_lora_flux.py, the sampler's timesteps.
 
-    As diffusers' train_dreambooth_lora_flux.py, with times as the sampler has them. `lora_targets` are that script's,
-    less the feed-forward layers: the attention's projections, as for Stable Diffusion 3.
+    Height and width of the images are multiples of 16 pixels.
     """
 
-    lora_targets: Sequence[str] = (
-        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
-    )
     guidance = 1.0
-    """What a model distilled with guidance is told while it is tuned: that script's default, no guidance."""
+    """What a model distilled with guidance is given while it is tuned: that script's default, no guidance."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self.pipeline = loaded.pipeline
-        self.network: torch.nn.Module = self.pipeline.transformer
-        self.facts: Mapping[str, Any] = loaded.facts
+        super().__init__(loaded)
         self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """The mean of the autoencoder's distribution, shifted and scaled; H and W are multiples of 16."""
-        return encode(self.pipeline.vae, pixels)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
@@ -50,28 +38,19 @@ class Flux:
         words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=tokens)
         return {"words": words, "pooled": pooled}
 
-    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """1000 s, s logit-normal and shifted as the sampler shifts it: the more, the larger the image."""
         height, width = grid or (self.pipeline.default_sample_size, self.pipeline.default_sample_size)
-        return flow_times(uniform, self.pipeline.scheduler, (height // 2) * (width // 2))
+        return flow_timesteps(uniform, self.pipeline.scheduler, (height // 2) * (width // 2))
 
-    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """(1 - s) x_0 + s n."""
-        s = (times / 1000)[:, None, None, None]
-        return (1 - s) * latents + s * noise
-
-    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        """n - x_0, whatever the time."""
-        return noise - latents
-
-    def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The velocity (b, c, h, w). Inside, tokens have ids: zeros for words, (0, row, column) for the image."""
         dtype, (batch, _, height, width) = self.pipeline.transformer.dtype, noisy.shape
         words = conditions["words"].to(dtype)
         place = (height // 2, width // 2, noisy.device, dtype)
         made: Tensor = self.network(
             hidden_states=pack(noisy).to(dtype),
-            timestep=times / 1000,
+            timestep=timesteps / 1000,
             guidance=noisy.new_full((batch,), self.guidance, dtype=torch.float32) if self._guided else None,
             encoder_hidden_states=words,
             pooled_projections=conditions["pooled"].to(dtype),

@@ -50,39 +50,39 @@ class StableDiffusion:
         words, _ = self.pipeline.encode_prompt(list(captions), self.pipeline.device, 1, False)
         return {"words": words}
 
-    def draw_times(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Each of the timesteps 0 .. 999 as often as any other."""
         steps = len(self._alphas)
         return (uniform * steps).long().clamp_max(steps - 1)
 
-    def noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(a_t) x_0 + sqrt(1 - a_t) n."""
-        signal, spread = self._scales(times)
+        signal, spread = self._scales(timesteps)
         return signal * latents + spread * noise
 
-    def target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """n, or sqrt(a_t) n - sqrt(1 - a_t) x_0."""
-        signal, spread = self._scales(times)
+        signal, spread = self._scales(timesteps)
         return signal * noise - spread * latents if self._predicts == "v_prediction" else noise
 
-    def predict(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The noise, or v. Conditions other than `words` go in by the names that the U-Net has for them."""
         dtype = self.pipeline.unet.dtype
         given = {name: value.to(dtype) for name, value in conditions.items()}
         words = given.pop("words")
         made: Tensor = self.network(
-            noisy.to(dtype), times, encoder_hidden_states=words, added_cond_kwargs=given, return_dict=False
+            noisy.to(dtype), timesteps, encoder_hidden_states=words, added_cond_kwargs=given, return_dict=False
         )[0]
         return made
 
-    def _scales(self, times: Tensor) -> tuple[Tensor, Tensor]:
+    def _scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(a_t) and sqrt(1 - a_t), (b, 1, 1, 1)."""
-        a = self._alphas.to(times.device)[times.long()][:, None, None, None]
+        a = self._alphas.to(timesteps.device)[timesteps.long()][:, None, None, None]
         return a.sqrt(), (1 - a).sqrt()
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion XL (Podell et al., arXiv 2307.01952), told also of the image's size and of its whole caption.
+    """Stable Diffusion XL (Podell et al., arXiv 2307.01952), given also the image's size and its pooled caption.
 
     As diffusers' train_text_to_image_lora_sdxl.py, for images that were neither scaled nor cropped.
     """

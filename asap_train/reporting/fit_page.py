@@ -12,11 +12,11 @@ import yaml
 
 from asap_train.choose import PARTS, Point, verdict_of
 from asap_train.page import render_page
-from asap_train.training.config import as_dict
+from asap_train.training.config import as_plain
 from asap_train.training.fit_plots import PLOTS
 from hafbench.comparison.tables import line, signed
 from hafbench.errors import BadImage
-from hafbench.files import disk_errors
+from hafbench.files import write_whole
 from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.images import load_image
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from asap_train.choose import Scores
     from asap_train.training.config import FitConfig
-    from hafbench.comparison import Measured, Versus
+    from hafbench.comparison import MetricComparison, Versus
     from hafbench.runs import Run
 
 PAIR_CHARACTERS = 11_000_000
@@ -67,9 +67,9 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         scores=scores,
         versus=versus,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported),
-        lines=[line("", one) for one in versus.measured],
+        lines=[line("", one) for one in versus.metrics],
         selected=scores.split.narrow(base, "selection").records["prompt_id"].nunique(),
-        notes=base.manifest.get("notes", []),
+        notes=base.manifest.notes,
         plots=step_plots(scores, versus),
         table=_table(scores),
         curves=_curves(config.out / "plots"),
@@ -81,31 +81,28 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         parts=PARTS,
         signed=signed,
     )
-    with disk_errors(config.out):
-        path = config.out / "index.html"
-        path.write_text(text, encoding="utf-8")
-    return path
+    return write_whole(config.out / "index.html", text)
 
 
 def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
     """What was trained and how it was scored, in short lines."""
-    weights, lora = config.weights, config.lora
-    numbers = f"alpha {weights.alpha:g}, tau {weights.tau:g}, beta {weights.beta:g}, guard {weights.guard}"
-    tuned = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora else "all weights of the network"
-    batch = config.batch_size * config.accumulate
+    loss, lora = config.loss, config.lora
+    numbers = f"alpha {loss.alpha:g}, tau {loss.tau:g}, beta {loss.beta:g}, guard {loss.guard}"
+    tuned = f"LoRA of rank {lora.rank}, alpha {lora.lora_alpha:g}" if lora else "all weights of the network"
+    batch = config.train_batch_size * config.gradient_accumulation_steps
     return [
         ("model", shown_model(config.model)),
         ("pairs", config.pairs.name),
         ("objective", f"{config.objective} ({numbers})"),
         ("tuned", tuned),
-        ("training", f"{config.steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
+        ("training", f"{config.max_train_steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
         ("scored on", f"{scores.suite}, {scores.seeds} image{'s' if scores.seeds > 1 else ''} a prompt"),
     ]
 
 
 def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
     """The headline and each quality score by step, on both parts: name, which way is better, and an inline SVG."""
-    shown = [one for place, one in enumerate(versus.measured) if place == 0 or one.role == "quality"]
+    shown = [one for place, one in enumerate(versus.metrics) if place == 0 or one.role == "quality"]
     about = {True: "mean, higher is better", False: "mean, lower is better", None: "mean"}
     rate = "error rate, lower is better"
     return [
@@ -114,7 +111,7 @@ def step_plots(scores: Scores, versus: Versus) -> list[tuple[str, str, str]]:
     ]
 
 
-def _step_plot(scores: Scores, one: Measured) -> str:
+def _step_plot(scores: Scores, one: MetricComparison) -> str:
     figure, axes = make_axes(4.6, 3.1)
     rate, steps = one.role == "anatomy", [0, *scores.steps]
     scale = 100 if rate else 1
@@ -122,7 +119,7 @@ def _step_plot(scores: Scores, one: Measured) -> str:
     apart = 0.012 * max(steps)
     for index, part in enumerate(PARTS):
         colour, marker = LOOKS[1 - index]
-        points = [p for p in scores.points if p.measure == one.name and p.part == part and p.estimate is not None]
+        points = [p for p in scores.points if p.metric == one.name and p.part == part and p.estimate is not None]
         places = [p.step + apart * (2 * index - 1) for p in points]
         axes.plot(
             places, [scale * (p.estimate or 0) for p in points], f"{marker}-", color=colour, ms=5, lw=1.4, label=part
@@ -151,11 +148,11 @@ def _ticks(steps: Sequence[int]) -> tuple[list[int], list[str]]:
 
 
 def _table(scores: Scores) -> list[tuple[str, str, list[tuple[int, dict[str, Point]]]]]:
-    """Each measure with its role, and by step its points of both parts."""
+    """Each metric with its role, and by step its points of both parts."""
     found: dict[str, dict[int, dict[str, Point]]] = {}
     for point in scores.points:
-        found.setdefault(point.measure, {}).setdefault(point.step, {})[point.part] = point
-    roles = {point.measure: point.role for point in scores.points}
+        found.setdefault(point.metric, {}).setdefault(point.step, {})[point.part] = point
+    roles = {point.metric: point.role for point in scores.points}
     return [(name, roles[name], sorted(by_step.items())) for name, by_step in found.items()]
 
 
@@ -167,13 +164,13 @@ def _curves(folder: Path) -> list[str]:
 
 def settings_text(config: FitConfig) -> str:
     """All settings as YAML; of paths only the names, since pages and cards are shared and paths name people."""
-    shown = {**as_dict(config), "model": shown_model(config.model), "pairs": config.pairs.name}
-    shown = {key: value for key, value in shown.items() if key not in ("out", "cache")}
+    shown = {**as_plain(config), "model": shown_model(config.model), "pairs": config.pairs.name}
+    shown = {key: value for key, value in shown.items() if key not in ("out", "cache_dir")}
     return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)).rstrip()
 
 
 def shown_model(model: str) -> str:
-    """The model as one would ask for it on another machine: a path becomes its name."""
+    """The model as it is named on another machine: a path becomes its name."""
     source = find_source(model)
     if source.path is None or model in PRESETS:
         return model

@@ -51,7 +51,7 @@ def write_card(config: FitConfig, scores: Scores | None, base: Run | None = None
         scores=scores,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported) if scores else None,
         rows=[written(figure) for figure in scores.reported] if scores else [],
-        notes=base.manifest.get("notes", []) if base else [],
+        notes=base.manifest.notes if base else [],
         data=_data(config),
         licence=licence,
         model=shown_model(config.model),
@@ -70,8 +70,8 @@ def _front_matter(config: FitConfig, scores: Scores | None, source: Source) -> s
             task_type="text-to-image",
             dataset_type="hafbench",
             dataset_name=f"HAF-Bench {scores.suite}, held-out prompts",
-            metric_type="aer" if figure.role == "anatomy" else figure.measure,
-            metric_name=f"{figure.measure} (base {_plain(figure.base)})",
+            metric_type="aer" if figure.role == "anatomy" else figure.metric,
+            metric_name=f"{figure.metric} (base {_plain(figure.base)})",
             metric_value=_plain(figure.checkpoint),
         )
         for scores in ([scores] if scores else [])
@@ -105,7 +105,7 @@ def written(figure: Figure) -> dict[str, str]:
     if figure.rsi is not None and figure.rsi_low is not None and figure.rsi_high is not None:
         rsi += f" [{figure.rsi_low:.2f}, {figure.rsi_high:.2f}]"
     return {
-        "measure": f"{figure.measure}, {'error rate' if rate else 'mean'}",
+        "metric": f"{figure.metric}, {'error rate' if rate else 'mean'}",
         "base": write(figure.base),
         "checkpoint": write(figure.checkpoint),
         "difference": f"{apart(figure.difference)}{interval}",

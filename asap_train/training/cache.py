@@ -5,7 +5,7 @@
         pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid
         texts-00000.safetensors       conditions of the different captions, the empty one first
 
-Files are memory-mapped, and each is written whole or not at all, so that the work goes on where it ended.
+Files are memory-mapped, and each is written whole or not at all, so that the work can be resumed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cache:
-    """What is there, or is to be there: `ids` of the pairs in the data set's order, and their captions."""
+    """What is there, or will be: `ids` of the pairs in the data set's order, and their captions."""
 
     folder: Path
     pairs: Path
@@ -79,7 +78,7 @@ class Cache:
 
     @property
     def files(self) -> list[Path]:
-        """All that are to be there."""
+        """All files of a complete cache."""
         counts = {"pairs": len(self.ids), "texts": len(self.texts)}
         return [self.path(kind, row) for kind, rows in counts.items() for row in range(0, rows, ROWS)]
 
@@ -111,7 +110,8 @@ class Cache:
 def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Cache:
     """The cache of these pairs at `size` pixels for this model, below `root`; `fill` makes it.
 
-    Latents are kept in the dtype `stored`. Raises HafError for a data set that is none, or has no pairs to train on.
+    Latents are kept in the dtype `stored`. Raises HafError for a folder that is not a data set, or has no training
+    pairs.
     """
     table = read_table(pairs, ["id", "caption", "split"])
     own = table[table["split"] == SPLIT]
@@ -123,7 +123,7 @@ def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: t
     cache = Cache(root / digest, pairs, tuple(own["id"]), captions, size, stored)
     with disk_errors(root):
         cache.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n")
+        write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
     return cache
 
 
@@ -135,7 +135,7 @@ def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> K
 
 
 def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is not there, or broken: of n processes the k-th, share = (k, n), does every n-th file."""
+    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file."""
     number, count = share
     todo = {path for path in cache.files[number::count] if not is_whole(path)}
     with disk_errors(cache.folder):
@@ -154,7 +154,7 @@ def forget_others(cache: Cache) -> None:
 
 
 def free_encoders(backbone: Backbone) -> None:
-    """Let VAE and text encoders go: from here on the cache speaks for them."""
+    """Free VAE and text encoders: from here on the cache stands for them."""
     for name in ENCODERS:
         if getattr(backbone.pipeline, name, None) is not None:
             setattr(backbone.pipeline, name, None)
@@ -207,12 +207,9 @@ def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> di
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    # Fits that share a cache may write the same file at once: each its own partial one.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # Fits that share a cache may write the same file at once.
+    on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_whole(path, lambda partial: save_file(on_cpu, partial), durable=True, shared=True)
 
 
 def is_whole(path: Path) -> bool:

@@ -9,7 +9,6 @@ checkpoints/000100/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
-from hafbench.files import disk_errors
+from hafbench.files import disk_errors, sync
 from hafbench.images import sha256_of
 
 if TYPE_CHECKING:
@@ -53,10 +52,10 @@ def save(folder: Path, state: State, write_weights: Callable[[Path], None]) -> P
         text = json.dumps({**state.plain, "files": sums}, indent=1)
         (partial / STATE).write_text(text + "\n", encoding="utf-8")
         for place in [*files, partial / STATE, *(p for p in partial.rglob("*") if p.is_dir()), partial]:
-            _sync(place)
+            sync(place)
         shutil.rmtree(path, ignore_errors=True)  # a damaged one, which was passed over
         partial.rename(path)
-        _sync(folder)
+        sync(folder)
     return path
 
 
@@ -102,11 +101,3 @@ def steps(folder: Path) -> list[Path]:
 def _alone(value: Tensor) -> Tensor:
     """On the CPU in memory of its own: optimizers share tables between parameters, which safetensors refuses."""
     return value.detach().cpu().contiguous().clone()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from asap_train.training.config import ELSEWHERE, FitConfig, as_dict, read_config, write_config
+from asap_train.training.config import FitConfig, write_config
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked
 from hafbench.runs import differences
+from hafbench.settings import read_settings
+
+SETTINGS = "fit.yaml"
 
 
 @contextmanager
 def opened(config: FitConfig) -> Iterator[None]:
     """Hold the folder's lock, with the settings in fit.yaml; raises HafError if it is a fit with other ones."""
     with locked(config.out, "fit"):
-        path = config.out / "fit.yaml"
+        path = config.out / SETTINGS
         if path.exists():
-            old, new = (
-                {key: value for key, value in as_dict(one).items() if key not in ELSEWHERE}
-                for one in (read_config(path), config)
-            )
-            if changes := differences(old, new):
+            before = read_settings(FitConfig, path)
+            if changes := differences(before.compared(), config.compared()):
                 raise HafError(
                     f"{config.out} was started with other settings ({'; '.join(changes)}); choose another --out."
                 )
         with disk_errors(config.out):
             write_config(config, path)
         yield
+
+
+def fit_of(path: Path) -> Path | None:
+    """The folder of the fit that a path is, or lies in as a checkpoint does; None if there is none."""
+    where = path.resolve()
+    return next((folder for folder in (where, *where.parents[:3]) if (folder / SETTINGS).is_file()), None)
+
+
+def read_fit(folder: Path, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> FitConfig:
+    """The settings of a fit, with those of its scores and what is given over them; see `read_settings`."""
+    before = read_settings(FitConfig, folder / SETTINGS)
+    # A fit that was not scored has no `score`; any part of it makes one of the defaults.
+    begun = [] if before.score else [f"score.every={before.checkpointing_steps}"]
+    return read_settings(FitConfig, folder / SETTINGS, [*begun, *overrides], {"out": folder, **(options or {})})

@@ -1,4 +1,4 @@
-"""The numbers of a fit, a line of log.jsonl for each step, and when they say that it has gone wrong.
+"""The step metrics of a fit, a line of log.jsonl for each step, and when they show that it has gone wrong.
 
 `winner`, `loser`, `ref_winner`, `ref_loser` are the mean squared errors of policy and reference as the objective weighs
 them; `_in` and `_out` are the plain ones inside and outside of M. `delta` is the gap; `above_zero` and `above_tau` the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from asap_train.training.objectives import Loss, Residuals
+from asap_train.training.losses import Loss, Residuals
+from hafbench.files import sync, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,8 @@ FEWEST = 20
 """Steps of which a running median is taken."""
 
 
-def measures(loss: Loss, residuals: Residuals, tau: float) -> dict[str, Tensor]:
-    """What one batch says, each measure (b,) without gradient; NaN where there is no reference, or no M."""
+def step_metrics(loss: Loss, residuals: Residuals, tau: float) -> dict[str, Tensor]:
+    """The step metrics of one batch, each (b,) without gradient; NaN where there is no reference, or no M."""
     delta = loss.delta
     known = torch.where(delta.isnan(), torch.nan, 1.0)
     found = {
@@ -68,14 +68,12 @@ class FitLog:
     rows: list[Row] = field(default_factory=list)
 
     def read(self, step: int) -> None:
-        """Take up what the file says of the steps up to this one."""
+        """Read the rows of the file up to this step."""
         texts = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
         self.rows = [row for row in map(json.loads, texts) if row["step"] <= step]
 
     def cut(self) -> None:
-        """Leave nothing else in the file: later steps, or a line that a killed process left unfinished."""
-        from hafbench.files import write_whole
-
+        """Remove all other lines from the file: later steps, and a line that a killed process left unfinished."""
         if self.writes:
             write_whole(self.path, "".join(map(_as_text, self.rows)))
 
@@ -87,17 +85,16 @@ class FitLog:
                 file.write(_as_text(row))
 
     def sync(self) -> None:
-        """Have it on disk: a checkpoint must not be newer than the log."""
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
+        """Write it through to the disk: a checkpoint must not be newer than the log."""
+        sync(self.path)
 
-    def trouble(self, row: Row, explode: float) -> str | None:
+    def trouble(self, row: Row, max_error_ratio: float) -> str | None:
         """Why a step that is not yet appended must be the last; None if all is well."""
         if row["loss"] is None or row["norm"] is None:
             return "the loss or its gradient is not finite"
         known = [_error(one) for one in self.rows[-WINDOW:]]
-        if len(known) >= FEWEST and _error(row) > explode * median(known):
-            return f"the mean error is {_error(row):.3g}, over {explode:g} times its running median"
+        if len(known) >= FEWEST and _error(row) > max_error_ratio * median(known):
+            return f"the mean error is {_error(row):.3g}, over {max_error_ratio:g} times its running median"
         return None
 
 
@@ -106,8 +103,18 @@ def as_row(step: int, numbers: Mapping[str, float]) -> Row:
     return {"step": step, **{name: value if math.isfinite(value) else None for name, value in numbers.items()}}
 
 
+def note_of(row: Row) -> str:
+    """What a progress bar says of a step: the gap, L(w) against the reference's, and the speed."""
+    said = []
+    if row["delta"] is not None:
+        said.append(f"delta {row['delta']:+.4f}")
+    if row["winner"] is not None and row["ref_winner"]:
+        said.append(f"L(w) {100 * (row['winner'] / row['ref_winner'] - 1):+.2f} % of the reference's")
+    return ", ".join([*said, f"{row['pairs_per_second']:.1f} pairs/s"])
+
+
 def _error(row: Row) -> float:
-    """L(w) + L(l): unlike the losses it is of one scale with all objectives, and never near zero."""
+    """L(w) + L(l): unlike the losses it has the same scale with all objectives, and is never near zero."""
     return (row["winner"] or 0.0) + (row["loser"] or 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a fit as plots: is the gap growing, and is it the winner that gets better or only the loser worse?"""
+"""The step metrics of a fit as plots: does the gap grow, and does the winner get better or only the loser worse?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 INK = "#7a828a"
 """A grey that can be read on white and on black."""
-LIVELY, WARNING, CALM, GOOD = (colour for colour, _ in LOOKS)
+TEAL, ORANGE, VIOLET, GREEN = (colour for colour, _ in LOOKS)
 
 
 def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path) -> None:
@@ -36,10 +36,10 @@ def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path) -> None:
 def _gap(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     axes.axhline(0, color=INK, lw=0.8)
     if config.objective in ("asap", "margin"):
-        axes.axhline(config.weights.tau, color=INK, lw=0.8, ls="--")
-        axes.annotate("τ", (1, config.weights.tau), xycoords=("axes fraction", "data"), color=INK, va="bottom")
+        axes.axhline(config.loss.tau, color=INK, lw=0.8, ls="--")
+        axes.annotate("τ", (1, config.loss.tau), xycoords=("axes fraction", "data"), color=INK, va="bottom")
     _title(axes, "preference gap δ, mean of the pairs")
-    return _line(axes, table, table.get("delta"), LIVELY)
+    return _line(axes, table, table.get("delta"), TEAL)
 
 
 def _errors(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
@@ -55,7 +55,7 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
     axes.axhline(0, color=INK, lw=0.8)
     _title(axes, f"error {'inside M ' if part else ''}against the reference's, % (above 0: worse)")
     drawn = False
-    for name, colour in (("winner", GOOD), ("loser", WARNING)):
+    for name, colour in (("winner", GREEN), ("loser", ORANGE)):
         own, other = table[f"{name}{part}"], table[f"ref_{name}{part}"]
         if not np.isfinite(own - other).any():
             return False
@@ -69,13 +69,13 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
 def _loss(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     _title(axes, f"loss of {config.objective}")
     axes.set_yscale("log")
-    return _line(axes, table, table["loss"], LIVELY)
+    return _line(axes, table, table["loss"], TEAL)
 
 
 def _norm(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     _title(axes, "norm of the gradient")
     axes.set_yscale("log")
-    return _line(axes, table, table["norm"], CALM)
+    return _line(axes, table, table["norm"], VIOLET)
 
 
 PLOTS = {"gap": _gap, "errors": _errors, "inside": _inside, "loss": _loss, "norm": _norm}

@@ -67,7 +67,7 @@ TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 def kohya_state(network: Any, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
     """The tensors of such a file, from the factors by module of `network`, scaled as they act; alpha is the rank.
 
-    Raises HafError for a module that has no place here: one outside attention and feed-forward blocks.
+    Raises HafError for a module that has no name in this format: one outside attention and feed-forward blocks.
     """
     state = {}
     for name, (down, up) in _original(network, factors).items():
@@ -126,5 +126,5 @@ def _nothing(like: Factors, width: int) -> Factors:
 def _nameless(module: str) -> HafError:
     return HafError(
         f"{module} has no name in kohya's format here; tune attention and feed-forward layers only, "
-        "or give out pytorch_lora_weights.safetensors alone."
+        "or use pytorch_lora_weights.safetensors instead."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from asap_train.backbones import Backbone
+from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, kohya_state
 from hafbench.errors import HafError
 from hafbench.generators.pipelines import DENOISERS
@@ -24,23 +24,10 @@ FILE = "pytorch_lora_weights.safetensors"
 """What `load_lora_weights` of diffusers looks for in a folder."""
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """A weight W becomes W + alpha / rank B A. `targets` are modules by the ends of their names; None: the backbone's.
-
-    dropout: the share of the inputs of A that are zero in training.
-    """
-
-    rank: int = 16
-    alpha: float = 16.0
-    targets: tuple[str, ...] | None = None
-    dropout: float = 0.0
-
-
 def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     """Put the adapter in, float32 and without effect: B is zero, A normal, from `seed`. All else is frozen.
 
-    As diffusers' LoRA training scripts do. Raises HafError for a rank below 1 or a target that no module has.
+    As diffusers' LoRA training scripts do. Raises HafError for a target that no module has.
     """
     from peft import LoraConfig
 
@@ -48,9 +35,9 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     _check(network, settings)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.targets or backbone.lora_targets),
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=list(settings.target_modules or backbone.lora_targets),
         init_lora_weights="gaussian",
     )
     with torch.random.fork_rng():
@@ -61,12 +48,12 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
 
 
 def _check(network: Any, settings: LoraSettings) -> None:
-    if settings.rank < 1:
-        raise HafError(f"lora.rank {settings.rank}: the rank of a LoRA is 1 or more.")
     names = [f".{name}" for name, _ in network.named_modules()]
-    for target in settings.targets or ():
+    for target in settings.target_modules or ():
         if not any(name.endswith(f".{target}") for name in names):
-            raise HafError(f"lora.targets: no module of {type(network).__name__} has a name that ends in {target}.")
+            raise HafError(
+                f"lora.target_modules: no module of {type(network).__name__} has a name that ends in {target}."
+            )
 
 
 @contextmanager
@@ -96,8 +83,8 @@ def trained_parameters(backbone: Backbone) -> list[tuple[str, Parameter]]:
 def save_lora(backbone: Backbone, folder: Path) -> Path:
     """Write FILE into `folder`, which load_lora_weights of the backbone's pipeline reads.
 
-    alpha / rank is multiplied into B, so that readers that know no alpha, as ComfyUI's of this format, apply it as
-    strongly.
+    lora_alpha / rank is multiplied into B, so that readers that know no alpha, as ComfyUI's of this format, apply it
+    with the same strength.
     """
     part, network = _denoiser(backbone)
     state = {}

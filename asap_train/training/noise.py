@@ -1,6 +1,6 @@
-"""What is random in a fit: each number a pure function of the seed and of its place.
+"""The random numbers of a fit: each is a pure function of the seed and of its place.
 
-So a fit that was stopped goes on exactly, and neither processes nor accumulation change what is drawn. Pairs are
+A fit that was stopped is thus resumed exactly, and neither processes nor accumulation change what is drawn. Pairs are
 numbered through the whole fit: the position of a pair is step x pairs a step + its place in the step.
 """
 

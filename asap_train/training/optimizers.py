@@ -1,4 +1,4 @@
-"""What changes the weights: the optimizer, its learning rate at each step, and an average of the weights."""
+"""The optimizer, its learning rate at each step, and an average of the weights."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ def make_optimizer(parameters: Sequence[Parameter], config: FitConfig) -> torch.
     try:
         from bitsandbytes import optim
     except ImportError as error:
-        raise Unavailable("optimizer adamw8bit needs `pip install bitsandbytes`; or take adamw.") from error
+        raise Unavailable("optimizer adamw8bit needs `pip install bitsandbytes`; or use adamw.") from error
     made: torch.optim.Optimizer = optim.AdamW8bit(parameters, **rates)  # type: ignore[attr-defined, no-untyped-call]
     return made
 
 
 def rate_factor(config: FitConfig) -> Callable[[int], float]:
-    """What the learning rate is multiplied by in the steps 0, 1, ...: diffusers' schedules, as a function."""
+    """The factor of the learning rate by step, from 0: diffusers' schedules, as a function."""
     from diffusers.optimization import get_scheduler
 
     unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = get_scheduler(config.schedule, unused, num_warmup_steps=config.warmup, num_training_steps=config.steps)
+    schedule = get_scheduler(
+        config.lr_scheduler,
+        unused,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
+    )
     factor: Callable[[int], float] = schedule.lr_lambdas[0]
     return factor
 

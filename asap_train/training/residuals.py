@@ -1,4 +1,4 @@
-"""One batch through policy and reference: what each gets wrong on winner and loser, at the same noise and times."""
+"""One batch through policy and reference: the residuals of winner and loser, at the same noise and timesteps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from asap_train.backbones import Backbone, Conditions
 from asap_train.training.lora import reference
-from asap_train.training.objectives import Residuals
+from asap_train.training.losses import Residuals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,9 @@ class Policy(torch.nn.Module):  # type: ignore[misc]
         self.network = backbone.network
         self._predict = backbone.predict
 
-    def forward(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The network's prediction, in the latents' shape."""
-        return self._predict(noisy, times, conditions)
+        return self._predict(noisy, timesteps, conditions)
 
 
 def frozen(backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContextManager[None]]) -> Predict:
@@ -40,9 +40,9 @@ def frozen(backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContex
         backbone = copy(backbone)
         backbone.network = deepcopy(backbone.network).eval().requires_grad_(False)
 
-    def predict(noisy: Tensor, times: Tensor, conditions: Conditions) -> Tensor:
+    def predict(noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         with reference(backbone) if lora else torch.no_grad(), autocast():
-            return backbone.predict(noisy, times, conditions)
+            return backbone.predict(noisy, timesteps, conditions)
 
     return predict
 
@@ -53,33 +53,33 @@ def residuals_of(
     refer: Predict | None,
     batch: Batch,
     noise: Tensor,
-    times: Tensor,
+    timesteps: Tensor,
     learn_loser: bool = True,
 ) -> Residuals:
-    """Predictions minus targets (b, k, c, h, w) of b pairs, each with k noises (b, k, c, h, w) and times (b, k).
+    """Predictions minus targets (b, k, c, h, w) of b pairs, each with k noises (b, k, c, h, w) and timesteps (b, k).
 
     Objectives average a pair's errors over all but the first axis, so over its k draws, too. Winners and losers go
     through a network in one pass of 2 b k; without `learn_loser` the policy's losers have no gradient, and go alone.
     """
-    pairs, draws = times.shape
+    pairs, draws = timesteps.shape
     latents = torch.cat([batch.winner, batch.loser]).repeat_interleave(draws, dim=0)
-    noises, moments = noise.flatten(0, 1).repeat(2, 1, 1, 1), times.flatten().repeat(2)
+    noises, flat = noise.flatten(0, 1).repeat(2, 1, 1, 1), timesteps.flatten().repeat(2)
     conditions = {
         name: torch.cat([value, value]).repeat_interleave(draws, dim=0) for name, value in batch.conditions.items()
     }
-    noisy = backbone.noised(latents, noises, moments)
-    target = backbone.target(latents, noises, moments).float()
+    noisy = backbone.noised(latents, noises, flat)
+    target = backbone.target(latents, noises, flat).float()
 
-    def wrong(predict: Predict, part: slice = slice(None)) -> Tensor:
+    def residual(predict: Predict, part: slice = slice(None)) -> Tensor:
         own = {name: value[part] for name, value in conditions.items()}
-        return (predict(noisy[part], moments[part], own).float() - target[part]).unflatten(0, (-1, pairs, draws))
+        return (predict(noisy[part], flat[part], own).float() - target[part]).unflatten(0, (-1, pairs, draws))
 
     # The reference first: its activations are gone when the policy's are kept for the gradient.
-    ref_winner, ref_loser = wrong(refer) if refer else (None, None)
+    ref_winner, ref_loser = residual(refer) if refer else (None, None)
     if learn_loser:
-        winner, loser = wrong(policy)
+        winner, loser = residual(policy)
     else:
         with torch.no_grad():
-            (loser,) = wrong(policy, slice(pairs * draws, None))
-        (winner,) = wrong(policy, slice(pairs * draws))
+            (loser,) = residual(policy, slice(pairs * draws, None))
+        (winner,) = residual(policy, slice(pairs * draws))
     return Residuals(winner, loser, batch.mask[:, None], ref_winner, ref_loser)

@@ -1,4 +1,4 @@
-"""What a fit works with: accelerate, the model with what is tuned of it, its frozen reference, the pairs' cache."""
+"""The parts of a fit: accelerate, the model with what is tuned of it, its frozen reference, the pairs' cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from asap_train.backbones import Backbone, load_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
-from asap_train.training.config import FitConfig, as_dict
+from asap_train.training.config import FitConfig, as_plain
 from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
 DTYPES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-"""By precision that of the frozen weights; weights that are tuned are float32."""
+"""By mixed_precision that of the frozen weights; weights that are tuned are float32."""
 
 
 @dataclass
@@ -51,7 +51,9 @@ class Training:
     @property
     def pairs_a_step(self) -> int:
         """Of all processes together."""
-        return self.config.batch_size * self.config.accumulate * int(self.accelerator.num_processes)
+        return (
+            self.config.train_batch_size * self.config.gradient_accumulation_steps * int(self.accelerator.num_processes)
+        )
 
     @property
     def values(self) -> list[Parameter]:
@@ -65,40 +67,42 @@ class Training:
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
-    """accelerate, as the config and `accelerate launch` have it."""
+    """An Accelerator with the settings of the config and of `accelerate launch`."""
     # A process may fit several times, with other settings.
     AcceleratorState._reset_state()
-    trackers = None if config.log_with == "none" else config.log_with
+    trackers = None if config.report_to == "none" else config.report_to
     if trackers:
         from importlib.util import find_spec
 
         if find_spec(trackers) is None:
-            raise Unavailable(f"log_with {trackers}: this package is not installed; `pip install {trackers}`.")
+            raise Unavailable(f"report_to {trackers}: this package is not installed; `pip install {trackers}`.")
     accelerator = Accelerator(
-        mixed_precision=config.precision,
+        mixed_precision=config.mixed_precision,
         log_with=trackers,
         project_dir=config.out / "trackers",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # the loop here accumulates itself
     )
-    if config.precision == "fp16" and accelerator.device.type == "cpu":
-        raise HafError("precision fp16 needs a GPU; take bf16 or no.")
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise HafError("mixed_precision fp16 needs a GPU; use bf16 or no.")
     return accelerator
 
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
-    """Load the model, fill the cache, let the encoders go, and make ready what is tuned."""
-    backbone = load_backbone(config.model, DTYPES[config.precision] if config.lora else "fp32", str(accelerator.device))
-    size = config.size or caches.native_size(backbone)
-    stored = torch.float32 if config.precision == "no" else torch.float16
-    cache = caches.find_cache(config.cache or config.out / "cache", config.pairs, backbone, size, stored)
+    """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
+    backbone = load_backbone(
+        config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
+    )
+    size = config.resolution or caches.native_size(backbone)
+    stored = torch.float32 if config.mixed_precision == "no" else torch.float16
+    cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
     caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
     accelerator.wait_for_everyone()
-    if config.cache is None and accelerator.is_main_process:
+    if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
     caches.free_encoders(backbone)
 
-    needs_reference = OBJECTIVES[config.objective].reference or config.weights.guard == "ceiling"
+    needs_reference = OBJECTIVES.get(config.objective).reference or config.loss.guard == "ceiling"
     refer = frozen(backbone, config.lora is not None, accelerator.autocast) if needs_reference else None
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
@@ -108,8 +112,8 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     parameters = trained_parameters(backbone)
     values = [value for _, value in parameters]
     policy, optimizer = accelerator.prepare(Policy(backbone), make_optimizer(values, config))
-    if config.log_with != "none":
-        accelerator.init_trackers("asap-train", {key: str(value) for key, value in as_dict(config).items()})
+    if config.report_to != "none":
+        accelerator.init_trackers("asap-train", {key: str(value) for key, value in as_plain(config).items()})
     return Training(
         config,
         accelerator,
@@ -127,4 +131,4 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
 def _ema(config: FitConfig, values: Sequence[Parameter]) -> Any:
     from diffusers.training_utils import EMAModel
 
-    return EMAModel(values, decay=config.ema, foreach=True) if config.ema else None
+    return EMAModel(values, decay=config.ema_decay, foreach=True) if config.ema_decay else None

@@ -93,7 +93,7 @@ def write_weights(backbone: Backbone, config: FitConfig, folder: Path) -> None:
     from hafbench.generators.sources import find_source
 
     kinds = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    pipeline, _ = load_pipeline(find_source(config.model), kinds[config.precision])
+    pipeline, _ = load_pipeline(find_source(config.model), kinds[config.mixed_precision])
     part = next(name for name in DENOISERS if getattr(pipeline, name, None) is not None)
     setattr(pipeline, part, getattr(backbone.pipeline, part))
     pipeline.save_pretrained(folder / PIPELINE)

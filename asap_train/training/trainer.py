@@ -1,10 +1,10 @@
-"""`asap-train fit`: the loop, from a config to a folder of checkpoints, on one process or many.
+"""The loop of `asap-train fit`, from a config to a folder of checkpoints, on one process or many.
 
     fit.yaml                          the settings, resolved
     log.jsonl, plots/                 the numbers of each step (see fit_log.py)
     cache/, checkpoints/              see cache.py and checkpoints.py
 
-A fit that was stopped, at any moment, goes on by the same call and ends with the same weights (noise.py says why).
+A fit that was stopped, at any moment, is resumed by the same call and ends with the same weights (see noise.py).
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from asap_train.training import checkpoints, noise
-from asap_train.training.config import FitConfig, as_dict, from_dict
+from asap_train.training.config import FitConfig
 from asap_train.training.fit_folder import opened
-from asap_train.training.fit_log import FitLog, Row, as_row, measures
+from asap_train.training.fit_log import FitLog, Row, as_row, note_of, step_metrics
 from asap_train.training.fit_plots import draw_plots
-from asap_train.training.objectives import OBJECTIVES, compute
+from asap_train.training.losses import compute
+from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import averaged, set_rate
 from asap_train.training.residuals import residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
 from hafbench.errors import HafError
+from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,22 +41,17 @@ PLOTS_EVERY = 30.0
 """Seconds: checkpoints that come faster do not draw the plots again, which takes half a second."""
 
 
-def fit(
-    config: FitConfig,
-    *,
-    on_checkpoint: OnCheckpoint | None = None,
-    on_step: Callable[[Row], None] | None = None,
-) -> Path:
-    """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there goes on.
+def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progress: Progress = SILENT) -> Path:
+    """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there is resumed.
 
-    `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit goes on;
-    if it returns True the fit ends. `on_step` is told each line of the log. Both are called by the main process only.
+    `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit is
+    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`.
 
-    Raises HafError for settings that cannot be, a folder with a fit of other settings or that another process is
-    writing, and numbers that are not finite or explode; Unavailable for a model or a package that is not to be had.
+    Raises HafError for a folder with a fit of other settings or that another process is writing, and for numbers that
+    are not finite or explode; Unavailable for a model or a package that is unavailable.
     """
-    config = from_dict(as_dict(config))
     accelerator = make_accelerator(config)
+    progress = progress if accelerator.is_main_process else SILENT
     with opened(config) if accelerator.is_main_process else nullcontext():
         training = prepare(config, accelerator)
         folder = config.out / "checkpoints"
@@ -69,21 +66,21 @@ def fit(
         if last is not None:
             drawn = draw(training, log)
             ended = agreed(accelerator, on_checkpoint, last, step)
-        while step < config.steps and not ended:
+        progress.start("steps", config.max_train_steps, step)
+        while step < config.max_train_steps and not ended:
             row = take_step(training, step, log, last)
             step += 1
             log.append(row)
             accelerator.log({name: value for name, value in row.items() if value is not None}, step=step)
-            if on_step and accelerator.is_main_process:
-                on_step(row)
-            if step % config.checkpoint_every == 0 or step == config.steps:
+            progress.update("steps", step, note_of(row))
+            if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
                 last = save(training, step, log)
-                if step == config.steps or time.monotonic() - drawn > PLOTS_EVERY:
+                if step == config.max_train_steps or time.monotonic() - drawn > PLOTS_EVERY:
                     drawn = draw(training, log)
                 ended = agreed(accelerator, on_checkpoint, last, step)
                 if accelerator.is_main_process:
-                    checkpoints.prune(folder, config.keep)
-        if step < config.steps:
+                    checkpoints.prune(folder, config.checkpoints_total_limit)
+        if step < config.max_train_steps:
             draw(training, log)
         accelerator.wait_for_everyone()
         accelerator.end_training()
@@ -91,21 +88,21 @@ def fit(
 
 
 def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> Row:
-    """One step of the optimizer, the step-th from 0, and its line of the log; raises HafError where it goes wrong."""
+    """One step of the optimizer, the step-th from 0, and its line of the log; raises HafError where it fails."""
     began = time.perf_counter()
     config, accelerator = training.config, training.accelerator
     parts = []
-    for part in range(config.accumulate):
-        more = part + 1 < config.accumulate
+    for part in range(config.gradient_accumulation_steps):
+        more = part + 1 < config.gradient_accumulation_steps
         with accelerator.no_sync(training.policy) if more else nullcontext():
             parts.append(_backward(training, step, part))
-    norm = accelerator.clip_grad_norm_(training.values, config.clip)
+    norm = accelerator.clip_grad_norm_(training.values, config.max_grad_norm)
     rate = config.learning_rate * training.factor(step)
     numbers = _mean(accelerator, parts) | {"norm": float(norm), "rate": rate}
     scaler = accelerator.scaler
     # fp16 begins with a scale that is too large, and finds the right one by steps that it leaves out.
     skipped = scaler is not None and scaler.get_scale() >= 1 and not torch.isfinite(norm)
-    trouble = log.trouble(as_row(step + 1, numbers | ({"norm": 0.0} if skipped else {})), config.explode)
+    trouble = log.trouble(as_row(step + 1, numbers | ({"norm": 0.0} if skipped else {})), config.max_error_ratio)
     if trouble:
         batch = ", ".join(one[:12] for one in training.ids(step))
         raise HafError(
@@ -122,9 +119,9 @@ def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> 
 
 
 def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tensor]:
-    """The gradient of one of the batches that this process has in a step, added to the others'; its measures."""
+    """The gradient of one of the batches that this process has in a step, added to the others'; its step metrics."""
     config, accelerator, backbone = training.config, training.accelerator, training.backbone
-    size, process = config.batch_size, accelerator.process_index
+    size, process = config.train_batch_size, accelerator.process_index
     first = (part * accelerator.num_processes + process) * size
     places = range(first, first + size)
     positions = [step * training.pairs_a_step + place for place in places]
@@ -135,22 +132,23 @@ def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tenso
     draws, shape = config.noise_draws, batch.winner.shape[1:]
     noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)
     uniform = noise.draw_uniform(config.seed, step, places, training.pairs_a_step, draws, *config.time_range)
-    times = backbone.draw_times(uniform.flatten(), tuple(shape[1:])).reshape(size, draws).to(accelerator.device)
+    grid = tuple(shape[1:])
+    timesteps = backbone.draw_timesteps(uniform.flatten(), grid).reshape(size, draws).to(accelerator.device)
 
     torch.manual_seed(noise.hashed(config.seed, "dropout", step, part, process))
-    learn_loser = OBJECTIVES[config.objective].loser
-    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, times, learn_loser)
-    loss = compute(config.objective, residuals, config.weights)
-    accelerator.backward(loss.total / config.accumulate)
-    return measures(loss, residuals, config.weights.tau)
+    learn_loser = OBJECTIVES.get(config.objective).loser
+    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, timesteps, learn_loser)
+    loss = compute(config.objective, residuals, config.loss)
+    accelerator.backward(loss.total / config.gradient_accumulation_steps)
+    return step_metrics(loss, residuals, config.loss.tau)
 
 
 def _mean(accelerator: Accelerator, parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, float]:
-    """Measures (b,) of this process's batches as means over the pairs of all processes, NaN left out."""
+    """Step metrics (b,) of this process's batches as means over the pairs of all processes, NaN left out."""
     table = torch.stack([torch.cat([part[name].double() for part in parts]) for name in parts[0]], 1)
     found = accelerator.gather(table)
     means = found.nanmean(0).tolist()
-    # A loss that is NaN in one process is NaN: only measures that some pairs do not have are averaged without them.
+    # A loss that is NaN in one process is NaN: only metrics that some pairs do not have are averaged without them.
     return dict(zip(parts[0], means, strict=True)) | {"loss": float(found[:, list(parts[0]).index("loss")].mean())}
 
 
@@ -185,7 +183,7 @@ def draw(training: Training, log: FitLog) -> float:
 
 
 def agreed(accelerator: Accelerator, on_checkpoint: OnCheckpoint | None, checkpoint: Path, step: int) -> bool:
-    """What the main process's `on_checkpoint` says, for all processes: is this the end?"""
+    """Whether the main process's `on_checkpoint` ends the fit, for all processes."""
     said = [on_checkpoint(checkpoint, step) if on_checkpoint and accelerator.is_main_process else False]
     broadcast_object_list(said)
     return bool(said[0])

@@ -179,7 +179,7 @@ def pooled(found: Found) -> Comparison:
                 [run.records.assign(image=f"{place}/" + run.records["image"]) for place, run in enumerate(own)],
                 ignore_index=True,
             ),
-            manifest={**own[0].manifest, "name": name},
+            manifest=own[0].manifest.model_copy(update={"name": name}),
         )
         for name, own in found.runs.items()
     ]
@@ -223,7 +223,7 @@ def tuning(found: Found) -> str:
     for row in told["tried"]:
         method = row["name"].rpartition("-")[0]
         mark = "**chosen**" if told["chosen"][method] == row["settings"] else ""
-        settings = ", ".join(text.removeprefix("weights.") for text in row["settings"])
+        settings = ", ".join(text.removeprefix("loss.") for text in row["settings"])
         gap = f"{row['delta']:+.4f}" if "delta" in row else DASH
         rise = f"{row['winner'] - row['ref_winner']:+.4f}" if "ref_winner" in row else DASH
         change = f"{100 * (row['aer'] - row['aer_base']):+.1f}"

@@ -1,12 +1,12 @@
 """The controlled experiment: the same model tuned on the same pairs by every method, and what became of its errors.
 
-    python benchmarks/experiment tune   --out DIR --pairs HAP      settings tried on the suite's selection prompts
-    python benchmarks/experiment make   --out DIR --pairs HAP      the fits, and runs on the held-out prompts
-    python benchmarks/experiment sheets --out DIR                  numbered pictures, to be labelled by eye
-    python benchmarks/experiment report --out DIR [--docs DOCS]    tables and pictures from what is there
+    python research/experiment tune   --out DIR --pairs HAP      settings tried on the suite's selection prompts
+    python research/experiment make   --out DIR --pairs HAP      the fits, and runs on the held-out prompts
+    python research/experiment sheets --out DIR                  numbered pictures, to be labelled by eye
+    python research/experiment report --out DIR [--docs DOCS]    tables and pictures from what is there
 
-Each goes on where it ended. Every method has the same pairs in the same order, the same steps and batch, and as many
-settings tried. Base and fits then draw the same prompts from the same noise.
+Run a command again to resume it. Every method has the same pairs in the same order, the same steps and batch, and as
+many settings tried. Base and fits then draw the same prompts from the same noise.
 
     DIR/tuning/fits, tuning/runs, tuning.json     what was tried, and what was chosen by it
     DIR/fits/METHOD-SEED, runs/base, runs/METHOD-SEED     what is reported; the last checkpoint counts

@@ -11,26 +11,27 @@ from pathlib import Path
 import pandas as pd
 from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
 
-from asap_train.autoscore import Bench
+from asap_train.autoscore import run, tuned
 from asap_train.choose import Split, choose
 from asap_train.data.workers import begin_worker
 from asap_train.training.config import FitConfig
-from hafbench.cards import attach_cards
 from hafbench.errors import HafError
 from hafbench.files import write_whole
 from hafbench.runs import Run, read_run
+from hafbench.specs import RunSpec
 
-Job = tuple[str, FitConfig | None, Bench, Path]
+Job = tuple[str, FitConfig | None, RunSpec, Path]
 """A name, the fit (None: the base itself), how it is scored, and the run's folder."""
 
 
 def do(job: Job) -> str:
-    """Fit and run; either goes on where it ended."""
-    from asap_train.training.trainer import fit
+    """Fit and run; either is resumed where it was stopped."""
+    from asap_train.training.trainer import train
 
-    name, config, bench, out = job
-    folder = fit(config) / "checkpoints" / f"{config.steps:06d}" if config else None
-    attach_cards(bench.run(folder, out), ())
+    name, config, spec, out = job
+    if config:
+        spec = tuned(spec, train(config) / "checkpoints" / f"{config.max_train_steps:06d}")
+    run(spec, out)
     return name
 
 
@@ -48,11 +49,11 @@ def do_all(jobs: Sequence[Job], workers: int) -> None:
 
 def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
     """Try the settings of GRID, and write OUT/tuning.json: the chosen ones, and the figures of all."""
-    runs, bench = plan.out / "tuning" / "runs", plan.tuning_bench()
+    runs, spec = plan.out / "tuning" / "runs", plan.tuning_spec()
     tried = {f"{method}-{place}": settings for method in methods for place, settings in enumerate(GRID[method])}
     configs = {name: plan.config("tuning", name, TUNING_SEED, settings) for name, settings in tried.items()}
-    jobs: list[Job] = [(BASE, None, bench, runs / BASE)]
-    jobs += [(name, config, bench, runs / name) for name, config in configs.items()]
+    jobs: list[Job] = [(BASE, None, spec, runs / BASE)]
+    jobs += [(name, config, spec, runs / name) for name, config in configs.items()]
     do_all(jobs, workers)
     base, made = read_run(runs / BASE, findings=False), {name: read_run(runs / name, findings=False) for name in tried}
     rows = [
@@ -99,9 +100,9 @@ def make(plan: Plan, methods: Iterable[str], workers: int, given: Path | None = 
         raise HafError(f"There is no {path}: give `tune` first, or settings with --chosen.")
     chosen = json.loads(path.read_text())["chosen"]
     runs = plan.out / "runs"
-    jobs: list[Job] = [(BASE, None, plan.bench(None), runs / BASE)]
+    jobs: list[Job] = [(BASE, None, plan.spec(None), runs / BASE)]
     for seed in range(plan.seeds):
         for method in methods:
             name = f"{method}-{seed}"
-            jobs.append((name, plan.config("", name, seed, chosen[method]), plan.bench(seed), runs / name))
+            jobs.append((name, plan.config("", name, seed, chosen[method]), plan.spec(seed), runs / name))
     do_all(jobs, workers)

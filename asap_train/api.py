@@ -1,0 +1,96 @@
+"""What one asks of asap_train, as functions; the commands call them. Imported lazily by `asap_train` itself."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hafbench
+from asap_train.training.config import FitConfig, ScoreSettings
+from hafbench.errors import HafError
+from hafbench.files import slug
+from hafbench.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from asap_train.choose import Scores
+    from hafbench.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished fit; `scores` is None where no checkpoint was scored."""
+
+    config: FitConfig
+    scores: Scores | None
+
+    @property
+    def folder(self) -> Path:
+        """Where weights, card, checkpoints and log are."""
+        return self.config.out
+
+    @property
+    def page(self) -> Path | None:
+        """The page, which a fit with scores has."""
+        return self.folder / "index.html" if self.scores else None
+
+
+def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
+    """Tune a model on preference pairs, score its checkpoints against the base, write the page and the card.
+
+    All of it is in the folder `config.out`; a fit that was stopped is resumed there. Of the processes of `accelerate
+    launch` the first scores and writes. Raises HafError for what cannot be asked, Unavailable for a model or a package
+    that is unavailable.
+    """
+    from asap_train.autoscore import Autoscore, settle_unscored
+    from asap_train.hap.read import read_hap
+    from asap_train.training.trainer import train
+
+    read_hap(config.pairs)  # a missing data set is better refused before the base is scored than after
+    scoring = Autoscore(config, config.score, progress) if config.score and is_main_process() else None
+    if scoring:
+        scoring.prepare()
+    train(config, on_checkpoint=scoring, progress=progress)
+    if config.score is None and is_main_process():
+        settle_unscored(config)
+    return Fit(config, scoring.scores if scoring else None)
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of the processes of `accelerate launch`, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def score_fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
+    """Score the checkpoints of a fit that are not scored yet, and the base, and write page and card."""
+    from asap_train.autoscore import Autoscore, scored_runs, settle
+    from asap_train.training import checkpoints
+
+    there = checkpoints.steps(config.out / "checkpoints")
+    if not there:
+        raise HafError(f"{config.out} has no checkpoint.")
+    settings = config.score or ScoreSettings.model_validate({"model": config.model})
+    scoring = Autoscore(config, settings, progress)
+    scoring.prepare()
+    for folder in there:
+        if int(folder.name) not in scored_runs(config.out):
+            scoring.score(folder, int(folder.name))
+    return Fit(config, settle(config, settings))
+
+
+def score_checkpoint(
+    checkpoint: Path, settings: ScoreSettings, *, out: Path | None = None, progress: Progress = SILENT
+) -> Comparison:
+    """Score one checkpoint, wherever it is from, and its base, and compare them; the page is `out`/index.html.
+
+    `checkpoint` is a checkpoint's folder, a LoRA file, or a pipeline's folder; the base is `settings.model`. `out` is
+    by default below runs/.
+    """
+    from asap_train.autoscore import run, run_base, tuned
+
+    spec = settings.run_spec()
+    of_checkpoint = tuned(spec, checkpoint)
+    folder = out or Path("runs") / slug(f"score_{'_'.join(checkpoint.resolve().with_suffix('').parts[-3:])}")
+    base = run_base(spec, folder, progress)
+    return hafbench.compare([base, run(of_checkpoint, folder / "scores" / "checkpoint", progress)], out=folder)
