@@ -232,7 +232,7 @@ def scorers() -> dict[str, Scorer]:
     return {name: a_scorer(name) for name in ("digits", "limb_count")}
 
 
-@pytest.mark.parametrize(("name", "framing", "detail"), [("digits", "hand", None), ("limbs", "full_body", None)])
+@pytest.mark.parametrize(("name", "framing", "detail"), [("digits", "hand", None), ("limb_count", "full_body", None)])
 def test_most_correct_renders_pass_and_most_malformed_ones_do_not(
     scorers: dict[str, Scorer], name: str, framing: str, detail: None
 ) -> None:

@@ -10,17 +10,15 @@ class BlurOptions(Options):
 
 
 class Blur:
-    name = "blur"
-
     def __init__(self, options: BlurOptions) -> None:
-        self.settings = options.model_dump()
+        self.name, self.settings = "blur", options.model_dump()
 
     def degrade(self, photo, part, rng):
         import cv2
 
         if part.region == "hands":
-            pixels = photo.pixels.copy()
-            pixels[part.mask] = cv2.GaussianBlur(pixels, (0, 0), self.settings["sigma"])[part.mask]
+            blurred = cv2.GaussianBlur(photo.pixels, (0, 0), self.settings["sigma"])
+            pixels = cv2.copyTo(blurred, part.mask.astype("uint8"), photo.pixels.copy())
             yield Candidate(pixels, part.mask, "hands", "configuration", "blurred_hand", self.name, self.settings)
 
 

@@ -8,10 +8,8 @@ class StripesOptions(Options):
 
 
 class Stripes:
-    name = "stripes"
-
-    def __init__(self, width: int) -> None:
-        self.settings = {"width": width}
+    def __init__(self, settings) -> None:
+        self.name, self.settings = "stripes", settings
 
     def generate(self, prompts, seeds):
         import numpy as np
@@ -24,7 +22,7 @@ class Stripes:
 
 
 def load(spec, device):
-    return Stripes(spec.arguments["width"])
+    return Stripes(spec.arguments)
 
 
 ENTRY = Entry("stripes", "stripes of black and white", f"{__name__}:load", f"{__name__}:StripesOptions")
