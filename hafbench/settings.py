@@ -185,12 +185,17 @@ def _put(kind: type[Spec], given: dict[str, Any], path: KeyPath, value: Any, whe
         before = place.get(part)
         default = kind.default_components(given, path[:depth])
         if default is not None:
-            before = names_and_options(before if before is not None else default)
+            try:
+                before = names_and_options(before if before is not None else default)
+            except ValueError as error:
+                raise HafError(f"{where}: {part}: {error}.") from error
             if path[depth] not in before:
                 among = ", ".join(before) or "none"
                 raise HafError(f"{where}: {path[depth]} is not among the {part} ({among}); name it in {part}, too.")
         elif isinstance(before, str) and part in kind.model_fields:
             before = {part: before}  # the short form, such as `model: sdxl`
+        elif before is not None and not isinstance(before, Mapping):
+            raise HafError(f"{where}: {'.'.join(path[:depth])} is {before!r}, which has no settings within it.")
         place[part] = before = dict(before or {})
         place = before
     place[path[-1]] = value
