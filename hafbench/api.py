@@ -16,6 +16,7 @@ from hafbench.files import disk_errors, slug
 from hafbench.generators import load_generator, read_folder
 from hafbench.images import sha256_of
 from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
+from hafbench.notes import notes
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
@@ -23,7 +24,7 @@ from hafbench.scorers import SCORERS
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
 from hafbench.suites import load_suite
-from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, notes
+from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS
 
 if TYPE_CHECKING:
     from hafbench.comparison import Comparison

@@ -12,7 +12,8 @@ from hafbench.errors import HafError
 from hafbench.labelled import WORLD_SEED
 from hafbench.mannequin import picture
 from hafbench.mannequin.captions import is_held_out
-from hafbench.mannequin.errors import DETAILS, JUDGING, TUNING
+from hafbench.mannequin.errors import JUDGING, TUNING
+from hafbench.mannequin.taxonomy import DETAILS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SEEDS = range(973_000_000, 973_000_012)  # of no data set

@@ -25,8 +25,9 @@ from hafbench.detectors.mannequin import (
     share,
 )
 from hafbench.errors import HafError
-from hafbench.mannequin.errors import DETAILS, JUDGING
+from hafbench.mannequin.errors import JUDGING
 from hafbench.mannequin.picture import correct_picture, make_pair
+from hafbench.mannequin.taxonomy import DETAILS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import Curve, MannequinCard, load_mannequin_card
 from hafbench.types import Box, Scorer

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from hafbench.mannequin import dataset
 from hafbench.mannequin.attributes import FRAMINGS, GESTURES, RAISED, SIDES, Attributes, Framing, Gesture, Side
 from hafbench.mannequin.backgrounds import background
-from hafbench.mannequin.errors import DETAILS, JUDGING, TUNING, ErrorSettings, malform, possible
+from hafbench.mannequin.errors import JUDGING, TUNING, ErrorSettings, malform, possible
 from hafbench.mannequin.figure import make_figure
 from hafbench.mannequin.hand import make_hand
 from hafbench.mannequin.picture import correct_picture, make_pair, render
 from hafbench.mannequin.render import Bones, rasterise
 from hafbench.mannequin.scene import random_attributes, random_scene
 from hafbench.mannequin.skeleton import BODY_LIMITS, DIGITS, WRIST_LIMITS, flexion, reach, within_limits
+from hafbench.mannequin.taxonomy import DETAILS
 from hafbench.mannequin.truth import Truth, inside_share
 
 SEEDS = st.integers(0, 2**31 - 1)

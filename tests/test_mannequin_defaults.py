@@ -16,13 +16,14 @@ from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.mannequin.captions import draw
 from hafbench.mannequin.picture import correct_picture
+from hafbench.notes import notes
 from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run
 from hafbench.scorers import default_scorers
 from hafbench.settings import read_settings
 from hafbench.specs import GeneratorSpec, RunSpec, ScoreSpec
 from hafbench.suites import Prompt, suite_names
-from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, notes, world_of
+from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, world_of
 from small import a_scorer
 from tiny_pipelines import build_sd3
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from asap_train.types import Candidate, Photo
 from hafbench.errors import HafError
-from hafbench.mannequin.errors import DETAILS, TUNING
+from hafbench.mannequin.errors import TUNING
 from hafbench.mannequin.picture import SIZE, make_pair
+from hafbench.mannequin.taxonomy import DETAILS
 
 if TYPE_CHECKING:
     from hafbench.mannequin.attributes import Framing

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hafbench.mannequin.attributes import Attributes, Framing
 from hafbench.mannequin.backgrounds import background
-from hafbench.mannequin.errors import TUNING, Error, ErrorSettings, malform
+from hafbench.mannequin.errors import TUNING, ErrorSettings, malform
 from hafbench.mannequin.scene import Scene, random_scene, shapes
+from hafbench.mannequin.taxonomy import Error
 from hafbench.mannequin.truth import DigitTruth, HandTruth, Truth, box_of, project, truth_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hafbench.mannequin.shapes import Capsules, SkinTone, hand_shapes
 from hafbench.mannequin.skeleton import Array, rotation, unit
 
 if TYPE_CHECKING:
-    from hafbench.mannequin.errors import Error
+    from hafbench.mannequin.taxonomy import Error
 
 SKIN_RGB: dict[Skin, tuple[float, float, float]] = {
     "very_light": (0.97, 0.86, 0.79), "light": (0.93, 0.76, 0.64), "tan": (0.81, 0.61, 0.45),

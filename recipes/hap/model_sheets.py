@@ -26,8 +26,8 @@ from asap_train.degrade.redraw import window_about
 from asap_train.degrade.skeleton import CORRUPTIONS, skeleton_of
 from asap_train.types import Candidate, Part, Photo
 from hafbench.mannequin.attributes import Framing
-from hafbench.mannequin.errors import DETAILS
 from hafbench.mannequin.picture import correct_picture
+from hafbench.mannequin.taxonomy import DETAILS
 
 SEED = 991_000_000  # of no data set
 GAP, LABEL, INK, TILE = 4, 20, (40, 40, 46), 128

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.special import logit
 
 from hafbench.detectors.mannequin import Detected, MannequinDetector
-from hafbench.mannequin.errors import DETAILS
+from hafbench.mannequin.taxonomy import DETAILS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import EDGE, Curve, MannequinCard
 from hafbench.types import Finding

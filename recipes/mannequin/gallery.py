@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hafbench.mannequin.attributes import FRAMINGS, Framing
-from hafbench.mannequin.errors import DETAILS, JUDGING
+from hafbench.mannequin.errors import JUDGING
 from hafbench.mannequin.picture import Pair, correct_picture, make_pair
+from hafbench.mannequin.taxonomy import DETAILS
 
 SEED = 990_000_000  # of no data set
 GAP, LABEL, INK = 4, 22, (40, 40, 46)
