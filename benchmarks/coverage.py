@@ -2,7 +2,7 @@
 
 Each simulated benchmark draws its own true error rates, so that no figure hangs on one lucky rate. An image is an error
 where a normal latent passes a threshold: the prompt makes up 30 % of its variance and, for the same (prompt, seed), two
-models share another 20 %. Prints the table of docs/statistics.md.
+models share another 20 %. Prints the table of docs/studies/statistics.md.
 """
 
 from __future__ import annotations

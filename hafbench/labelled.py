@@ -21,7 +21,7 @@ WORLD = "mannequin"
 FRAMINGS: Mapping[Region, tuple[str, ...]] = {"hands": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
 """Which pictures of the built-in world a scorer of a region can judge."""
 WORLD_SEED = 40
-"""Of renders that no model or card of the package has seen (docs/mannequin.md lists those that are taken)."""
+"""Of renders that no model or card of the package has seen (docs/studies/mannequin.md lists those that are taken)."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def notes(spec: RunSpec, suite: str) -> list[str]:
             "This is the built-in world of mannequins, drawn by a small model that comes with hafbench: "
             "no figure here is a statement about photographs or about any other model. Its pictures are blurred, and "
             "digits and limb_count flag about half of those that look right: their rates are too high "
-            "(docs/mannequin.md)."
+            "(docs/studies/mannequin.md)."
         )
         if unsuited:
             said.append(f"{_listed(unsuited)} made for photographs: their results for mannequins are not meaningful.")

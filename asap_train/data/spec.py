@@ -34,7 +34,7 @@ Lpips = Annotated[float, Field(ge=0)]
 
 
 class Thresholds(Spec):
-    """Bounds that a pair keeps. SSIM and LPIPS as reported (docs/hap.md); areas are shares of the picture.
+    """Bounds that a pair keeps. SSIM and LPIPS as reported (docs/reference/pairs.md); areas are shares of the picture.
 
     `hash_distance` is the number of 64 bits of a perceptual hash up to which two pictures count as the same.
     """

@@ -23,7 +23,7 @@ NAME = "mannequin"
 PAIR_SEED = 50
 """Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs."""
 TAKEN = frozenset({*range(1, 9), 40, 97, 99})
-"""Of these the built-in world's data sets, calibration, benchmarks and gallery were made (docs/mannequin.md)."""
+"""Of these the built-in world's data sets, calibration, benchmarks and gallery were made (docs/studies/mannequin.md)."""
 
 
 def seeds(count: int, first: int = PAIR_SEED) -> range:
@@ -43,7 +43,7 @@ def mannequin_pair(seed: int, size: int = SIZE, framing: Framing | None = None) 
     """A correct picture (size, size, 3) and the same with one error inside the candidate's mask.
 
     None for a scene in which no error that can be seen found a place. The errors are TUNING's, never those that the
-    detector which judges has learnt from (docs/mannequin.md). The same arguments give the same pair.
+    detector which judges has learnt from (docs/studies/mannequin.md). The same arguments give the same pair.
     """
     import random
 

@@ -18,7 +18,7 @@ class ImageFile(TypedDict):
 
 
 class Row(TypedDict):
-    """A row of a shard; the columns are these, in this order. docs/hap.md describes them.
+    """A row of a shard; the columns are these, in this order. docs/reference/pairs.md describes them.
 
     `skipped` and `settings` are JSON, `split` is None until the row is written.
     """

@@ -52,7 +52,7 @@ def rows_of(shard: Path) -> Iterator[Row]:
     with _broken(shard), pq.ParquetFile(shard) as file:
         lacking = [name for name in COLUMNS if name not in file.schema_arrow.names]
         if lacking:
-            raise HafError(f"{shard}: the columns {', '.join(lacking)} are missing; see docs/hap.md.")
+            raise HafError(f"{shard}: the columns {', '.join(lacking)} are missing; see docs/reference/pairs.md.")
         for group in range(file.num_row_groups):
             yield from _rows(file, group)
 

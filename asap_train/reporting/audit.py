@@ -40,7 +40,7 @@ class Audit:
     """What `asap-train audit` says of a data set.
 
     `families` has the same lines for each family if there are several; `counts`, `skipped` and `rejections` are those
-    of hap.json (docs/hap.md).
+    of hap.json (docs/reference/pairs.md).
     """
 
     folder: str

@@ -56,7 +56,7 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
         raise HafError(f"There is no file {prompts_file}.")
     known = _from_suite(paths, root, prompts_file) if _is_suite(prompts_file) else _from_table(root, prompts_file)
     if not any(path in known for path in paths):
-        raise HafError(f"{prompts_file} names none of the {len(paths)} images in {folder}; see docs/generators.md.")
+        raise HafError(f"{prompts_file} names none of the {len(paths)} images in {folder}; see docs/guides/images.md.")
     _check_pairs(known.values(), root, prompts_file)
     return [known.get(path, FolderImage(path)) for path in paths]
 

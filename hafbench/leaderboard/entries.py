@@ -1,6 +1,6 @@
 """A leaderboard entry: what a run found, in one JSON file, with the verdicts that its figures follow from.
 
-The published schema is leaderboards/schema/entry.json; docs/leaderboard.md explains the fields.
+The published schema is leaderboards/schema/entry.json; docs/reference/leaderboard.md explains the fields.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The card of the built-in world's anatomy scorers: from a detector's confidences to chances.
 
-`cards/mannequin.json` is written by `recipes/mannequin/calibrate.py`; docs/mannequin.md says how well it does.
+`cards/mannequin.json` is written by `recipes/mannequin/calibrate.py`; docs/studies/mannequin.md says how well it does.
 """
 
 from __future__ import annotations

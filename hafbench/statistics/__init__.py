@@ -1,7 +1,7 @@
 """Rates, corrections, comparisons and power, with intervals that account for the dependence of images of one prompt.
 
 No torch. Everywhere `clusters` are prompt ids, one an image; None or NaN is a cluster of its own. How each method was
-chosen and how often its intervals hold the truth: docs/statistics.md.
+chosen and how often its intervals hold the truth: docs/studies/statistics.md.
 """
 
 from hafbench.statistics.corrected import Accuracy, Corrected, corrected_rate, prediction_powered_rate

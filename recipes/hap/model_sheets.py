@@ -1,4 +1,4 @@
-"""The pictures of docs/hap.md that models and the renderer make: `model_sheets.py [--out docs/hap]`.
+"""The images of docs/guides/pairs.md that models and the renderer make: `model_sheets.py [--out docs/guides/pairs]`.
 
 Also prints how many of the built-in model's redrawn hands change enough inside the mask.
 """
@@ -148,7 +148,7 @@ def redrawn(count: int, shown: int) -> Image.Image:
 def main() -> None:
     """Write mannequin.png, skeletons.png and inpaint_mannequin.png."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/hap"))
+    parser.add_argument("--out", type=Path, default=Path("docs/guides/pairs"))
     parser.add_argument("--count", type=int, default=40, help="renders whose hand is redrawn")
     asked = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The pictures of docs/gallery.md: `gallery.py --out docs/gallery [--samples RUN]`."""
+"""The images of docs/reference/gallery.md: `gallery.py --out docs/reference/gallery [--samples RUN]`."""
 
 from __future__ import annotations
 
