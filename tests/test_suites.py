@@ -75,7 +75,7 @@ def test_prompts_are_varied_and_mostly_photographs() -> None:
 
 
 def test_the_counts_in_the_docs_are_those_of_the_files() -> None:
-    docs = (Path(__file__).parents[1] / "docs" / "suites.md").read_text(encoding="utf-8")
+    docs = (Path(__file__).parents[1] / "docs" / "reference" / "suites.md").read_text(encoding="utf-8")
     rows = {tag: (int(a), int(b)) for tag, a, b in re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", docs, re.M)}
     full, few = (Counter(t for p in load_suite(name).prompts for t in p.tags) for name in ("haf-500", "haf-50"))
     assert rows == {tag: (full[tag], few[tag]) for tag in full}
