@@ -1,4 +1,4 @@
-"""Records: one row per image and scorer. `Record` is the one definition of the columns; see docs/reference/run-folder.md."""
+"""Records: one row per image and scorer. `Record` defines the columns (docs/reference/run-folder.md)."""
 
 from __future__ import annotations
 
@@ -199,7 +199,9 @@ def read_table(path: Path, findings: bool = True) -> pd.DataFrame:
         table = table.rename_columns([{"unscored": "reason"}.get(name, name) for name in table.column_names])
     missing = set(COLUMNS) - set(there)
     if missing:
-        raise HafError(f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/reference/run-folder.md.")
+        raise HafError(
+            f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/reference/run-folder.md."
+        )
     columns = {name: table[name] for name in table.column_names}
     frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items() if name not in NESTED})
     frame = frame.astype({"seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64"})

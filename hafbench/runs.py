@@ -1,4 +1,4 @@
-"""A run folder: lock it, resume it, append to it, finish it, read it. Its files are described in docs/reference/run-folder.md."""
+"""A run folder: lock it, resume it, append to it, finish it, read it. Its files: docs/reference/run-folder.md."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class ScorerSpec(ComponentSpec):
 class GeneratorSpec(Spec):
     """A model and how it is sampled.
 
-    model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md). generator: what runs it, of the registry of
-    generators. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
+    model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md). generator: what runs it, a name of the
+    registry. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
     weights; auto is the preset's, and fp32 on a CPU. offload: for small GPUs.
     """
 

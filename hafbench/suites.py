@@ -28,7 +28,7 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 class Expect(BaseModel):
     """What the prompt makes knowable about a correct image; a field left out is not knowable.
 
-    `digits` are those that a gesture holds up or spreads, `arms` those that are in the picture (docs/reference/suites.md).
+    `digits` are those that a gesture holds up or spreads, `arms` those in the picture (docs/reference/suites.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

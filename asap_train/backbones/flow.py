@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from asap_train.backbones import Loaded
 from asap_train.backbones.latents import encode
@@ -57,8 +56,9 @@ def flow_timesteps(uniform: Tensor, scheduler: Any, tokens: int) -> Tensor:
     s = torch.sigmoid(torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)))
     config = scheduler.config
     if config.use_dynamic_shifting:
-        ends = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
-        s = scheduler.time_shift(calculate_shift(tokens, *ends), 1.0, s)
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
+        s = scheduler.time_shift(mu, 1.0, s)
     else:
         s = config.shift * s / (1 + (config.shift - 1) * s)
     return (1000 * s).float()

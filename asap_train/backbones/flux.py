@@ -47,7 +47,6 @@ class Flux(RectifiedFlow):
         """The velocity (b, c, h, w). Inside, tokens have ids: zeros for words, (0, row, column) for the image."""
         dtype, (batch, _, height, width) = self.pipeline.transformer.dtype, noisy.shape
         words = conditions["words"].to(dtype)
-        place = (height // 2, width // 2, noisy.device, dtype)
         made: Tensor = self.network(
             hidden_states=pack(noisy).to(dtype),
             timestep=timesteps / 1000,
@@ -55,10 +54,15 @@ class Flux(RectifiedFlow):
             encoder_hidden_states=words,
             pooled_projections=conditions["pooled"].to(dtype),
             txt_ids=words.new_zeros(words.shape[1], 3),
-            img_ids=self.pipeline._prepare_latent_image_ids(batch, *place),
+            img_ids=image_ids(height // 2, width // 2).to(noisy.device, dtype),
             return_dict=False,
         )[0]
         return unpack(made, height, width)
+
+
+def image_ids(rows: int, columns: int) -> Tensor:
+    """Where each token of an image is, (rows columns, 3): (0, row, column)."""
+    return torch.cartesian_prod(torch.zeros(1, dtype=torch.int64), torch.arange(rows), torch.arange(columns))
 
 
 def pack(latents: Tensor) -> Tensor:

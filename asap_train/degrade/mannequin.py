@@ -23,7 +23,7 @@ NAME = "mannequin"
 PAIR_SEED = 50
 """Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs."""
 TAKEN = frozenset({*range(1, 9), 40, 97, 99})
-"""Of these the built-in world's data sets, calibration, benchmarks and gallery were made (docs/studies/mannequin.md)."""
+"""Of these the built-in world's data sets, cards, benchmarks and gallery were made (docs/studies/mannequin.md)."""
 
 
 def seeds(count: int, first: int = PAIR_SEED) -> range:

@@ -1,4 +1,4 @@
-"""The HAP data set: pairs (x_w, x_l, c, M) as rows of Parquet shards. Its columns are described in docs/reference/pairs.md.
+"""The HAP data set: pairs (x_w, x_l, c, M) as rows of Parquet shards. For its columns see docs/reference/pairs.md.
 
 `columns.py` defines the rows and `manifest.py` hap.json; `write.py` writes a data set and survives kill -9, `read.py`
 streams it, `validate.py` finds what is broken, `card.py` says what is in it, `exchange.py` brings pairs in and out in

@@ -60,6 +60,8 @@ def import_ultralytics() -> Any:
     torch_utils.NUM_THREADS = torch.get_num_threads()
     for module, name, original in kept:
         setattr(module, name, original)
+    if not hasattr(tasks, "SAFE_LOAD"):
+        raise HafError("This version of ultralytics cannot load model files safely; install one that hafbench allows.")
     tasks.SAFE_LOAD = True  # in case it was imported before us
     return ultralytics
 

@@ -84,8 +84,8 @@ def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str,
     """A checkpoint of a whole pipeline, or of the denoiser alone; the rest comes from the folder that it lies in,
     or from the hub repository of its family."""
     import diffusers
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
 
+    single_file = _single_file_utils(files)
     facts = dict(files.facts)
     if files.folder:
         folder = files.folder
@@ -101,7 +101,7 @@ def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str,
     try:
         pipeline = kind.from_single_file(str(files.file), config=str(folder), dtype=dtype, local_files_only=True)
         return pipeline, facts
-    except SingleFileComponentError:
+    except single_file.SingleFileComponentError:
         whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(source)
     assert whole.folder is not None  # noqa: S101 (it was given, or has been fetched)
     name = next((part for part in DENOISERS if part in index), None)
@@ -117,9 +117,18 @@ def _family(source: Source, files: Files) -> str:
     """The hub id of the pipeline that a checkpoint belongs to: the preset's, or as its tensors' names tell."""
     if source.hub_id:
         return source.hub_id
-    from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+    single_file = _single_file_utils(files)
+    checkpoint = single_file.load_single_file_checkpoint(str(files.file))
+    return str(single_file.fetch_diffusers_config(checkpoint)["pretrained_model_name_or_path"])
 
-    return str(fetch_diffusers_config(load_single_file_checkpoint(str(files.file)))["pretrained_model_name_or_path"])
+
+def _single_file_utils(files: Files) -> Any:
+    """A module of diffusers that is not part of its public API; raises HafError for a version without it."""
+    try:
+        from diffusers.loaders import single_file_utils
+    except ImportError as error:
+        raise HafError(f"{files.file}: this version of diffusers reads no single files so; give its folder.") from error
+    return single_file_utils
 
 
 def _configuration(source: Source) -> Path:
