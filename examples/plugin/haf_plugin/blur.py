@@ -19,11 +19,13 @@ class Blur:
         if part.region == "hands":
             blurred = cv2.GaussianBlur(photo.pixels, (0, 0), self.settings["sigma"])
             pixels = cv2.copyTo(blurred, part.mask.astype("uint8"), photo.pixels.copy())
-            yield Candidate(pixels, part.mask, "hands", "configuration", "blurred_hand", self.name, self.settings)
+            error = ("hands", "configuration", "blurred_hand")
+            yield Candidate(pixels, part.mask, *error, self.name, self.settings)
 
 
 def load(options: BlurOptions, device: str) -> Blur:
     return Blur(options)
 
 
-ENTRY = FamilyEntry("blur", "a hand, blurred", f"{__name__}:load", f"{__name__}:BlurOptions", parallel=True)
+LOADER, OPTIONS = f"{__name__}:load", f"{__name__}:BlurOptions"
+ENTRY = FamilyEntry("blur", "a hand, blurred", LOADER, OPTIONS, parallel=True)

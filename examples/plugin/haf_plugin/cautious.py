@@ -9,21 +9,21 @@ class CautiousOptions(Options):
 
 
 class Cautious:
-    name, version = "cautious", "1"
-
     def __init__(self, options: CautiousOptions) -> None:
-        self.settings = options.model_dump()
+        self.name, self.version, self.settings = "cautious", "1", options.model_dump()
 
     def judge(self, image, prompt):
         if prompt is None or prompt.expect.hands is None:
-            return Score("unknown", reason="the prompt does not say how many hands there are")
-        doubt = 0.9 if prompt.expect.hands > self.settings["most"] else 0.1
-        found = (Finding("hands", "configuration", "many_hands", doubt),) if doubt > 0.5 else ()
-        return Score("scored", doubt, doubt > 0.5, findings=found)
+            return Score("unknown", reason="the prompt does not say how many hands")
+        many = prompt.expect.hands > self.settings["most"]
+        finding = Finding("hands", "configuration", "many_hands", 0.9)
+        found = (finding,) if many else ()
+        return Score("scored", 0.9 if many else 0.1, many, findings=found)
 
 
 def load(options: CautiousOptions, device: str) -> Cautious:
     return Cautious(options)
 
 
-ENTRY = Entry("cautious", "doubts many hands", f"{__name__}:load", f"{__name__}:CautiousOptions")
+LOADER, OPTIONS = f"{__name__}:load", f"{__name__}:CautiousOptions"
+ENTRY = Entry("cautious", "doubts many hands", LOADER, OPTIONS)

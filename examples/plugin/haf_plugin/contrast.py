@@ -17,13 +17,13 @@ class Contrast:
         self.settings = options.model_dump()
 
     def score(self, image, prompt):
-        return Score("scored", min(1.0, float(image.mean(2).std()) / self.settings["ceiling"]))
+        share = float(image.mean(2).std()) / self.settings["ceiling"]
+        return Score("scored", min(1.0, share))
 
 
 def load(options: ContrastOptions, device: str) -> Contrast:
     return Contrast(options)
 
 
-ENTRY = ScorerEntry(
-    "contrast", "spread of grey values", f"{__name__}:load", f"{__name__}:ContrastOptions", role="quality"
-)
+LOADER, OPTIONS = f"{__name__}:load", f"{__name__}:ContrastOptions"
+ENTRY = ScorerEntry("contrast", "spread of greys", LOADER, OPTIONS, role="quality")

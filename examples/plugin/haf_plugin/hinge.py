@@ -12,4 +12,5 @@ def hinge(errors, settings: HingeSettings):
     return (settings.tau - errors.delta).relu()
 
 
-ENTRY = Objective("hinge", "localized hinge", f"{__name__}:hinge", f"{__name__}:HingeSettings", localized=True)
+LOADER, OPTIONS = f"{__name__}:hinge", f"{__name__}:HingeSettings"
+ENTRY = Objective("hinge", "localized hinge", LOADER, OPTIONS, localized=True)

@@ -15,14 +15,14 @@ class Stripes:
         import numpy as np
         from PIL import Image
 
-        columns = np.arange(64) // self.settings["width"] % 2 * 255
-        return [
-            Image.fromarray(np.tile(np.roll(columns, seed), (64, 1)).astype("uint8")).convert("RGB") for seed in seeds
-        ]
+        row = np.arange(64) // self.settings["width"] % 2 * 255
+        rows = [np.tile(np.roll(row, seed).astype("uint8"), (64, 1)) for seed in seeds]
+        return [Image.fromarray(pixels).convert("RGB") for pixels in rows]
 
 
 def load(spec, device):
     return Stripes(spec.arguments)
 
 
-ENTRY = Entry("stripes", "stripes of black and white", f"{__name__}:load", f"{__name__}:StripesOptions")
+LOADER, OPTIONS = f"{__name__}:load", f"{__name__}:StripesOptions"
+ENTRY = Entry("stripes", "stripes of black and white", LOADER, OPTIONS)

@@ -1,4 +1,4 @@
-"""A backbone: a Stable Diffusion 3 whose timesteps are uniform, under the name of another pipeline."""
+"""A backbone: a Stable Diffusion 3 with uniform timesteps, of another pipeline."""
 
 from asap_train.backbones import BackboneEntry
 
@@ -13,4 +13,5 @@ def load(loaded):
     return Uniform(loaded)
 
 
-ENTRY = BackboneEntry("TinyPipeline", "uniform timesteps", f"{__name__}:load", defaults={"learning_rate": 1e-3})
+LOADER, DEFAULTS = f"{__name__}:load", {"learning_rate": 1e-3}
+ENTRY = BackboneEntry("TinyPipeline", "uniform timesteps", LOADER, defaults=DEFAULTS)
