@@ -10,7 +10,7 @@ class BlurOptions(Options):
 
 
 class Blur:
-    def __init__(self, options: BlurOptions) -> None:
+    def __init__(self, options: BlurOptions, device: str) -> None:
         self.name, self.settings = "blur", options.model_dump()
 
     def degrade(self, photo, part, rng):
@@ -23,9 +23,5 @@ class Blur:
             yield Candidate(pixels, part.mask, *error, self.name, self.settings)
 
 
-def load(options: BlurOptions, device: str) -> Blur:
-    return Blur(options)
-
-
-LOADER, OPTIONS = f"{__name__}:load", f"{__name__}:BlurOptions"
+LOADER, OPTIONS = f"{__name__}:Blur", f"{__name__}:BlurOptions"
 ENTRY = FamilyEntry("blur", "a hand, blurred", LOADER, OPTIONS, parallel=True)
