@@ -177,7 +177,7 @@ def test_conditions_that_are_none_are_refused(text: str) -> None:
 
 
 def test_a_condition_that_cannot_be_told_is_no_pass(tmp_path: Path, pair: tuple[Run, Run]) -> None:
-    with pytest.raises(HafError, match="shares no such metric"):
+    with pytest.raises(HafError, match="do not share that metric"):
         failures(parse_condition("aer.limbs > 0"), compare_runs(pair))
     dark = coloured_run(tmp_path / "dark", {"a": "uuu", "b": "uuu"}, name="dark")
     with pytest.raises(HafError, match="cannot be checked"):

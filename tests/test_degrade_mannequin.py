@@ -87,5 +87,5 @@ def test_the_seeds_of_pairs_are_in_no_data_set() -> None:
     ours = seeds(10_000)
     assert {seed // 10_000_000 for seed in ours} == {PAIR_SEED} and len(ours) == 10_000
     for seed in taken:
-        with pytest.raises(HafError, match=f"--seed {seed}: .* take another, such as 50"):
+        with pytest.raises(HafError, match=f"--seed {seed}: .* choose another, such as 50"):
             seeds(1, seed)

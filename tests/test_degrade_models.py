@@ -274,9 +274,9 @@ def test_a_local_copy_of_a_preset_is_called_as_the_preset_is(models: dict[str, P
 @pytest.mark.parametrize(
     ("model", "control", "words"),
     [
-        ("sd15-inpaint", None, "nor to be reached.*by --inpaint sd15-inpaint=PATH"),
+        ("sd15-inpaint", None, "cannot be fetched.*by --inpaint sd15-inpaint=PATH"),
         ("flux-fill", None, "It is gated"),
-        ("sd15=SD15", "sd15-openpose", "control_v11p_sd15_openpose is neither.*by --control PATH"),
+        ("sd15=SD15", "sd15-openpose", "control_v11p_sd15_openpose is not on this machine.*by --control PATH"),
     ],
 )
 def test_weights_that_are_unavailable_are_one_sentence(

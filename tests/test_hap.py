@@ -289,5 +289,5 @@ def test_reading_a_broken_shard_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(HafError, match=r"the pair [0-9a-f]{64} is broken \(The bytes are not a whole image"):
         list(read_pairs(tmp_path / "hap"))
     (tmp_path / "hap/data/train-00000.parquet").write_bytes(b"PAR1 no PAR1")
-    with pytest.raises(HafError, match=r"train-00000\.parquet is broken \(.*\); take another copy of it"):
+    with pytest.raises(HafError, match=r"train-00000\.parquet is broken \(.*\); replace it by a good copy"):
         list(read_pairs(tmp_path / "hap"))

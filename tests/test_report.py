@@ -75,7 +75,7 @@ def test_headline_figures_coverage_and_reasons_are_on_the_page(tmp_path: Path) -
     assert "Judged 7 of 8 images (87.5 %); 1 failed." in page
     assert "7 × nobody was found" in page
     assert "1 × 7.png: this is not an image" in page
-    assert "If all that were not judged were sound" in page
+    assert "If all that were not judged were correct" in page
 
 
 def test_the_page_is_whole_in_itself(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_given_mask_wins_and_one_of_another_size_is_a_reason(photos: Path, tmp
         assert pair.name == "a.jpg"
         assert not pair.mask[mask == 0].any()
     reasons = " ".join(read_hap(tmp_path / "set").rejections["photo"].reasons)
-    assert "make the mask anew at the photo's size" in reasons
+    assert "make a mask of the photo's size" in reasons
 
 
 @needs_nets

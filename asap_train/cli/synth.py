@@ -36,7 +36,7 @@ def synth(
     ] = [],  # noqa: B006
     count: Annotated[int | None, typer.Option("--count", metavar="N", help="How many pairs.")] = None,
     photos: Annotated[
-        Path | None, typer.Option("--photos", metavar="DIR", help="Good images of people; photo.mask.png wins.")
+        Path | None, typer.Option("--photos", metavar="DIR", help="Good images of people; photo.mask.png marks a part.")
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="NAME", help="mannequin: exact pairs of the built-in world.")

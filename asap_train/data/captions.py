@@ -111,6 +111,6 @@ def load_captioner(source: str, device: str = "cpu") -> Captioner:
         ) from error
     except (ValueError, KeyError) as error:
         raise HafError(
-            f"The captioner {source} cannot be loaded ({one_line(error)}); take BLIP or the like."
+            f"The captioner {source} cannot be loaded ({one_line(error)}); use an image-to-text model such as BLIP."
         ) from error
     return Captioner(model.to(device).eval(), processor, source, device)

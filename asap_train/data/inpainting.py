@@ -126,9 +126,7 @@ class Painter:
             )
         drawn = np.asarray(made.images[0], dtype=np.float64)
         if not np.isfinite(drawn).all():
-            raise NotFinite(
-                f"{self.settings['model']} made NaN pixels for seed {seed}; take another model or --device."
-            )
+            raise NotFinite(f"{self.settings['model']} made NaN pixels for seed {seed}; use another model or --device.")
         return np.rint(np.clip(drawn, 0, 1) * 255).astype(np.uint8)
 
 
@@ -194,7 +192,7 @@ def _as_inpainting(pipeline: Any, control: Any | None) -> Any:
     except ValueError as error:
         what = "inpainting" if control is None else "ControlNet inpainting"
         raise HafError(
-            f"diffusers has no {what} pipeline for {type(pipeline).__name__}; take another model: "
+            f"diffusers has no {what} pipeline for {type(pipeline).__name__}; use another model: "
             f"{', '.join(INPAINTERS)}."
         ) from error
     changed.set_progress_bar_config(disable=True)

@@ -52,7 +52,7 @@ def read_mask(photo: Path, shape: tuple[int, ...]) -> Mask | None:
     if mask.shape != (height, width):
         raise HafError(
             f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels, but its photo {width} x {height}; "
-            "make the mask anew at the photo's size."
+            "make a mask of the photo's size."
         )
     if not mask.any():
         raise HafError(f"{path} has no white pixel; paint the region white, or remove the mask.")

@@ -34,7 +34,7 @@ def seeds(count: int, first: int = PAIR_SEED) -> range:
     if first in TAKEN:
         raise HafError(
             f"--seed {first}: pictures of this seed have trained or tested the built-in model or its judges; "
-            f"take another, such as {PAIR_SEED}."
+            f"choose another, such as {PAIR_SEED}."
         )
     return range(first * 10_000_000, first * 10_000_000 + count)
 

@@ -42,7 +42,7 @@ def read_pairs(folder: Path, split: str | None = None) -> Iterator[Pair]:
             try:
                 yield from_row(row)
             except (BadImage, TypeError, ValueError) as error:
-                raise HafError(f"{folder / name}: the pair {row['id']} is broken ({error}); copy it anew.") from error
+                raise HafError(f"{folder / name}: the pair {row['id']} is broken ({error}); copy it again.") from error
 
 
 def rows_of(shard: Path) -> Iterator[Row]:
@@ -105,4 +105,4 @@ def _broken(shard: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
-        raise HafError(f"{shard} is broken ({reason}); take another copy of it.") from error
+        raise HafError(f"{shard} is broken ({reason}); replace it by a good copy.") from error

@@ -187,7 +187,7 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
             try:
                 waiting.append(fit_pair(from_row(row), cache.size))
             except BadImage as error:
-                raise HafError(f"{cache.pairs}: an image of the pair {row['id']} is broken; copy it anew.") from error
+                raise HafError(f"{cache.pairs}: an image of the pair {row['id']} is broken; copy it again.") from error
             if len(waiting) == at_once:
                 parts.append(_encode(waiting, backbone, cache.stored))
                 waiting = []

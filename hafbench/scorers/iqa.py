@@ -94,9 +94,9 @@ def load(options: Options, device: str) -> IqaScorer:
     if name not in DEFAULT_CONFIGS:
         raise HafError(f"--iqa {name}: pyiqa has no such metric; {nearest(name, pyiqa.list_models())}")
     if DEFAULT_CONFIGS[name]["metric_mode"] != "NR":
-        raise HafError(f"--iqa {name}: this metric compares with a reference image; take one without, such as piqe.")
+        raise HafError(f"--iqa {name}: this metric compares with a reference image; use one without, such as piqe.")
     if name in NOT_OF_ONE_IMAGE:
-        raise HafError(f"--iqa {name}: this metric {NOT_OF_ONE_IMAGE[name]}; take another, such as piqe.")
+        raise HafError(f"--iqa {name}: this metric {NOT_OF_ONE_IMAGE[name]}; use another, such as piqe.")
     device = pick_device(device)
     try:
         with _silent():
@@ -110,7 +110,7 @@ def load(options: Options, device: str) -> IqaScorer:
     except Exception as error:
         raise Unavailable(
             f"The weights of the metric {name} are not on this machine and cannot be fetched "
-            f"({type(error).__name__}); connect to the network once, or take --iqa piqe, which needs none."
+            f"({type(error).__name__}); connect to the network once, or use --iqa piqe, which needs none."
         ) from error
     return IqaScorer(metric, name, device)
 

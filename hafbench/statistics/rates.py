@@ -14,7 +14,7 @@ from hafbench.statistics.clusters import as_floats, cluster_codes, cluster_sums,
 class Rate:
     """An error rate. `estimate` and its intervals are None if nothing was scored.
 
-    `low` and `high` know that images of one prompt are not independent; `wilson_low` and `wilson_high` do not.
+    `low` and `high` treat the images of one prompt as a cluster; `wilson_low` and `wilson_high` as independent.
     `lowest` and `highest` are the rates with every image that was not scored counted as sound, and as an error.
     `effective` is the number of independent images that would tell as much.
     """
