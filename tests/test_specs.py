@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+import asap_train.cli
+import asap_train.schemas
 import hafbench
 from hafbench.cli import app
 from hafbench.errors import HafError
@@ -193,6 +195,9 @@ def test_every_schema_is_printed_and_describes_what_is_written() -> None:
         assert name in names
         printed = json.loads(CliRunner().invoke(app, ["schema", name]).output)
         assert printed == schema_of(name)
+    for name in asap_train.schemas.SCHEMAS:
+        printed = json.loads(CliRunner().invoke(asap_train.cli.app, ["schema", name]).output)
+        jsonschema.Draft202012Validator.check_schema(printed)
     line = json.loads((OLD_RUN / "records.jsonl").read_text().splitlines()[0])
     line["reason"] = line.pop("unscored")
     jsonschema.validate(line, schema_of("record"))

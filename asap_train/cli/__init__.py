@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from asap_train.cli import fit, sets, synth
+from asap_train.cli import fit, schema, sets, synth
 from hafbench.cli.options import run_app
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.command(short_help="Say what a data set holds; write its contact sheet.")(se
 app.command(short_help="Find what is broken in a data set.")(sets.validate)
 app.command(name="export", short_help="Write pairs in the format of Diffusion-DPO.")(sets.export_)
 app.command(name="import", short_help="Take over pairs in the format of Diffusion-DPO.")(sets.import_)
+
+
+app.command(short_help="Print the JSON schemas of settings and data sets.")(schema.schema)
 
 
 @app.callback(invoke_without_command=True)

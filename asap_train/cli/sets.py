@@ -69,7 +69,7 @@ def export_(
 def import_(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet file of such pairs, or a folder of them.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set to write.")],
-    gates: Annotated[bool, typer.Option("--gates/--no-gates", help="Let the gates reject pairs.")] = True,
+    gates: Annotated[bool, typer.Option("--gates/--no-gates", help="Apply the gates to the imported pairs.")] = True,
     licence: Annotated[str, typer.Option("--licence", metavar="NAME", help="Of the pairs, for the card.")] = "unknown",
     as_json: Json = False,
 ) -> None:

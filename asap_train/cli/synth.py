@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from hafbench.cli.options import Card, Json, Pose, Quiet
+from hafbench.cli.options import Card, Config, Device, Json, Offline, Pose, Quiet, scorer_settings
 from hafbench.errors import HafError
 from hafbench.types import Region
 
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 FEWER_THAN_ASKED = 3
 OF_FAMILIES = {"inpaint": "model", "control": "control", "candidates": "candidates"}
 """Options that set the same setting of each family that has it."""
-OF_SCORERS = {"pose": "scorers.limbs.pose", "hands_card": "scorers.hands.card"}
 
 
 def synth(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set; run again to resume.")],
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; options come on top of it.")
-    ] = None,
+    config: Config = None,
     set_: Annotated[
         list[str],
         typer.Option(
@@ -62,15 +59,15 @@ def synth(
     ] = None,
     candidates: Annotated[
         int | None,
-        typer.Option("--candidates", metavar="N", help="Pictures that a model draws of one error; default 4."),
+        typer.Option("--candidates", metavar="N", help="Candidates drawn by the model for each error; default 4."),
     ] = None,
     per_photo: Annotated[
         int | None,
-        typer.Option("--per-photo", metavar="N", help="Pairs of one photo before the next one's turn; default 4."),
+        typer.Option("--per-photo", metavar="N", help="Pairs made of one photo before the next; default 4."),
     ] = None,
     tries: Annotated[
         int | None,
-        typer.Option("--tries", metavar="N", help="Candidates for one part before it is given up; default 6."),
+        typer.Option("--tries", metavar="N", help="Candidates tried for one part; default 6."),
     ] = None,
     gate: Annotated[
         list[str], typer.Option("--gate", metavar="NAME=X", help="A threshold, such as inside_ssim=0.6; repeatable.")
@@ -78,7 +75,7 @@ def synth(
     scorers: Annotated[
         str | None,
         typer.Option(
-            "--scorers", metavar="A,B", help="Must see the error, and none in the photo; default for photos: hands."
+            "--scorers", metavar="A,B", help="Must see the error in the loser, and none in the photo; default: hands."
         ),
     ] = None,
     pose: Pose = None,
@@ -87,25 +84,31 @@ def synth(
         str | None, typer.Option("--segmenter", metavar="MODEL", help="SAM 2 on this machine, for closer masks.")
     ] = None,
     text_boxes: Annotated[
-        str | None, typer.Option("--text-boxes", metavar="MODEL", help="Grounding DINO, for parts without keypoints.")
+        str | None,
+        typer.Option(
+            "--text-boxes", metavar="MODEL", help="Grounding DINO on this machine, for parts without keypoints."
+        ),
     ] = None,
     captions: Annotated[
-        Path | None, typer.Option("--captions", metavar="FILE", help="A table of images and captions; else photo.txt.")
+        Path | None,
+        typer.Option("--captions", metavar="FILE", help="A table of images and captions; default: photo.txt."),
     ] = None,
     captioner: Annotated[
-        str | None, typer.Option("--captioner", metavar="MODEL", help="A model such as BLIP, for those without one.")
+        str | None,
+        typer.Option("--captioner", metavar="MODEL", help="A model such as BLIP, for photos without a caption."),
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", metavar="PX", help="Of mannequins; default 128.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Of all that is drawn.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="PX", help="Size of mannequin images in pixels; default 128.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Random seed.")] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="NAME", help="Of the data set, for its card.")
+        str | None, typer.Option("--licence", metavar="NAME", help="Licence of the data set, for its card.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Processes; default: one a core.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps.")
-    ] = None,
+    device: Device = None,
+    offline: Offline = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -116,12 +119,15 @@ def synth(
     """
     from asap_train.data.spec import SynthSpec
     from asap_train.data.synthesis import synth as make
+    from hafbench.hub import go_offline
     from hafbench.progress import progress_bars
     from hafbench.settings import read_settings
 
+    if offline:
+        go_offline()
     options = context.params
     given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
-    given |= {key: options[name] for name, key in OF_SCORERS.items()}
+    given |= scorer_settings(pose=pose, hands_card=hands_card)
     given |= _settings_of_families(families or "image", {name: options[name] for name in OF_FAMILIES})
     spec = read_settings(SynthSpec, config, [*set_, *(f"gates.{text}" for text in gate)], given)
     with progress_bars(quiet or as_json) as progress:
