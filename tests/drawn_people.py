@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from asap_train.types import Part
+from hafbench.types import Region
 
 SKIN = (205, 160, 135)
 
@@ -12,14 +13,17 @@ def ground(size: int = 360, seed: int = 0) -> np.ndarray:
     """A smooth blotchy wall with some grain."""
     rng = np.random.default_rng(seed)
     wall = cv2.resize(rng.integers(40, 110, (6, 6, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(wall + rng.normal(0, 5, wall.shape), 0, 255).astype(np.uint8)
+    grainy: np.ndarray = np.clip(wall + rng.normal(0, 5, wall.shape), 0, 255).astype(np.uint8)
+    return grainy
 
 
 def _flesh(image: np.ndarray, points: np.ndarray, width: float) -> None:
     cv2.polylines(image, [(points * 16).round().astype(np.int32)], False, SKIN, round(width), cv2.LINE_AA, shift=4)
 
 
-def _part(image: np.ndarray, before: np.ndarray, region: str, name: str, points: np.ndarray) -> tuple[np.ndarray, Part]:
+def _part(
+    image: np.ndarray, before: np.ndarray, region: Region, name: str, points: np.ndarray
+) -> tuple[np.ndarray, Part]:
     mask = cv2.dilate((image != before).any(-1).astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
     noise = np.random.default_rng(1).normal(0, 4, image.shape)
     image = np.clip(image + noise * mask[..., None], 0, 255).astype(np.uint8)
@@ -76,9 +80,10 @@ def drawn_face(size: int = 360) -> tuple[np.ndarray, Part]:
         cv2.circle(image, (round(x), round(y)), round(size / 36), (40, 30, 20), -1)
         brow = (round(x - size / 14), round(y - size / 18)), (round(x + size / 14), round(y - size / 22))
         cv2.line(image, *brow, (70, 45, 30), round(size / 40))
-    cv2.line(image, *(tuple(int(v) for v in p) for p in points[3:]), (150, 40, 50), round(size / 24))
-    lower = points[3:] + np.array([0, size / 30])
-    cv2.line(image, *(tuple(int(v) for v in p) for p in lower), (90, 60, 60), round(size / 60))
+    left, right = points[3:].astype(int).tolist()
+    cv2.line(image, left, right, (150, 40, 50), round(size / 24))
+    left, right = (points[3:] + np.array([0, size / 30])).astype(int).tolist()
+    cv2.line(image, left, right, (90, 60, 60), round(size / 60))
     return _part(image, before, "face", "face", points)
 
 

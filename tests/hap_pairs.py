@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from asap_train.hap.manifest import HapManifest, SplitRule
 from asap_train.hap.write import open_hap
 from asap_train.types import Candidate, Photo
 from hafbench.mannequin import picture
+from hafbench.types import Kind, Region
 
-DETAILS = (
+DETAILS: tuple[tuple[Region, Kind, str], ...] = (
     ("hands", "extra", "extra_digit"),
     ("hands", "missing", "missing_digit"),
     ("limbs", "missing", "missing_arm"),
@@ -48,7 +49,8 @@ def mannequin(seed: int) -> Pair:
     error = made.error
     source = hashlib.sha256(f"mannequin/{seed}".encode()).hexdigest()
     photo = Photo(f"mannequin/{seed}", source, made.correct.image)
-    candidate = Candidate(made.erroneous.image, made.mask, error.region, error.kind, error.detail, "mannequin", {})
+    region = cast(Region, error.region)
+    candidate = Candidate(made.erroneous.image, made.mask, region, error.kind, error.detail, "mannequin", {})
     return pair_of(photo, candidate)
 
 

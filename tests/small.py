@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,13 +15,21 @@ from hafbench.records import Sample
 from hafbench.runs import Run, open_run
 from hafbench.scorers import load_scorer
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
-from hafbench.suites import Prompt
-from hafbench.types import Finding, Score, Scorer
+from hafbench.suites import Category, Prompt
+from hafbench.types import Finding, Role, Score, Scorer
+
+T = TypeVar("T")
+
+
+def not_none(value: T | None) -> T:
+    """A value that is there, or the test fails."""
+    assert value is not None
+    return value
 
 
 def a_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     """A registered scorer with these options."""
-    return load_scorer(name, ScorerSpec(name=name, options=options).options, device)
+    return load_scorer(name, ScorerSpec.model_validate({"name": name, "options": options}).options, device)
 
 
 def manifest_of(
@@ -74,7 +82,9 @@ class Painter:
 class Brightness:
     """value = mean of the pixels / 255; dark images are errors."""
 
-    name, version, role, higher_is_better, about = "hands", "1", "anatomy", False, "mean brightness"
+    name, version, about = "hands", "1", "mean brightness"
+    role: Role = "anatomy"
+    higher_is_better: bool | None = False
     settings: Mapping[str, Any] = {"threshold": 0.5, "weights": {"brightness.bin": "0" * 64}}
 
     def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
@@ -86,7 +96,9 @@ class Brightness:
 class Returns:
     """A scorer that answers every image with the same score, or raises the same error."""
 
-    version, role, higher_is_better, about = "1", "quality", None, "constant"
+    version, about = "1", "constant"
+    role: Role = "quality"
+    higher_is_better: bool | None = None
     settings: Mapping[str, Any] = {}
 
     def __init__(self, name: str, answer: Score | Exception) -> None:
@@ -101,10 +113,13 @@ class Returns:
 class Painted:
     """Reads the verdict from the picture: red is an error, green sound, black cannot be judged."""
 
-    name, role, higher_is_better, about = "hands", "anatomy", False, "red"
+    name, about = "hands", "red"
+    role: Role = "anatomy"
+    higher_is_better: bool | None = False
 
     def __init__(self, version: str = "1", threshold: float = 0.5) -> None:
-        self.version, self.settings = version, {"threshold": threshold}
+        self.version = version
+        self.settings: Mapping[str, Any] = {"threshold": threshold}
 
     def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
         red, green, _ = image.reshape(-1, 3).mean(0) / 255
@@ -117,7 +132,9 @@ class Painted:
 class Blueness:
     """A quality score."""
 
-    name, version, role, higher_is_better, about = "iqa", "1", "quality", True, "blue"
+    name, version, about = "iqa", "1", "blue"
+    role: Role = "quality"
+    higher_is_better: bool | None = True
     settings: Mapping[str, Any] = {}
 
     def score(self, image: np.ndarray, prompt: Prompt | None) -> Score:
@@ -152,14 +169,14 @@ def coloured_run(
 ) -> Run:
     """A run whose prompts have the verdicts of a word: "esu" is an error, a sound and an unjudged image."""
     scorers = scorers or {"hands": Painted(), "iqa": Blueness()}
+    categories: tuple[Category, ...] = ("basic_anatomy", "full_body")
     samples = [
         Sample(
             f"{prompt}/{first_seed + i}.png",
-            Prompt(id=prompt, text=f"{text} {prompt}", category=category),
+            Prompt(id=prompt, text=f"{text} {prompt}", category=categories[number % 2]),
             first_seed + i,
         )
         for number, (prompt, word) in enumerate(verdicts.items())
-        for category in [("basic_anatomy", "full_body")[number % 2]]
         for i in range(len(word))
     ]
     rng = np.random.default_rng(list(name.encode()))
@@ -167,6 +184,7 @@ def coloured_run(
     manifest = manifest_of(scorers, {"steps": steps}, name=name, seeds=seeds, first_seed=first_seed)
     with open_run(folder, manifest) as run:
         for sample in samples:
+            assert sample.prompt is not None and sample.seed is not None
             word = verdicts[sample.prompt.id]
             colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
             run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))

@@ -24,7 +24,7 @@ from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
 from hafbench.progress import Progress
 from hafbench.runs import Run, read_run
-from hafbench.specs import RunSpec
+from hafbench.specs import GeneratorSpec, RunSpec
 from hafbench.suites import Prompt, load_suite
 from hafbench.types import Score
 from small import Painted, coloured_run
@@ -160,7 +160,7 @@ def scoring(config: FitConfig) -> Autoscore:
 
 
 def model_of(model: str, folder: Path) -> str:
-    return tuned(RunSpec(model=model), folder).model.model
+    return tuned(RunSpec(model=GeneratorSpec(model=model)), folder).model.model
 
 
 def checkpoint(fit: Path, step: int) -> Path:
@@ -266,7 +266,7 @@ def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
 def test_what_is_scored_is_a_lora_on_the_base_or_a_pipeline_sampled_as_the_base_is(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, 100)
     file = folder / "pytorch_lora_weights.safetensors"
-    spec = RunSpec(model={"model": "sdxl", "arguments": {"num_inference_steps": 4}})
+    spec = RunSpec(model=GeneratorSpec(model="sdxl", arguments={"num_inference_steps": 4}))
     assert tuned(spec, folder) == tuned(spec, file)
     assert tuned(spec, file).model.lora == (str(file),)
     assert tuned(spec, file).model.arguments == {"num_inference_steps": 4}

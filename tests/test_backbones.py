@@ -60,7 +60,7 @@ def loss_of(backbone: Backbone, times: Tensor) -> float:
     noisy, target = backbone.noised(latents, noise, times), backbone.target(latents, noise, times)
     with torch.no_grad():
         residual = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (HEIGHT, WIDTH))) - target
-    return compute("sft", Residuals(residual, residual, torch.zeros(1)), LossSettings()).total.item()
+    return float(compute("sft", Residuals(residual, residual, torch.zeros(1)), LossSettings()).total.item())
 
 
 # What follows are the training scripts' own lines, with the mean of the autoencoder's distribution for a sample of it.
@@ -91,7 +91,7 @@ def sd_script(folder: Path, timesteps: Tensor) -> float:
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(model_input, noise, timesteps) if velocity else noise
     prediction = pipe.unet(noisy, timesteps, words, added_cond_kwargs=added, return_dict=False)[0]
-    return mse_loss(prediction.float(), target.float(), reduction="mean").item()
+    return float(mse_loss(prediction.float(), target.float(), reduction="mean").item())
 
 
 def sigmas_of(scheduler: Any, timesteps: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def sd3_script(folder: Path, timesteps: Tensor, precondition: bool = False) -> f
     target = noise - model_input
     if precondition:
         prediction, target = prediction * (-sigmas) + noisy, model_input
-    return ((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item()
+    return float(((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item())
 
 
 def flux_script(folder: Path, timesteps: Tensor, guidance_scale: float = 1.0) -> float:
@@ -152,7 +152,7 @@ def flux_script(folder: Path, timesteps: Tensor, guidance_scale: float = 1.0) ->
     factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
     prediction = FluxPipeline._unpack_latents(prediction, height * factor, width * factor, factor)
     target = noise - model_input
-    return ((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item()
+    return float(((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item())
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd15-v", "sdxl", "sdxl-v"])

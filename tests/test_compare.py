@@ -17,7 +17,7 @@ from hafbench.evaluate import evaluate
 from hafbench.records import Sample
 from hafbench.reports.comparison import build_comparison, pair_items
 from hafbench.runs import Run, open_run, read_run
-from small import Blueness, Painted, coloured_run, folder_manifest
+from small import Blueness, Painted, coloured_run, folder_manifest, not_none
 
 EVIL = "<script>document.title='pwned'</script>$_%&"
 
@@ -114,7 +114,7 @@ def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(t
     assert by_name["good"].corrected_p == pytest.approx(3 * by_name["good"].difference.p_value)
     worse = compare_runs(runs, baseline=1).versus[0].metrics[0]
     assert worse.verdict == "worse"
-    assert worse.win_tie_loss.rsi == 0
+    assert not_none(worse.win_tie_loss).rsi == 0
 
 
 def test_a_run_whose_errors_cannot_be_judged_is_not_better(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tupl
     assert (items[0].prompt, items[0].seed) == ("a hand a", "seed 2")
     assert (items[0].baseline.error, items[0].candidate.error) == (False, True)
     assert items[0].candidate.kinds == ("hands: extra digit",)
-    assert items[0].candidate.pictures.marked
+    assert not_none(items[0].candidate.pictures).marked
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from drawn_people import DRAWN, drawn_arm, drawn_hand
 from hafbench.errors import HafError
 from hafbench.images import load_image
 from hafbench.types import Kind, Region
+from small import not_none
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no ../shared/weights and data here")
@@ -66,8 +67,8 @@ def test_outside_the_mask_every_pixel_is_the_photos_own(name: str, seed: int) ->
     if made is None:
         return
     pixels, mask = made
-    assert (pixels.dtype, pixels.shape) == (np.uint8, before.shape)
-    assert (mask.dtype, mask.shape) == (np.bool_, before.shape[:2])
+    assert pixels.dtype == np.uint8 and pixels.shape == before.shape
+    assert mask.dtype == np.bool_ and mask.shape == before.shape[:2]
     assert np.array_equal(pixels[~mask], before[~mask])
     changed = (pixels != before).any(-1)
     assert changed.any()
@@ -109,7 +110,7 @@ def test_a_candidate_can_be_made_again_from_its_settings() -> None:
     photo, part = drawn("hands")
     one = candidates("hands", 8)["extra_digit"]
     cut = DETAILS[one.detail].cut(photo.pixels, part)
-    pixels, _ = degraded(photo.pixels, cut, one.detail, one.settings["seed"])
+    pixels, _ = not_none(degraded(photo.pixels, cut, one.detail, one.settings["seed"]))
     assert np.array_equal(pixels, one.pixels)
 
 
@@ -147,13 +148,18 @@ def test_a_users_mask_is_kept_to() -> None:
     assert {one.detail for one in ImageFamily().degrade(photo, bare, np.random.default_rng(0))} == {"melted", "swirled"}
 
 
+def joints(part: Part) -> np.ndarray:
+    """Its keypoints (n, 2), without their confidence."""
+    return not_none(part.points)[:, :2]
+
+
 def skin(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., 0] > 150
 
 
 def stretches(pixels: np.ndarray, part: Part) -> int:
     """Skin-coloured stretches along an arc through the drawn fingers."""
-    wrist, palm = part.points[0, :2], np.hypot(*(part.points[9, :2] - part.points[0, :2]))
+    wrist, palm = joints(part)[0], np.hypot(*(joints(part)[9] - joints(part)[0]))
     angles = np.radians(np.linspace(-75, 75, 600))
     x = (wrist[0] + 1.5 * palm * np.sin(angles)).round().astype(int)
     y = (wrist[1] - 1.5 * palm * np.cos(angles)).round().astype(int)
@@ -163,14 +169,14 @@ def stretches(pixels: np.ndarray, part: Part) -> int:
 
 def test_digits_are_added_taken_away_and_fused() -> None:
     photo, part = drawn("hands")
-    cut = digits.cut_hand(photo.pixels, part.points[:, :2])
+    cut = digits.cut_hand(photo.pixels, joints(part))
     assert cut is not None and {1, 2, 3, 4} <= {digit.number for digit in cut.digits}
     finger = skin(photo.pixels)[digits_of(cut, 2)].sum()
     for seed in range(8):
-        added = degraded(photo.pixels, cut, "extra_digit", seed)[0]
+        added = not_none(degraded(photo.pixels, cut, "extra_digit", seed))[0]
         assert not (skin(photo.pixels) & ~skin(added)).sum() > 0.1 * finger  # it comes out from behind
         assert 0.3 * finger < (skin(added) & ~skin(photo.pixels)).sum() < 1.6 * finger
-        gone = degraded(photo.pixels, cut, "missing_digit", seed)[0]
+        gone = not_none(degraded(photo.pixels, cut, "missing_digit", seed))[0]
         assert 0.3 * finger < (skin(photo.pixels) & ~skin(gone)).sum() < 1.6 * finger
         assert not (skin(gone) & ~skin(photo.pixels)).any()
         fused = degraded(photo.pixels, cut, "fused_digits", seed)
@@ -188,20 +194,21 @@ def digits_of(cut: digits.Hand, number: int) -> np.ndarray:
 
 def test_a_digit_is_shorter_or_longer_along_its_own_line() -> None:
     photo, part = drawn("hands")
-    cut = digits.cut_hand(photo.pixels, part.points[:, :2])
+    cut = not_none(digits.cut_hand(photo.pixels, joints(part)))
     only = replace(cut, digits=tuple(digit for digit in cut.digits if digit.number == 2))
-    tip, past = part.points[12, :2], part.points[12, :2] * 1.3 - part.points[9, :2] * 0.3
+    tip, past = joints(part)[12], joints(part)[12] * 1.3 - joints(part)[9] * 0.3
     wall, flesh = (
         photo.pixels[20, 20].astype(int),
-        photo.pixels[tuple(part.points[10, 1::-1].round().astype(int))].astype(int),
+        photo.pixels[tuple(joints(part)[10, ::-1].round().astype(int))].astype(int),
     )
 
     def at(pixels: np.ndarray, place: np.ndarray) -> np.ndarray:
         x, y = place.round().astype(int)
-        return pixels[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3).mean(0)
+        colour: np.ndarray = pixels[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3).mean(0)
+        return colour
 
-    shorter, _ = degraded(photo.pixels, only, "short_digit", 1)
-    longer, _ = degraded(photo.pixels, only, "long_digit", 1)
+    shorter, _ = not_none(degraded(photo.pixels, only, "short_digit", 1))
+    longer, _ = not_none(degraded(photo.pixels, only, "long_digit", 1))
     assert np.abs(at(shorter, tip) - wall).max() < np.abs(at(shorter, tip) - flesh).max()
     assert np.abs(at(photo.pixels, past) - wall).max() < np.abs(at(photo.pixels, past) - flesh).max()
     assert np.abs(at(longer, past) - flesh).max() < 25
@@ -209,7 +216,7 @@ def test_a_digit_is_shorter_or_longer_along_its_own_line() -> None:
 
 def test_a_curled_digit_is_left_alone() -> None:
     photo, part = drawn("hands")
-    points = part.points[:, :2].copy()
+    points = joints(part).copy()
     points[8] = points[5] + (points[5] - points[6]) * 0.2  # the index's tip at its own knuckle
     cut = digits.cut_hand(photo.pixels, points)
     assert cut is not None and 1 not in {digit.number for digit in cut.digits}
@@ -218,12 +225,12 @@ def test_a_curled_digit_is_left_alone() -> None:
 def test_a_part_at_the_edge_or_without_points_gives_no_accident() -> None:
     photo, part = drawn("hands")
     for shift in ((-150, -120), (200, 150)):
-        moved = part.points.copy()
+        moved = not_none(part.points).copy()
         moved[:, :2] += shift
         mask = np.roll(part.mask, shift[::-1], (0, 1))
         for one in ImageFamily().degrade(photo, replace(part, points=moved, mask=mask), np.random.default_rng(1)):
             assert np.array_equal(one.pixels[~one.mask], photo.pixels[~one.mask])
-    outside = replace(part, points=part.points + 5000)
+    outside = replace(part, points=not_none(part.points) + 5000)
     assert {one.detail for one in ImageFamily().degrade(photo, outside, np.random.default_rng(1))} <= {
         "melted",
         "swirled",
@@ -289,11 +296,11 @@ def test_a_fill_takes_nothing_from_what_is_to_be_avoided() -> None:
 
 def test_a_straight_arm_is_a_limb_and_a_sharply_bent_one_its_forearm() -> None:
     pixels, part = drawn_arm()
-    whole = limbs.cut_limb(pixels, part.points[:, :2])
+    whole = limbs.cut_limb(pixels, joints(part))
     assert whole is not None and len(whole.cutout.points) == 4
     wall = np.full_like(pixels, 90)
-    assert degraded(wall, limbs.cut_limb(wall, part.points[:, :2]), "missing_limb", 0) is None  # nothing to take away
-    bent = np.array([part.points[0, :2] + (-60.0, 130.0), *part.points[:2, :2]])  # the drawn upper arm as a forearm
+    assert degraded(wall, limbs.cut_limb(wall, joints(part)), "missing_limb", 0) is None  # nothing to take away
+    bent = np.array([joints(part)[0] + (-60.0, 130.0), *joints(part)[:2]])  # the drawn upper arm as a forearm
     cut = limbs.cut_limb(pixels, bent)
     assert cut is not None and len(cut.cutout.points) == 3
     assert cut.branch.line.points[0] + cut.cutout.corner == pytest.approx(bent[1], abs=0.5)

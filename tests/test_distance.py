@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from hafbench.statistics import kernel_distance
+from small import not_none
 
 
 def embeddings(seed: int, n: int = 12, d: int = 5) -> np.ndarray:
@@ -31,15 +32,16 @@ def test_it_is_kid_over_pairs(seed: int, n: int) -> None:
 
 def test_the_same_pictures_are_at_no_distance() -> None:
     found = kernel_distance(embeddings(0), embeddings(0), list("aabbccddeeff"))
-    assert (found.estimate, found.p_value, found.clusters) == (pytest.approx(0, abs=1e-12), 1.0, 6)
+    assert found.estimate == pytest.approx(0, abs=1e-12)
+    assert (found.p_value, found.clusters) == (1.0, 6)
 
 
 def test_a_shift_is_found_and_chance_is_not() -> None:
     prompts = np.repeat(np.arange(30), 4)
     means = embeddings(0, 30, 8)[prompts]
     one, alike = (means + embeddings(seed, 120, 8) for seed in (1, 2))
-    assert kernel_distance(one, alike, prompts, resamples=999).p_value > 0.05
-    assert kernel_distance(one, alike + 0.5, prompts, resamples=999).p_value < 0.01
+    assert not_none(kernel_distance(one, alike, prompts, resamples=999).p_value) > 0.05
+    assert not_none(kernel_distance(one, alike + 0.5, prompts, resamples=999).p_value) < 0.01
 
 
 def test_its_level_holds_where_images_of_a_prompt_move_together() -> None:
@@ -48,7 +50,7 @@ def test_its_level_holds_where_images_of_a_prompt_move_together() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         one, other = (rng.normal(size=(10, 6))[prompts] + rng.normal(size=(50, 6)) for _ in range(2))
-        p_values.append(kernel_distance(one, other, prompts, resamples=99, seed=seed).p_value)
+        p_values.append(not_none(kernel_distance(one, other, prompts, resamples=99, seed=seed).p_value))
     # 200 tests at 5 %: more than 19 have a chance below 1 %.
     assert sum(p <= 0.05 for p in p_values) <= 19
 

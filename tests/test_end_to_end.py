@@ -116,6 +116,7 @@ def test_a_tiny_sdxl_runs_a_suite_and_goes_on_where_it_stopped(tmp_path: Path) -
     run = read_run(tmp_path / "out")
     assert run.records["category"].nunique() == 5
     assert len(list((tmp_path / "out" / "images").rglob("*.png"))) == 5
+    assert run.manifest.generator is not None
     assert run.manifest.generator.settings["pipeline"] == "StableDiffusionXLPipeline"
 
     other = command(*words, "--seeds", 2, "--out", tmp_path / "out")

@@ -101,15 +101,16 @@ def test_others_pairs_get_their_masks_from_what_differs(tmp_path: Path, pairs: l
 
 def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:
     pair, other = painted(0), painted(1)
-    good = {"jpg_0": encoded(pair.winner), "jpg_1": encoded(pair.loser), "label_0": 1.0, "caption": "a hand"}
+    images = {"jpg_0": encoded(pair.winner), "jpg_1": encoded(pair.loser)}
+    good: dict[str, Any] = {**images, "label_0": 1.0, "caption": "a hand"}
     rows = [
         good,
         {**good, "label_0": 0.5},
         {**good, "label_0": None},
         {**good, "jpg_1": encoded(pair.loser[:40])},
         {**good, "jpg_1": encoded(other.winner)},
-        {**good, "jpg_1": good["jpg_0"]},
-        {**good, "jpg_1": good["jpg_1"][:900]},
+        {**good, "jpg_1": images["jpg_0"]},
+        {**good, "jpg_1": images["jpg_1"][:900]},
         {**good, "jpg_0": None},
         {**good, "jpg_0": b"<html>"},
     ]

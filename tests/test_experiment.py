@@ -43,11 +43,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pair = pairs[SEEDS * place + seed]
                 shown = pair.correct if name == "asap-0" else pair.erroneous
                 Image.fromarray(shown.image).save(folder / f"{seed}.png")
-        spec = ScoreSpec(
-            images=out / "images" / name,
-            prompts=suite,
-            scorers={"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}},
-            device="cpu",
+        spec = ScoreSpec.model_validate(
+            {
+                "images": out / "images" / name,
+                "prompts": suite,
+                "scorers": {"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}},
+                "device": "cpu",
+            }
         )
         hafbench.score(spec, out=out / "runs" / name)
     for name in NAMES[1:]:

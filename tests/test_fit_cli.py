@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from asap_train.cli import app
 from hafbench.errors import HafError

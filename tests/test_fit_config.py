@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from asap_train.backbones import BACKBONES
 from asap_train.training.config import FitConfig, LoraSettings, ScoreSettings, write_config
-from asap_train.training.objectives import OBJECTIVES, LossSettings
+from asap_train.training.objectives import OBJECTIVES, Guard, LossSettings
 from hafbench.errors import HafError
 from hafbench.settings import read_settings
+from hafbench.specs import GeneratorSpec
 from tiny_pipelines import build_sdxl
 
 NEEDED = ["model=mannequin", "pairs=hap", "out=fit"]
@@ -35,7 +36,7 @@ def read_config(path: Path | None, overrides: list[str]) -> FitConfig:
 def test_yaml_gives_the_same_settings_back(
     tmp_path_factory: pytest.TempPathFactory,
     objective: str,
-    guard: str,
+    guard: Guard,
     lora: LoraSettings | None,
     score: ScoreSettings | None,
     rate: float,
@@ -48,7 +49,7 @@ def test_yaml_gives_the_same_settings_back(
         out=out,
         objective=objective,
         lora=lora,
-        loss={"alpha": rate * 3, "guard": guard},
+        loss=LossSettings(alpha=rate * 3, guard=guard),
         score=score,
         learning_rate=rate,
         seed=seed,
@@ -69,9 +70,9 @@ def test_overrides_go_over_the_file_and_the_file_over_the_family(tmp_path: Path)
     assert (config.train_batch_size, config.gradient_accumulation_steps) == (1, 2)
     assert config.lora == LoraSettings(rank=64, lora_alpha=8)
     assert config.loss == LossSettings(tau=0.02)
-    assert config.score == ScoreSettings(seeds=9, model="sdxl")
+    assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl"))
     full = read_config(path, ["lora=null", "score=null"])
-    assert full.lora is full.score is None
+    assert full.lora is None and full.score is None
 
 
 def test_settings_within_those_of_the_family_keep_its_others() -> None:

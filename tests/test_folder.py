@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -134,7 +135,7 @@ def test_a_bad_table_is_one_sentence_with_its_row(tmp_path: Path, table: str, wo
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_tags_expectations_and_missing_cells_survive_each_kind_of_table(tmp_path: Path, suffix: str) -> None:
     folder = make_images(tmp_path / "f", "a.png", "b.png", "c.png")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"path": "a.png", "caption": "two, hands", "tags": ["photo", "old"], "expect": {"hands": 2, "people": 1}},
         {
             "path": "b.png",

@@ -36,7 +36,8 @@ GOOD = Similarity(ssim_in=0.5, ssim_out=0.98, lpips_in=0.3, lpips_out=0.01, area
 def reference_map(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The whole map, by scikit-image."""
     options = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 255, "channel_axis": 2}
-    return structural_similarity(one, other, full=True, **options)[1].mean(-1)
+    similarity: np.ndarray = structural_similarity(one, other, full=True, **options)[1].mean(-1)
+    return similarity
 
 
 @st.composite
@@ -166,8 +167,8 @@ def test_the_same_pair_again_is_a_near_duplicate_and_others_are_not() -> None:
         assert known.judge(pair.fingerprint).outcome == "passed"
         known.add(pair.fingerprint)
     for pair in pairs:
-        compressed = [np.asarray(jpeg(image)) for image in (pair.winner, pair.loser)]
-        assert known.judge(fingerprint(*compressed, pair.mask)).outcome == "failed"
+        winner, loser = (np.asarray(jpeg(image)) for image in (pair.winner, pair.loser))
+        assert known.judge(fingerprint(winner, loser, pair.mask)).outcome == "failed"
         # Another error in the same photo is another pair.
         assert known.judge(fingerprint(pair.winner, pair.winner[::-1], pair.mask)).outcome == "passed"
 

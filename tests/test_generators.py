@@ -4,11 +4,13 @@ import inspect
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hafbench.errors import HafError
@@ -34,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: build(folder / name) for name, build in BUILDERS.items()}
 
 
-def pixels(images: list) -> np.ndarray:
+def pixels(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image) for image in images]).astype(int)
 
 
@@ -212,7 +214,9 @@ def test_a_pipeline_that_needs_more_than_prompts_is_refused(models: dict[str, Pa
 
 def test_prompts_are_not_rewritten_unless_asked_for() -> None:
     class Rewriting:
-        def __call__(self, prompt, generator=None, output_type="pil", enable_prompt_rewrite: bool = True): ...
+        def __call__(
+            self, prompt: str, generator: Any = None, output_type: str = "pil", enable_prompt_rewrite: bool = True
+        ) -> None: ...
 
     assert resolve_arguments(Rewriting(), {}, {}) == {"enable_prompt_rewrite": False}
     assert resolve_arguments(Rewriting(), {}, {"enable_prompt_rewrite": True}) == {"enable_prompt_rewrite": True}
@@ -254,7 +258,7 @@ def test_nan_pixels_are_named_and_not_drawn_as_black(models: dict[str, Path], tm
         ({"lora": ("missing.safetensors:0.5",)}, r"no file missing\.safetensors"),
     ],
 )
-def test_bad_settings_are_one_sentence(models: dict[str, Path], options: dict, words: str) -> None:
+def test_bad_settings_are_one_sentence(models: dict[str, Path], options: dict[str, Any], words: str) -> None:
     device = options.pop("device", "auto")
     with pytest.raises(HafError, match=words):
         load_generator(GeneratorSpec(model=str(models["sd15"]), **options), device)

@@ -218,8 +218,8 @@ def test_mangled_hands_score_higher(scorer: HandsScorer, strict: HandsScorer) ->
         dx, dy = x - points[10, 0], y - points[10, 1]
         angle = 1.6 * np.clip(1 - np.hypot(dx, dy) / reach, 0, 1)
         turned = np.cos(angle) * dx - np.sin(angle) * dy, np.sin(angle) * dx + np.cos(angle) * dy
-        where = [(c + t).astype(np.float32) for c, t in zip(points[10], turned, strict=True)]
-        after = scorer.score(cv2.remap(image, *where, cv2.INTER_LINEAR), None)
+        from_x, from_y = ((c + t).astype(np.float32) for c, t in zip(points[10], turned, strict=True))
+        after = scorer.score(cv2.remap(image, from_x, from_y, cv2.INTER_LINEAR), None)
         if after.value is not None and before.value is not None:
             rises.append(after.value - before.value)
     assert len(rises) >= 3

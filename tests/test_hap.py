@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from asap_train.hap import Pair, encode_png, pair_id, to_row
-from asap_train.hap.columns import Row
 from asap_train.hap.growing import ROW_GROUP_BYTES
 from asap_train.hap.manifest import SplitRule
 from asap_train.hap.read import read_pairs, read_table, rows_by_id
@@ -33,7 +32,7 @@ from hap_pairs import mannequin, painted, write
 def assert_same(one: Pair, other: Pair) -> None:
     for name in ("winner", "loser", "mask"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    plain = {"winner": None, "loser": None, "mask": None, "split": None}
+    plain: dict[str, Any] = {"winner": None, "loser": None, "mask": None, "split": None}
     assert replace(one, **plain) == replace(other, **plain)
 
 
@@ -49,7 +48,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     table = read_table(tmp_path / "hap").set_index("id")
     assert table.loc[pairs[0].id, "ssim_in"] == pairs[0].similarity.ssim_in
     assert table["lpips_in"].isna().all()
-    assert json.loads(table.loc[pairs[0].id, "skipped"]) == pairs[0].skipped
+    assert json.loads(str(table.loc[pairs[0].id, "skipped"])) == pairs[0].skipped
 
 
 def test_datasets_and_its_hub_viewer_read_it(tmp_path: Path) -> None:
@@ -196,13 +195,14 @@ def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
         next(read_pairs(tmp_path))
 
 
-Change = Callable[[list[Row]], None]
+Rows = list[dict[str, Any]]
+Change = Callable[[Rows], None]
 
 
 def rewritten(folder: Path, change: Change) -> str:
     """Change the rows of the first shard, as a tool would that does not know better; returns its name."""
     manifest = json.loads((folder / "hap.json").read_text())
-    name = next(iter(manifest["shards"]))
+    name: str = next(iter(manifest["shards"]))
     table = pq.read_table(folder / name)
     rows = table.to_pylist()
     change(rows)
@@ -216,7 +216,7 @@ def png(array: np.ndarray) -> dict[str, Any]:
     return {"bytes": encode_png(array), "path": None}
 
 
-def spill(rows: list[Row]) -> None:
+def spill(rows: Rows) -> None:
     """Change the loser outside of the mask, and give the row the id of that."""
     pair = painted(0)
     loser = pair.loser.copy()

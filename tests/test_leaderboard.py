@@ -26,7 +26,8 @@ from hafbench.reports.board import build_board
 from hafbench.runs import Run, open_run
 from hafbench.schemas import schema_of
 from hafbench.suites import load_suite
-from small import Blueness, Painted, coloured_run, folder_manifest, painted
+from hafbench.types import Scorer
+from small import Blueness, Painted, coloured_run, folder_manifest, not_none, painted
 
 REPOSITORY = Path(__file__).parent.parent
 EVIL = "<script>document.title='pwned'</script>\"><img src=x onerror=\"document.title='pwned'\">{{ 7 * 7 }}"
@@ -105,7 +106,7 @@ def test_models_that_cannot_be_told_apart_share_ranks(tmp_path: Path) -> None:
     (table,) = tables(entries)
     ranks = {place.entry.model.name: place.ranks for place in table.places}
     assert ranks == {"good": "1–2", "good too": "1–2", "bad": "3"}
-    rates = [entry.anatomy["hands"].rate.estimate for entry in table.entries]
+    rates = [not_none(entry.anatomy["hands"].rate.estimate) for entry in table.entries]
     assert rates == sorted(rates)
 
 
@@ -200,7 +201,7 @@ def test_a_folder_of_images_with_a_packaged_suites_prompts_knows_its_suite(tmp_p
     samples = [Sample(f"{prompt.id}.png", prompt) for prompt in prompts]
     for sample in samples:
         painted(sample.image, 0).save(images / sample.image)
-    scorers = {"hands": Painted(), "iqa": Blueness()}
+    scorers: dict[str, Scorer] = {"hands": Painted(), "iqa": Blueness()}
     with open_run(tmp_path / "run", folder_manifest(scorers, images)) as run:
         entry = make_entry(evaluate(run, samples, scorers), "me", model="somebody's model")
     assert (entry.suite.name, entry.suite.seeds, entry.suite.prompts) == ("haf-50", None, 50)

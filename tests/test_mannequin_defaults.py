@@ -21,7 +21,7 @@ from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run
 from hafbench.scorers import default_scorers
 from hafbench.settings import read_settings
-from hafbench.specs import GeneratorSpec, RunSpec, ScoreSpec
+from hafbench.specs import GeneratorSpec, RunSpec, ScorerSpec, ScoreSpec
 from hafbench.suites import Prompt, suite_names
 from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, world_of
 from small import a_scorer
@@ -74,10 +74,10 @@ def test_what_is_given_wins_over_the_defaults() -> None:
 
 def test_a_folder_has_the_defaults_for_photographs_and_may_be_given_the_built_in_scorers() -> None:
     assert tuple(scorers_of(ScoreSpec(images=Path("x")).resolved())) == PHOTO_SCORERS
-    own = ScoreSpec(
-        images=Path("x"), scorers=["digits", {"name": "clip", "options": {"model": "mannequin"}}]
-    ).resolved()
-    assert scorers_of(own) == {"digits": {}, "clip": {"model": "mannequin"}}
+    own = ScoreSpec.model_validate(
+        {"images": "x", "scorers": ["digits", {"name": "clip", "options": {"model": "mannequin"}}]}
+    )
+    assert scorers_of(own.resolved()) == {"digits": {}, "clip": {"model": "mannequin"}}
 
 
 def test_every_default_exists() -> None:
@@ -131,7 +131,7 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
 def test_scorers_that_are_made_for_other_pictures_are_named(
     model: str, suite: str, scorers: Any, words: list[str]
 ) -> None:
-    said = notes(RunSpec(model=model, scorers=scorers).resolved(), suite)
+    said = notes(RunSpec.model_validate({"model": model, "scorers": scorers}).resolved(), suite)
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
 
@@ -151,7 +151,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def tiny(model: str) -> RunSpec:
     arguments = {"num_inference_steps": 1, "height": 32, "width": 32}
-    return RunSpec(model=GeneratorSpec(model=model, arguments=arguments), limit=12, scorers=["iqa"], device="cpu")
+    own = GeneratorSpec(model=model, arguments=arguments)
+    return RunSpec(model=own, limit=12, scorers=(ScorerSpec(name="iqa"),), device="cpu")
 
 
 def test_report_and_summary_say_first_that_this_is_the_built_in_world(

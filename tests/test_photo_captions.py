@@ -11,12 +11,13 @@ from PIL import Image
 from asap_train.data.captions import describe, given_captions, load_captioner
 from asap_train.types import Part
 from hafbench.errors import HafError, Unavailable
+from hafbench.types import Region
 
 WORDS = ("a", "hand", "with", "five", "fingers", "on", "black")
 MASK = np.ones((4, 4), np.bool_)
 
 
-def parts(*regions: str) -> list[Part]:
+def parts(*regions: Region) -> list[Part]:
     return [Part(region, region, MASK) for region in regions]
 
 
@@ -70,7 +71,7 @@ def test_a_text_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
         (("face", "face", *["hands"] * 7), "a photo of people, two faces and many hands in view"),
     ],
 )
-def test_the_sentence_says_what_was_found(regions: tuple[str, ...], sentence: str) -> None:
+def test_the_sentence_says_what_was_found(regions: tuple[Region, ...], sentence: str) -> None:
     assert describe(parts(*regions)) == sentence
 
 

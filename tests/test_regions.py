@@ -54,7 +54,7 @@ def test_a_person_has_its_parts(rooftop: Found) -> None:
     assert sizes == sorted(sizes, reverse=True)
     counts: Mapping[str, int] = {"hands": 21, "limbs": 3, "feet": 3, "face": 5, "torso": 4}
     for part in rooftop.parts:
-        assert (part.mask.dtype, part.mask.shape) == (np.bool_, picture("rooftop").shape[:2])
+        assert part.mask.dtype == np.bool_ and part.mask.shape == picture("rooftop").shape[:2]
         assert part.points is not None and part.points.shape == (counts[part.region], 3)
         x, y = part.points[:, :2].round().astype(int).T
         assert part.mask[y, x].all()  # the mask holds its own keypoints
@@ -251,7 +251,7 @@ def tiny_sam2(folder: Path) -> Path:
     return folder
 
 
-def test_sam2_refines_a_mask_or_leaves_it(tmp_path: Path) -> None:
+def test_sam2_refines_a_mask_or_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from asap_train.data.segment import Segmenter
 
     segmenter = Segmenter(str(tiny_sam2(tmp_path / "sam2")))
@@ -259,13 +259,13 @@ def test_sam2_refines_a_mask_or_leaves_it(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     points = np.array([[40.0, 30.0, 1.0], [60.0, 40.0, 1.0]])
     segment = segmenter.segment(image, (20, 10, 80, 70), points)
-    assert (segment.shape, segment.dtype) == ((90, 120), np.bool_)
+    assert segment.dtype == np.bool_ and segment.shape == (90, 120)
     assert np.array_equal(segment, segmenter.segment(image, (20, 10, 80, 70), points))
     assert segmenter.segment(image, (20, 10, 80, 70)).shape == (90, 120)
     part = Part("hands", "hand", np.ones((90, 120), np.bool_), points)
     for answer, taken in ((part.mask.copy(), True), (np.zeros((90, 120), np.bool_), False)):
         answer[:30] = False
-        segmenter.segment = lambda *_, answer=answer: answer
+        monkeypatch.setattr(segmenter, "segment", lambda *_, answer=answer: answer)
         refined = segmenter.refine(image, part)
         assert (refined.origin == "segmentation") == taken
         assert np.array_equal(refined.mask, answer if taken else part.mask)

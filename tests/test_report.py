@@ -22,7 +22,7 @@ from hafbench.reports import build_report
 from hafbench.reports.gallery import gallery_items
 from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.runs import Run, open_run
-from hafbench.suites import Prompt
+from hafbench.suites import Category, Expect, Prompt
 from hafbench.types import Finding, Score
 from small import Brightness, Returns, folder_manifest
 
@@ -129,9 +129,9 @@ def test_a_run_without_prompts_has_no_empty_tables(tmp_path: Path) -> None:
 
 
 def test_categories_have_a_plot_and_a_table(tmp_path: Path) -> None:
+    categories: tuple[Category, ...] = ("full_body", "basic_anatomy") * 2
     prompts = {
-        f"{i}.png": Prompt(id=f"p{i}", text="a hand", category=category)
-        for i, category in enumerate(["full_body", "basic_anatomy", "full_body", "basic_anatomy"])
+        f"{i}.png": Prompt(id=f"p{i}", text="a hand", category=category) for i, category in enumerate(categories)
     }
     run = make_run(tmp_path, list(prompts), {"hands": Brightness()}, prompts=prompts)
     page = page_of(run)
@@ -310,7 +310,7 @@ def test_what_a_scorer_counts_is_held_against_the_prompt(tmp_path: Path) -> None
     counted.role = "anatomy"
     wanted = {"a.png": 1, "b.png": 2, "c.png": 3, "d.png": None}
     prompts = {
-        name: Prompt(id=name[0], text="people", expect={} if people is None else {"people": people, "digits": 5})
+        name: Prompt(id=name[0], text="people", expect=Expect() if people is None else Expect(people=people, digits=5))
         for name, people in wanted.items()
     }
     run = make_run(tmp_path, list(wanted), {"limbs": counted}, prompts=prompts)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from hafbench.errors import HafError, Unavailable
@@ -23,6 +23,7 @@ from hafbench.generators.sources import Source, find_source, out_of_reach, weigh
 from hafbench.images import sha256_of
 from hafbench.specs import GeneratorSpec
 from hafbench.suites import Prompt
+from small import not_none
 from tiny_pipelines import as_one_file, build_flux, build_sd15, build_sdxl
 
 SMALL = {"num_inference_steps": 2, "height": 32, "width": 32}
@@ -114,7 +115,7 @@ def test_a_preset_loads_its_variant_of_the_weights(tmp_path: Path, monkeypatch: 
     model = build_sdxl(tmp_path / "sdxl")
     DiffusionPipeline.from_pretrained(model).save_pretrained(model, variant="fp16")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    put_into_cache(model, tmp_path / "hub", PRESETS["sdxl"].hub_id)
+    put_into_cache(model, tmp_path / "hub", not_none(PRESETS["sdxl"].hub_id))
     generator = load_generator(GeneratorSpec(model="sdxl", arguments=SMALL))
     assert generator.settings["commit"] == COMMIT
     assert generator.settings["weights"]
@@ -239,7 +240,7 @@ sys.exit(4)
 @pytest.mark.parametrize(
     ("kind", "words"), [(GatedRepoError, "is gated: accept its licence"), (RepositoryNotFoundError, "no public model")]
 )
-def test_what_the_hub_says_is_told_even_where_diffusers_wraps_it(kind: type[Exception], words: str) -> None:
+def test_what_the_hub_says_is_told_even_where_diffusers_wraps_it(kind: type[HfHubHTTPError], words: str) -> None:
     answer = httpx.Response(401, request=httpx.Request("GET", "https://hub.example"))
     wrapped = OSError("cannot load the model")
     wrapped.__cause__ = kind("401", response=answer)

@@ -24,7 +24,7 @@ from hafbench.runs import open_run, read_run
 from hafbench.schemas import SCHEMAS, schema_of
 from hafbench.settings import read_settings
 from hafbench.specs import GeneratorSpec, RunSpec, ScorerSpec, ScoreSpec
-from small import Brightness, manifest_of
+from small import Brightness, manifest_of, not_none
 
 OLD_RUN = Path(__file__).parent / "data" / "run_format_1"
 
@@ -47,7 +47,7 @@ def test_scorers_are_written_as_names_or_as_names_with_options(tmp_path: Path, t
     (tmp_path / "run.yaml").write_text(text)
     spec = read_settings(RunSpec, tmp_path / "run.yaml")
     assert options_of(spec) == {"hands": {}, "limbs": {}}
-    assert spec == RunSpec(scorers=["hands", ScorerSpec(name="limbs")])
+    assert spec == RunSpec(scorers=(ScorerSpec(name="hands"), ScorerSpec(name="limbs")))
 
 
 def test_yaml_then_set_then_options_and_a_shorthand_model(tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ NAMES = st.lists(st.sampled_from(["hands", "digits", "limbs", "limb_count", "cli
 def test_a_spec_comes_back_from_json_the_same(
     names: list[str], seeds: int, limit: int | None, model: str, arguments: dict[str, int]
 ) -> None:
-    spec = RunSpec(model=GeneratorSpec(model=model, arguments=arguments), scorers=names, seeds=seeds, limit=limit)
+    scorers = tuple(ScorerSpec(name=name) for name in names)
+    spec = RunSpec(model=GeneratorSpec(model=model, arguments=arguments), scorers=scorers, seeds=seeds, limit=limit)
     for one in (spec, spec.resolved()):
         back = RunSpec.model_validate(json.loads(json.dumps(one.model_dump(mode="json"))))
         assert back == one
@@ -132,7 +133,7 @@ def test_a_spec_comes_back_from_json_the_same(
 
 def test_specs_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        RunSpec().seeds = 3  # type: ignore[misc]
+        RunSpec().seeds = 3
 
 
 def test_run_json_holds_the_request_and_only_what_makes_the_numbers_is_compared(tmp_path: Path) -> None:
@@ -141,10 +142,11 @@ def test_run_json_holds_the_request_and_only_what_makes_the_numbers_is_compared(
         pass
     kept = read_manifest(tmp_path / "run")
     assert kept is not None and kept.request == manifest.request
-    other = manifest.request.model_copy(update={"device": "cuda", "require": ("hands",)})
+    request = not_none(manifest.request)
+    other = request.model_copy(update={"device": "cuda", "require": ("hands",)})
     with open_run(tmp_path / "run", manifest.model_copy(update={"request": other})):
         pass
-    other = manifest.request.model_copy(update={"batch_size": 7})
+    other = request.model_copy(update={"batch_size": 7})
     with (
         pytest.raises(HafError, match="batch_size: null -> 7"),
         open_run(tmp_path / "run", manifest.model_copy(update={"request": other})),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hafbench.errors import HafError
 from hafbench.suites import (
     CATEGORIES,
+    Category,
     Expect,
     Prompt,
     load_suite,
@@ -176,7 +177,7 @@ def test_an_unknown_suite_gets_the_nearest_names() -> None:
     digits=st.none() | st.integers(0, 10),
 )
 def test_a_prompt_written_and_read_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, name: str, text: str, category: str, digits: int | None
+    tmp_path_factory: pytest.TempPathFactory, name: str, text: str, category: Category, digits: int | None
 ) -> None:
     prompt = Prompt(id=name, text=text, category=category, tags=("photo",), expect=Expect(digits=digits))
     path = tmp_path_factory.mktemp("suite") / "s.jsonl"

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from asap_train.cli import app
 from asap_train.data.spec import SynthSpec, Thresholds
@@ -221,10 +220,11 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(photos / "hand.jpg", folder)
-    words = ("synth", "--photos", folder, "--out", tmp_path / "set", "--count", 1, "--families", "inpaint")
-    words += ("--inpaint", model, "--regions", "hands", "--scorers", "", "--set")
-    words += ("families.inpaint.arguments.num_inference_steps=2",)
-    result = run(*words)
+    result = run(
+        *("synth", "--photos", folder, "--out", tmp_path / "set", "--count", 1, "--families", "inpaint"),
+        *("--inpaint", model, "--regions", "hands", "--scorers", ""),
+        *("--set", "families.inpaint.arguments.num_inference_steps=2"),
+    )
     assert result.exit_code == 0, result.output
     (pair,) = read_pairs(tmp_path / "set")
     assert pair.family == "inpaint"

@@ -61,9 +61,9 @@ class Batch:
         ]
 
     def both(self, backbone: Backbone) -> Residuals:
-        policy = self.residuals(backbone)
+        winner, loser = self.residuals(backbone)
         with reference(backbone):
-            return Residuals(*policy, self.mask, *self.residuals(backbone))
+            return Residuals(winner, loser, self.mask, *self.residuals(backbone))
 
 
 def load(model: str, settings: LoraSettings = SETTINGS, dtype: str = "fp32") -> tuple[Backbone, Batch]:
