@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def mannequin(seed: int) -> Pair:
     error = made.error
     source = hashlib.sha256(f"mannequin/{seed}".encode()).hexdigest()
     photo = Photo(f"mannequin/{seed}", source, made.correct.image)
-    region = cast(Region, error.region)
+    region = error.region
     candidate = Candidate(made.erroneous.image, made.mask, region, error.kind, error.detail, "mannequin", {})
     return pair_of(photo, candidate)
 

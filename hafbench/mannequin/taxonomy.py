@@ -44,6 +44,6 @@ class Error:
         return DETAILS[self.detail][0]
 
     @property
-    def region(self) -> str:
+    def region(self) -> Literal["hands", "limbs"]:
         """Where it is wrong, by the taxonomy."""
         return DETAILS[self.detail][1]
