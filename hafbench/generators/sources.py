@@ -12,6 +12,7 @@ from typing import Any
 from hafbench import hub
 from hafbench.errors import HafError, Unavailable, nearest, one_line
 from hafbench.generators.presets import PRESETS, Preset
+from hafbench.files import read_whole
 from hafbench.images import sha256_of
 from hafbench.worlds import built_in
 
@@ -82,7 +83,7 @@ def _checked(path: Path) -> str:
         if not (path / "model_index.json").is_file():
             raise HafError(f"{path} is not a diffusers model: it has no model_index.json.")
         return path.resolve().name
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not path.is_file():
         raise HafError(f"{path}: only .safetensors files are loaded; other formats can run code when they are read.")
     return path.stem
 
@@ -171,8 +172,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """A folder's model_index.json; raises HafError if it is broken."""
     path = folder / "model_index.json"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        index = json.loads(read_whole(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise HafError(f"{path} cannot be read ({error}).") from error
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise HafError(f"{path} does not name a pipeline of diffusers; pipelines with code of their own are not run.")
