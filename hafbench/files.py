@@ -61,7 +61,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def is_utf8(text: str) -> bool:
-    """False for a text with lone surrogates, which is how Python reads other bytes in file names, and JSON's escapes."""
+    """False for a text with lone surrogates: Python's way to spell other bytes of file names, and JSON's escapes."""
     try:
         text.encode()
     except UnicodeEncodeError:

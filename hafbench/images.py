@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
 """What is decoded, whatever the file's name says. Pillow has decoders for many rare formats, too, which nobody's images
 come in, and one of which starts another program."""
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .tif .tiff .gif .avif .ppm .heic .heif .hif .jxl .jp2".split()
-)
+READ = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm")
+SUFFIXES = frozenset({*READ, ".heic", ".heif", ".hif", ".jxl", ".jp2"})
 """What counts as an image in a folder: also formats that cannot be read, so that they are not left out silently."""
 UNREAD = (
-    (re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "HEIC: install pillow-heif, or save it as PNG"),
+    (
+        re.compile(rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", re.DOTALL),
+        "HEIC: install pillow-heif, or save it as PNG",
+    ),
     (re.compile(rb"\xff\n|.{4}JXL ", re.DOTALL), "JPEG XL, which is not read: save it as PNG"),
     (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),
 )
@@ -80,17 +83,30 @@ class _TimedFile(io.BufferedReader):
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats to decode: HEIF, too, where pillow-heif is installed."""
+    """Get Pillow's decoders ready, and name the formats to decode: HEIF, too, where pillow-heif is installed."""
     from importlib import import_module
 
     from PIL import Image as PILImage
 
     PILImage.init()
+    _silence_decoders(import_module("PIL._imaging").__file__)
     try:
         import_module("pillow_heif").register_heif_opener()
     except ImportError:
         return FORMATS
     return (*FORMATS, "HEIF")
+
+
+def _silence_decoders(library: str | None) -> None:
+    """Errors are raised, too; libtiff also prints them, past Python's sys.stderr and without the file's name."""
+    import ctypes
+    import logging
+
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(OSError, AttributeError):  # where Pillow is built without libtiff, or hides it
+        set_handler = ctypes.CDLL(library).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
 
 
 def _decode(file: _TimedFile, path: Path) -> Image:
@@ -107,7 +123,9 @@ def _decode(file: _TimedFile, path: Path) -> Image:
         known = next((words for pattern, words in UNREAD if pattern.match(begin)), None)
         if known:
             raise BadImage(f"{path}: this is {known}.") from error
-        raise BadImage(f"{path}: this is not an image in a format that is read ({', '.join(FORMATS)}).") from error
+        raise BadImage(
+            f"{path}: this is damaged, or not an image in a format that is read: {', '.join(FORMATS)}."
+        ) from error
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise BadImage(
@@ -159,9 +177,10 @@ def sha256_of(path: Path) -> str:
 def find_images(folder: Path) -> list[Path]:
     """Every image file under `folder` by its suffix, hidden files left out, in a fixed order.
 
+    What cannot be read, such as a pipe or a link to nothing, is among them, to be told of rather than left out.
     Raises HafError for a file name that is not UTF-8, since records, tables and pages could not spell it.
     """
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
     paths = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     unspelt = [path for path in paths if not is_utf8(str(path))]
     if unspelt:

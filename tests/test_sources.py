@@ -168,6 +168,27 @@ def as_truncated(folder: Path) -> Path:
     return folder
 
 
+def as_nested(folder: Path) -> Path:
+    (folder / "model_index.json").write_text("[" * 100_000)
+    return folder
+
+
+def without_a_tensor(folder: Path, part: str, name: str) -> Path:
+    (weights,) = (folder / part).glob("*.safetensors")
+    state = load_file(weights)
+    del state[name]
+    save_file(state, weights, metadata={"format": "pt"})
+    return folder
+
+
+def as_incomplete_unet(folder: Path) -> Path:
+    return without_a_tensor(folder, "unet", "conv_in.weight")
+
+
+def as_incomplete_encoder(folder: Path) -> Path:
+    return without_a_tensor(folder, "text_encoder", "encoder.layers.0.layer_norm2.weight")
+
+
 def as_empty(folder: Path) -> Path:
     (folder / "model_index.json").unlink()
     return folder
@@ -198,6 +219,9 @@ def as_own_component(folder: Path) -> Path:
         (as_ckpt, r"only \.safetensors"),
         (as_broken, "cannot be loaded"),
         (as_truncated, "cannot be loaded"),
+        (as_nested, r"model_index\.json cannot be read"),
+        (as_incomplete_unet, r"weights of unet lack conv_in\.weight"),
+        (as_incomplete_encoder, r"weights of CLIPTextModel lack encoder\.layers\.0\.layer_norm2\.weight"),
         (as_empty, r"no model_index\.json"),
         (as_own_pipeline, "code of their own"),
         (as_own_component, "cannot be loaded"),

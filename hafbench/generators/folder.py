@@ -46,7 +46,7 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     if not is_utf8(str(root)):
         raise HafError(f"{folder}: the folder's path is not UTF-8; rename it.")
     found = find_images(root)
-    paths = [path for path in found if path.resolve().is_relative_to(root)]
+    paths = [path for path in found if _is_within(path, root)]
     if not paths:
         raise HafError(
             f"All {len(found)} images in {folder} are links that point outside of it; "
@@ -189,9 +189,9 @@ def _inside(root: Path, name: Any, where: str) -> Path:
         raise HafError(f"{where}: there is no file name.")
     path = Path(os.path.normpath(root / name))
     try:
-        inside = not Path(name).is_absolute() and path.is_relative_to(root) and path.resolve().is_relative_to(root)
+        inside = not Path(name).is_absolute() and path.is_relative_to(root) and _is_within(path, root)
         exists = path.is_file()
-    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL or a lone surrogate, links in a circle
+    except (OSError, ValueError) as error:  # too long, NUL or a lone surrogate
         raise HafError(f"{where}: {name[:100]!r} cannot be the name of a file ({one_line(error)}).") from error
     if not inside:
         raise HafError(f"{where}: {name} points outside of the folder; name files relative to it.")
@@ -200,6 +200,14 @@ def _inside(root: Path, name: Any, where: str) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         raise HafError(f"{where}: {name} is not an image by its suffix.")
     return path
+
+
+def _is_within(path: Path, root: Path) -> bool:
+    """Does a path stay in a folder if its links are followed? Links in a circle lead nowhere, and stay."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except RuntimeError:
+        return True
 
 
 def _seed(value: Any, where: str) -> int | None:

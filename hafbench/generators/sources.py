@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hafbench import hub
-from hafbench.errors import HafError, Unavailable, nearest, one_line
-from hafbench.generators.presets import PRESETS, Preset
+from hafbench.errors import HafError, Unavailable, causes, nearest, one_line
 from hafbench.files import read_whole
+from hafbench.generators.presets import PRESETS, Preset
 from hafbench.images import sha256_of
 from hafbench.worlds import built_in
 
@@ -142,30 +142,23 @@ def out_of_reach(source: Source, error: Exception) -> str:
         RevisionNotFoundError,
     )
 
-    causes = list(_causes(error))
+    chain = list(causes(error))
     copy = f"{source.option} {source.name}=PATH" if source.preset else f"{source.option} PATH"
     login = "accept its licence on its hub page and run `hf auth login`"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
+    if any(isinstance(cause, GatedRepoError) for cause in chain):
         return f"{source.hub_id} is gated: {login}; or give the path of a local copy by {copy}."
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+    if any(isinstance(cause, RevisionNotFoundError) for cause in chain):
         return f"{source.hub_id} has no revision '{source.revision}' on the hub."
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
         return f"The hub has no public model {source.hub_id}: check the name; if it is private, run `hf auth login`."
     first = f" It is gated: {login} first." if source.preset and source.preset.gated else ""
-    reason = f"{type(causes[-1]).__name__}: {one_line(causes[-1], 160)}"
-    if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
+    reason = f"{type(chain[-1]).__name__}: {one_line(chain[-1], 160)}"
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in chain):
         reason = "offline"
     return (
         f"{source.hub_id} is not on this machine and cannot be fetched ({reason}); "
         f"connect to the hub, or give the path of a local copy by {copy}.{first}"
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # diffusers wraps the hub's answers in errors of its own.
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def read_index(folder: Path) -> dict[str, Any]:
