@@ -28,13 +28,15 @@ SUFFIXES = frozenset({*READ, ".heic", ".heif", ".hif", ".jxl", ".jp2"})
 UNREAD = (
     (
         re.compile(rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", re.DOTALL),
-        "HEIC: install pillow-heif, or save it as PNG",
+        "HEIC: `pip install hafbench[heif]`, or save it as PNG",
     ),
     (re.compile(rb"\xff\n|.{4}JXL ", re.DOTALL), "JPEG XL, which is not read: save it as PNG"),
     (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),
 )
 """How the files of formats that are not read begin, and what to say of them."""
 MAX_PIXELS = 100_000_000
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+"""Tags of TIFF."""
 MAX_SECONDS = 60.0
 """For one image: a small JPEG can hold enough passes over its pixels to keep a decoder busy for hours."""
 RENEW = "make or copy it again."
@@ -127,11 +129,14 @@ def _decode(file: _TimedFile, path: Path) -> Image:
             f"{path}: this is damaged, or not an image in a format that is read: {', '.join(FORMATS)}."
         ) from error
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImage(
-                f"{path}: {image.width} x {image.height} pixels is over the limit of "
-                f"{MAX_PIXELS // 1_000_000} megapixels; make it smaller."
-            )
+        # A TIFF may hold tiles larger than itself, which are decoded whole.
+        tags = getattr(image, "tag_v2", {})
+        for width, height in (image.size, (tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))):
+            if width * height > MAX_PIXELS:
+                limit = MAX_PIXELS // 1_000_000
+                raise BadImage(
+                    f"{path}: {width} x {height} pixels is over the limit of {limit} megapixels; make it smaller."
+                )
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image), path, is_tiff=image.format == "TIFF")
 

@@ -5,6 +5,7 @@ import os
 import random
 import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_whatever_a_decoder_raises_is_a_bad_image(
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
     with pytest.raises(BadImage, match=rf"a\.png: .*{error.__name__}.*what went wrong"):
         load_image(put(tmp_path / "a.png", encoded("a.png")))
+
+
+def tiff_of_one_tile(side: int, tile: int, data: bytes) -> bytes:
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 134, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+def test_a_tile_larger_than_its_image_counts_by_its_own_size(tmp_path: Path) -> None:
+    tile = zlib.compress(bytes(64 * 64))
+    assert load_image(put(tmp_path / "a.tif", tiff_of_one_tile(10, 64, tile))).size == (10, 10)
+    with pytest.raises(BadImage, match="20000 x 20000 pixels is over the limit"):
+        load_image(put(tmp_path / "a.tif", tiff_of_one_tile(10, 20_000, tile)))
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg", "a.gif", "a.bmp", "a.ppm"])

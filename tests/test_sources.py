@@ -206,6 +206,10 @@ def as_own_pipeline(folder: Path) -> Path:
     return with_index(folder, _class_name=["mine", "Mine"])
 
 
+def as_component_with_a_path(folder: Path) -> Path:
+    return with_index(folder, **{"../" * 5000: ["diffusers", "UNet2DConditionModel"], "x" * 5000: ["a", "b"]})
+
+
 def as_own_component(folder: Path) -> Path:
     (folder / "unet" / "mine.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Mine: pass\n")
     return with_index(folder, unet=["mine", "Mine"])
@@ -235,6 +239,16 @@ def test_what_is_unsafe_or_broken_is_refused(
     with pytest.raises(HafError, match=words):
         load_generator(GeneratorSpec(model=str(model)))
     assert not (tmp_path / "ran").exists()
+
+
+def test_components_are_looked_for_in_the_folder_alone(sd15: Path, tmp_path: Path) -> None:
+    assert weights_of(as_component_with_a_path(copy_of(sd15, tmp_path / "copy"))) == weights_of(sd15)
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(HafError, match=r"only \.safetensors files"):
+        find_source(str(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("model", ["flux-dev", "nobody/nothing", "sd35-large"])

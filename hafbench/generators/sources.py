@@ -17,6 +17,8 @@ from hafbench.images import sha256_of
 from hafbench.worlds import built_in
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+COMPONENT = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+"""Components are parameters of a pipeline: a name that could not be one, such as a path, is never loaded."""
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 LEFT_OUT = ("safety_checker",)
 """Components that are not loaded: a safety checker replaces images that it dislikes by black ones, which would be
@@ -175,8 +177,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _parts(folder: Path) -> list[Path]:
     """The subfolders of the components that are loaded."""
-    names = (name for name, value in read_index(folder).items() if isinstance(value, list) and name not in LEFT_OUT)
-    return sorted(folder / name for name in names if (folder / name).is_dir())
+    listed = (
+        name for name, value in read_index(folder).items() if isinstance(value, list) and COMPONENT.fullmatch(name)
+    )
+    return sorted(folder / name for name in listed if name not in LEFT_OUT and (folder / name).is_dir())
 
 
 def weights_of(folder: Path, variant: str | None = None) -> dict[str, str]:
