@@ -1,5 +1,6 @@
 """Errors that are addressed to the user: one sentence saying what is wrong, where, and what to do."""
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -27,8 +28,15 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """An error's message on one line, cut after `most` characters: libraries write pages."""
-    return " ".join(str(error).split())[:most]
+    """An error's message on one line, cut after `most` characters: libraries write pages, and not always in UTF-8."""
+    return " ".join(str(error).split())[:most].encode(errors="replace").decode()
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it: libraries wrap what the network or the disk said in errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def first_problem(error: Any) -> str:

@@ -143,7 +143,7 @@ def score_sample(
             image = load_image(path)
             facts = FileFacts(sha256_of(path), image.width, image.height)
             pixels = np.asarray(image)
-        except BadImage as error:
+        except (BadImage, OSError) as error:
             problem = str(error).replace(str(path), sample.image)  # records are shared, and paths name people
     records = []
     for name, scorer in scorers.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,33 @@ def write_whole(
         partial.unlink(missing_ok=True)
         raise
     return path
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless there is a regular file: reading a pipe or a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # NUL or a lone surrogate
+        raise OSError(errno.EINVAL, "this cannot be the name of a file", str(path)) from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "this is a folder, not a file", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "this is a pipe or a device, not a file", str(path))
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a regular file; raises OSError for anything else."""
+    check_regular(path)
+    return path.read_bytes()
+
+
+def is_utf8(text: str) -> bool:
+    """False for a text with lone surrogates: Python's way to spell other bytes of file names, and JSON's escapes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sync(path: Path) -> None:

@@ -8,7 +8,11 @@ import sys
 from functools import cache
 from urllib.parse import urlsplit
 
+from hafbench.errors import causes
+
 SECONDS = 3.0
+CLIENTS = frozenset({"http", "httpcore", "httpx", "huggingface_hub", "requests", "socket", "ssl", "urllib", "urllib3"})
+"""The packages whose errors are about fetching."""
 
 
 def asked_offline() -> bool:
@@ -35,6 +39,15 @@ def offline() -> bool:
         _tell_client()
         return True
     return False
+
+
+def fetch_failed(error: BaseException) -> bool:
+    """True if an error says that a file is not on this machine and could not be fetched, and not that it is damaged."""
+    return any(
+        isinstance(cause, ConnectionError | TimeoutError | FileNotFoundError)
+        or type(cause).__module__.partition(".")[0] in CLIENTS
+        for cause in causes(error)
+    )
 
 
 def _is_on(variable: str) -> bool:

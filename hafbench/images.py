@@ -2,65 +2,150 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import os
+import re
+import time
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hafbench.errors import BadImage
+from hafbench.errors import BadImage, HafError, one_line
+from hafbench.files import check_regular, is_utf8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm"})
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
+"""What is decoded, whatever the file's name says. Pillow has decoders for many rare formats, too, which nobody's images
+come in, and one of which starts another program."""
+READ = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm")
+SUFFIXES = frozenset({*READ, ".heic", ".heif", ".hif", ".jxl", ".jp2"})
+"""What counts as an image in a folder: also formats that cannot be read, so that they are not left out silently."""
+UNREAD = (
+    (
+        re.compile(rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", re.DOTALL),
+        "HEIC: `pip install hafbench[heif]`, or save it as PNG",
+    ),
+    (re.compile(rb"\xff\n|.{4}JXL ", re.DOTALL), "JPEG XL, which is not read: save it as PNG"),
+    (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),
+)
+"""How the files of formats that are not read begin, and what to say of them."""
 MAX_PIXELS = 100_000_000
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+"""Tags of TIFF."""
+MAX_SECONDS = 60.0
+"""For one image: a small JPEG can hold enough passes over its pixels to keep a decoder busy for hours."""
+RENEW = "make or copy it again."
 
 
 def load_image(path: Path) -> Image:
     """Decode `path` to an RGB image, upright by its EXIF orientation.
 
-    16-bit grey is scaled to 8 bits, CMYK and palettes are converted, transparency is laid over white, and of an
-    animation the first frame is taken. Raises BadImage for anything that is not a whole image of at most
-    MAX_PIXELS pixels (the size is checked before decoding).
-    """
-    import warnings
+    Integer grey of 16 bits is scaled to 8, and so are floats from 0 to 1; CMYK and palettes are converted, transparency
+    is laid over white, and of an animation the first frame is taken: the others are not decoded.
 
+    Raises BadImage for anything that is not a whole image of at most MAX_PIXELS pixels (the size is checked before
+    decoding), whatever the decoder raised. Decoding ends after MAX_SECONDS where the decoder reads the file bit by bit,
+    which those of JPEG, PNG, GIF, BMP and PPM do; the others read it at once, and are bounded by the pixels alone.
+    """
+    try:
+        check_regular(path)
+        if path.stat().st_size == 0:
+            raise BadImage(f"{path}: the file is empty; {RENEW}")
+        with _TimedFile(path, MAX_SECONDS) as file, warnings.catch_warnings():
+            # What matters of these becomes an error below; the rest is of no use to who scores thousands of files.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return _decode(file, path)
+    except BadImage:
+        raise
+    except OSError as error:
+        raise BadImage(f"{path}: the image cannot be decoded ({error.strerror or one_line(error)}); {RENEW}") from error
+    except Exception as error:
+        raise BadImage(
+            f"{path}: the image cannot be decoded ({type(error).__name__}: {one_line(error)}); {RENEW}"
+        ) from error
+
+
+class _TimedFile(io.BufferedReader):
+    """A file that can be read for so many seconds: Pillow's decoders ask for more as they go."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(io.FileIO(path))
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._end:
+            raise TimeoutError(f"it takes more than {self._seconds:g} seconds")
+        return super().read(size)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Get Pillow's decoders ready, and name the formats to decode: HEIF, too, where pillow-heif is installed."""
+    from importlib import import_module
+
+    from PIL import Image as PILImage
+
+    PILImage.init()
+    _silence_decoders(import_module("PIL._imaging").__file__)
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return FORMATS
+    return (*FORMATS, "HEIF")
+
+
+def _silence_decoders(library: str | None) -> None:
+    """Errors are raised, too; libtiff also prints them, past Python's sys.stderr and without the file's name."""
+    import ctypes
+    import logging
+
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(OSError, AttributeError):  # where Pillow is built without libtiff, or hides it
+        set_handler = ctypes.CDLL(library).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
+
+
+def _decode(file: _TimedFile, path: Path) -> Image:
     from PIL import Image as PILImage
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
-        if path.stat().st_size == 0:
-            raise BadImage(f"{path}: the file is empty; make or copy it again.")
-        with warnings.catch_warnings():
-            # Our own bound below speaks instead of Pillow's warning.
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
-            image = PILImage.open(path)
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImage(
-                    f"{path}: {image.width} x {image.height} pixels is over the limit of "
-                    f"{MAX_PIXELS // 1_000_000} megapixels; make it smaller."
-                )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+        image = PILImage.open(file, formats=_formats())
     except PILImage.DecompressionBombError as error:
         raise BadImage(f"{path}: {error}; make it smaller.") from error
     except UnidentifiedImageError as error:
-        raise BadImage(f"{path}: this is not an image in a format that Pillow reads.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise BadImage(f"{path}: the image cannot be decoded ({error}); make or copy it again.") from error
+        file.seek(0)
+        begin = file.read(16)
+        known = next((words for pattern, words in UNREAD if pattern.match(begin)), None)
+        if known:
+            raise BadImage(f"{path}: this is {known}.") from error
+        raise BadImage(
+            f"{path}: this is damaged, or not an image in a format that is read: {', '.join(FORMATS)}."
+        ) from error
+    with image:
+        # A TIFF may hold tiles larger than itself, which are decoded whole.
+        tags = getattr(image, "tag_v2", {})
+        for width, height in (image.size, (tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0))):
+            if width * height > MAX_PIXELS:
+                limit = MAX_PIXELS // 1_000_000
+                raise BadImage(
+                    f"{path}: {width} x {height} pixels is over the limit of {limit} megapixels; make it smaller."
+                )
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), path, is_tiff=image.format == "TIFF")
 
 
-def _to_rgb(image: Image) -> Image:
-    import numpy as np
+def _to_rgb(image: Image, path: Path, is_tiff: bool) -> Image:
     from PIL import Image as PILImage
 
     if image.mode.startswith(("I", "F")):
-        pixels = np.asarray(image, dtype=np.float64)
-        if image.mode.startswith("I"):
-            pixels = pixels / 257.0
-        elif pixels.max(initial=0.0) <= 1.0:
-            pixels = pixels * 255.0
-        image = PILImage.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+        image = _grey(image, path, is_tiff)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PILImage.new("RGBA", image.size, "white")
@@ -68,13 +153,45 @@ def _to_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
+def _grey(image: Image, path: Path, is_tiff: bool) -> Image:
+    """Grey of more than 8 bits as 8 bits; raises BadImage where it is not told which number is white."""
+    import numpy as np
+    from PIL import Image as PILImage
+
+    pixels = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(pixels).all():
+        raise BadImage(f"{path}: there are NaN or infinite pixels; {RENEW}")
+    low, high = pixels.min(initial=0.0), pixels.max(initial=0.0)
+    if image.mode == "F":
+        white, known = (1.0 if high <= 1.0 else 255.0), "floats from 0 to 1 or from 0 to 255"
+    else:
+        # Mode I is a TIFF's 32 bits, where either may be meant, or a PPM's 16 bits.
+        white, known = (255.0 if is_tiff and image.mode == "I" and high <= 255 else 65535.0), "integers of 8 or 16 bits"
+    if low < 0 or high > white:
+        raise BadImage(f"{path}: the pixels go from {low:g} to {high:g}; save them as {known}.")
+    return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
+
+
 def sha256_of(path: Path) -> str:
-    """The hex SHA-256 of a file's bytes."""
+    """The hex SHA-256 of a file's bytes; raises OSError for what is not a regular file."""
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder` by its suffix, hidden files left out, in a fixed order."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    """Every image file under `folder` by its suffix, hidden files left out, in a fixed order.
+
+    What cannot be read, such as a pipe or a link to nothing, is among them, to be told of rather than left out.
+    Raises HafError for a file name that is not UTF-8, since records, tables and pages could not spell it.
+    """
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
+    paths = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    unspelt = [path for path in paths if not is_utf8(str(path))]
+    if unspelt:
+        name = os.fsencode(unspelt[0]).decode("utf-8", "backslashreplace")
+        raise HafError(
+            f"{name}: this name is not UTF-8, as {len(unspelt)} of the {len(paths)} images' are not; rename them "
+            "(convmv does it for whole folders)."
+        )
+    return paths

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from hafbench.errors import HafError, first_problem, nearest, one_line
+from hafbench.files import read_whole
 from hafbench.registry import Home, Options, Registry
 
 KeyPath = tuple[str, ...]
@@ -164,14 +165,16 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
         )
     try:
         return path, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise HafError(f"--set {text}: the value cannot be read as YAML.") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.safe_load(read_whole(path).decode("utf-8"))
+    except OSError as error:
+        raise HafError(f"{path} cannot be read ({error.strerror or one_line(error)}).") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise HafError(f"{path} cannot be read as YAML ({one_line(error)}).") from error
     if not isinstance(values, dict):
         raise HafError(f"{path}: settings are lines of KEY: VALUE, such as `seeds: 4`.")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from hafbench.errors import HafError, first_problem, nearest
+from hafbench.files import is_utf8, read_whole
 
 Category = Literal[
     "basic_anatomy",
@@ -23,6 +24,16 @@ Category = Literal[
 CATEGORIES: tuple[str, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+def _spelt(text: str) -> str:
+    """Programs in C take NUL for the end of a text, and UTF-8 has no lone surrogates."""
+    if "\0" in text or not is_utf8(text):
+        raise ValueError("there is a NUL character or half a character in the text")
+    return text
+
+
+SPELT = AfterValidator(_spelt)
 
 
 class Expect(BaseModel):
@@ -45,9 +56,9 @@ class Prompt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), SPELT]
     category: Category = "uncategorized"
-    tags: tuple[str, ...] = ()
+    tags: tuple[Annotated[str, SPELT], ...] = ()
     expect: Expect = Expect()
 
 
@@ -79,15 +90,28 @@ def load_suite(name: str) -> Suite:
         path = suites_folder() / f"{name}.jsonl"
         if name not in suite_names():
             raise HafError(f"There is no suite '{name}': {nearest(name, suite_names())}")
-    return Suite(path.stem, read_prompts(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    content = _read(path)
+    return Suite(path.stem, _parse_prompts(content, path), hashlib.sha256(content).hexdigest())
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Read a JSON Lines file of prompts; raises HafError with file, line number and reason for a bad line."""
+    return _parse_prompts(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_whole(path)
+    except OSError as error:
+        raise HafError(f"{path}: the suite cannot be read ({error.strerror or error}).") from error
+
+
+def _parse_prompts(content: bytes, path: Path) -> tuple[Prompt, ...]:
+    """The prompts of a file's bytes; the rest is as in `read_prompts`."""
     try:
         # Some editors put a byte order mark first (-sig); a text may hold U+2028, where splitlines would cut.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
         raise HafError(f"{path}: the suite cannot be read ({error}).") from error
     prompts = tuple(_parse(line, f"{path}, line {number}") for number, line in _numbered(lines))
     if not prompts:

@@ -1,12 +1,15 @@
 """The two commands from outside: help at once, one sentence for every mistake, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from small import painted
 
 HEAVY = {
     "torch",
@@ -97,6 +100,77 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, words: list[s
     assert "Traceback" not in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
     assert process.stdout == ""
+
+
+def test_a_pipe_or_endless_nesting_in_place_of_settings_is_one_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    for words, sentence in [
+        (["run", "--config", "pipe.yaml"], "pipe.yaml cannot be read (this is a pipe or a device, not a file)"),
+        (["run", "--config", "deep.yaml"], "deep.yaml cannot be read as YAML"),
+        (["run", "--suite", "/dev/zero.jsonl"], "the suite cannot be read"),
+        (["score", "caf\udce9"], "is not UTF-8"),
+        (["score", "line\nbreak\x1b[31m"], r"line\nbreak\x1b[31m is not a folder"),
+    ]:
+        process = command(*words, cwd=tmp_path)
+        assert process.returncode == 2, process.stderr
+        assert sentence in process.stderr
+        assert len(process.stderr.strip().splitlines()) == 1
+
+
+INTERRUPTED_AT_THE_FIRST_RECORD = """
+import signal, sys
+def listen(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("records.jsonl") and arguments[1] == "a":
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(listen)
+from hafbench.cli import main
+main()
+"""
+
+
+def test_ctrl_c_says_how_to_resume_and_a_log_gets_lines(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        painted("a", number).resize((64, 64)).save(tmp_path / "pictures" / f"{number}.png")
+    words = ["score", "pictures", "--scorers", "iqa", "--out", "run"]
+    stopped = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_THE_FIRST_RECORD, *words], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (stopped.returncode, stopped.stderr) == (
+        130,
+        "hafbench: stopped; run the same command again to resume.\n",
+    )
+    again = command(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.startswith("3/3 images")
+    assert len(again.stderr.splitlines()) == 1
+
+
+WARNS = """
+import logging, warnings
+from hafbench import api
+describe = api.describe
+def warn(scorers):
+    warnings.warn("a library's warning")
+    logging.getLogger("a.library").warning("a library's other warning")
+    return describe(scorers)
+api.describe = warn
+from hafbench.cli import main
+main()
+"""
+
+
+def test_quiet_keeps_the_warnings_of_libraries_away(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    painted("a", 0).resize((64, 64)).save(tmp_path / "pictures" / "a.png")
+    words = ["score", "pictures", "--scorers", "iqa", "--out"]
+    for options, told in [(["one"], 2), (["two", "--quiet"], 0)]:
+        process = subprocess.run(
+            [sys.executable, "-c", WARNS, *words, *options], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stderr.count(": a library's") + process.stderr.count("\na library's") == told, process.stderr
 
 
 @pytest.mark.parametrize("words", [["models"], ["suites"], ["scorers"], ["weights"], ["weights", "list"]])

@@ -1,6 +1,7 @@
 """Which prompt and seed a file of a folder belongs to, by its name or by a table."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,10 @@ def test_equal_captions_without_ids_are_one_prompt(tmp_path: Path) -> None:
         ("image,prompt\na.png,x\nb.png,x\n./a.png,x\n", "row 3: .* was named before"),
         ("image,prompt,prompt_id\na.png,x,p\nb.png,y,p\n", "the id 'p' another prompt"),
         ("image,prompt,seed\na.png,x,1\nb.png,x,1\n", r"a\.png and b\.png are both of prompt"),
+        ("image,prompt\na\0.png,x\n", r"row 1: 'a\\x00\.png' cannot be the name of a file"),
+        (f"image,prompt\n{'long' * 1000}.png,x\n", "row 1: .* cannot be the name of a file"),
+        ("image,prompt\na.png,x\0y\n", "row 1: text: there is a NUL character"),
+        ("image,prompt,expect\na.png,x," + "[" * 100_000 + "\n", "row 1: expect"),
     ],
 )
 def test_a_bad_table_is_one_sentence_with_its_row(tmp_path: Path, table: str, words: str) -> None:
@@ -208,7 +213,7 @@ def test_broken_json_unknown_formats_and_missing_things_are_one_sentence(tmp_pat
     for arguments, words in [
         ((folder, write(tmp_path / "t.jsonl", '{"image": "a.png"}\n{broken\n')), "cannot be read"),
         ((folder, write(tmp_path / "t.xlsx", "x")), r"\.jsonl, \.csv or \.parquet"),
-        ((folder, tmp_path / "no.csv"), r"no file .*no\.csv"),
+        ((folder, tmp_path / "no.csv"), r"no\.csv cannot be read \(No such file"),
         ((empty,), "no image in"),
         ((tmp_path / "nowhere",), "is not a folder"),
         ((folder, write(tmp_path / "other.jsonl", SUITE)), "names none of the 1 images"),
@@ -224,3 +229,49 @@ def test_a_jsonl_table_may_start_with_a_byte_order_mark_and_hold_line_separators
     (image,) = read_folder(folder, tmp_path / "t.jsonl")
     assert image.prompt is not None
     assert image.prompt.text == "a hand\u2028and a foot"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('"image": "a\\ud800.png", "prompt": "x"', "row 1: .* cannot be the name of a file"),
+        ('"image": "a.png", "prompt": "\\ud800"', "row 1: text"),
+        ('"image": "a.png", "prompt": "x", "prompt_id": "\\ud800"', "row 1: id"),
+        ('"image": "a.png", "prompt": "x", "category": "\\ud800"', "row 1: category"),
+        ('"image": "a.png", "prompt": "x", "tags": ["\\ud800"]', "row 1: tags.0: .* half a character"),
+        ('"image": "a.png", "prompt": ' + "[" * 100_000 + "]" * 100_000, "line 1: .*recursion limit"),
+    ],
+)
+def test_what_json_can_spell_and_a_file_cannot_is_one_sentence(tmp_path: Path, row: str, words: str) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    with pytest.raises(HafError, match=words):
+        read_folder(folder, write(tmp_path / "t.jsonl", f"{{{row}}}"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(HafError, match="pipe or a device"):
+        read_folder(folder, tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1", b"PAR1" + bytes(64) + b"PAR1"])
+def test_a_damaged_parquet_table_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    (tmp_path / "t.parquet").write_bytes(content)
+    with pytest.raises(HafError, match=r"t\.parquet cannot be read"):
+        read_folder(folder, tmp_path / "t.parquet")
+
+
+def test_a_folder_whose_own_name_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / os.fsdecode(b"caf\xe9"), "a.png")
+    with pytest.raises(HafError, match="the folder's path is not UTF-8"):
+        read_folder(folder)
+
+
+def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "f", "a.png")
+    (folder / "b.png").symlink_to("c.png")
+    (folder / "c.png").symlink_to("b.png")
+    assert [image.path.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]

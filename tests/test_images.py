@@ -83,7 +83,9 @@ def test_a_truncated_png_is_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "cut.png")
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"", "empty"), (b"I am text\n" * 50, "not an image")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "empty"), (b"I am text\n" * 50, "not an image in a format that is read")]
+)
 def test_files_that_are_no_images_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(BadImage, match=rf"x\.jpg.*{words}"):

@@ -49,25 +49,47 @@ def test_metrics_that_are_not_of_one_image_are_refused(name: str, words: str) ->
         a_scorer("iqa", metric=name)
 
 
-def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
-    """In a process of its own, for pyiqa reads TORCH_HOME once, when it is imported."""
-    from pyiqa.archs.musiq_arch import default_model_urls
-
-    cache = tmp_path / "hub" / "pyiqa"
-    cache.mkdir(parents=True)
-    for url in default_model_urls.values():
-        torch.save({"params": Evil(tmp_path / "pwned")}, cache / Path(url).name)
+def load_musiq(home: Path) -> str:
+    """What loading it says, in a process of its own, for pyiqa reads TORCH_HOME once, when it is imported."""
     load = "from small import a_scorer; a_scorer('iqa', metric='musiq')"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", load],
         cwd=Path(__file__).parent,
-        env={**os.environ, "TORCH_HOME": str(tmp_path)},
+        env={**os.environ, "TORCH_HOME": str(home)},
         capture_output=True,
         text=True,
-    )
-    assert "HafError: --iqa musiq: its weights file" in done.stderr
-    assert "was refused" in done.stderr
+    ).stderr
+
+
+def cache_of(home: Path) -> list[Path]:
+    from pyiqa.archs.musiq_arch import default_model_urls
+
+    cache = home / "hub" / "pyiqa"
+    cache.mkdir(parents=True)
+    return [cache / Path(url).name for url in default_model_urls.values()]
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    for file in cache_of(tmp_path):
+        torch.save({"params": Evil(tmp_path / "pwned")}, file)
+    said = load_musiq(tmp_path)
+    assert "HafError: --iqa musiq: its weights file" in said
+    assert "was refused" in said
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "of another net"])
+def test_damaged_weights_are_called_damaged_and_not_absent(tmp_path: Path, damage: str) -> None:
+    for file in cache_of(tmp_path):
+        torch.save({"a": torch.zeros(1000)}, file)
+        if damage != "of another net":
+            file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else 2000])
+    said = load_musiq(tmp_path)
+    assert f"its weights file in pyiqa's cache, {tmp_path / 'hub' / 'pyiqa'}, is damaged" in said
+
+
+def test_absent_weights_are_called_absent(tmp_path: Path) -> None:
+    assert "are not on this machine and cannot be fetched" in load_musiq(tmp_path)
 
 
 def test_the_hash_of_a_metric_with_parameters_is_recorded() -> None:

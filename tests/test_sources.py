@@ -169,6 +169,27 @@ def as_truncated(folder: Path) -> Path:
     return folder
 
 
+def as_nested(folder: Path) -> Path:
+    (folder / "model_index.json").write_text("[" * 100_000)
+    return folder
+
+
+def without_a_tensor(folder: Path, part: str, name: str) -> Path:
+    (weights,) = (folder / part).glob("*.safetensors")
+    state = load_file(weights)
+    del state[name]
+    save_file(state, weights, metadata={"format": "pt"})
+    return folder
+
+
+def as_incomplete_unet(folder: Path) -> Path:
+    return without_a_tensor(folder, "unet", "conv_in.weight")
+
+
+def as_incomplete_encoder(folder: Path) -> Path:
+    return without_a_tensor(folder, "text_encoder", "encoder.layers.0.layer_norm2.weight")
+
+
 def as_empty(folder: Path) -> Path:
     (folder / "model_index.json").unlink()
     return folder
@@ -186,6 +207,10 @@ def as_own_pipeline(folder: Path) -> Path:
     return with_index(folder, _class_name=["mine", "Mine"])
 
 
+def as_component_with_a_path(folder: Path) -> Path:
+    return with_index(folder, **{"../" * 5000: ["diffusers", "UNet2DConditionModel"], "x" * 5000: ["a", "b"]})
+
+
 def as_own_component(folder: Path) -> Path:
     (folder / "unet" / "mine.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Mine: pass\n")
     return with_index(folder, unet=["mine", "Mine"])
@@ -199,6 +224,9 @@ def as_own_component(folder: Path) -> Path:
         (as_ckpt, r"only \.safetensors"),
         (as_broken, "cannot be loaded"),
         (as_truncated, "cannot be loaded"),
+        (as_nested, r"model_index\.json cannot be read"),
+        (as_incomplete_unet, r"weights of unet lack conv_in\.weight"),
+        (as_incomplete_encoder, r"weights of CLIPTextModel lack encoder\.layers\.0\.layer_norm2\.weight"),
         (as_empty, r"no model_index\.json"),
         (as_own_pipeline, "code of their own"),
         (as_own_component, "cannot be loaded"),
@@ -212,6 +240,16 @@ def test_what_is_unsafe_or_broken_is_refused(
     with pytest.raises(HafError, match=words):
         load_generator(GeneratorSpec(model=str(model)))
     assert not (tmp_path / "ran").exists()
+
+
+def test_components_are_looked_for_in_the_folder_alone(sd15: Path, tmp_path: Path) -> None:
+    assert weights_of(as_component_with_a_path(copy_of(sd15, tmp_path / "copy"))) == weights_of(sd15)
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(HafError, match=r"only \.safetensors files"):
+        find_source(str(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("model", ["flux-dev", "nobody/nothing", "sd35-large"])

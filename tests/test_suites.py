@@ -1,6 +1,7 @@
 """The suites that come with the package, and what is said of a bad one."""
 
 import json
+import os
 import re
 from collections import Counter
 from itertools import combinations
@@ -141,6 +142,11 @@ GOOD = '{"id": "a", "text": "a hand"}'
         (f"{GOOD}\n{GOOD}", "line 2: the id 'a' was used on line 1"),
         (GOOD + "\n" + GOOD.replace('"a"', '"A"'), "line 2: the id 'A' was used on line 1"),
         ("[1, 2]", "line 1: "),
+        ('{"id": "b", "text": "a\\u0000b"}', "line 1: text: there is a NUL character"),
+        ('{"id": "b", "text": "a", "tags": ["\\u0000"]}', r"line 1: tags\.0: there is a NUL character"),
+        ('{"id": "b", "text": "\\ud800"}', "line 1: .*JSON"),
+        ("[" * 100_000, "line 1: .*recursion limit"),
+        ('{"id": "b", "expect": ' + '{"people": ' * 100_000, "line 1: .*recursion limit"),
         ("", "there is no prompt"),
     ],
 )
@@ -153,7 +159,9 @@ def test_a_bad_line_is_refused_with_file_line_and_reason(tmp_path: Path, content
 
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "a", "text": "caf\xe9"}')
-    for name in ("latin.jsonl", "missing.jsonl"):
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")  # which nobody writes to: to open it would be to wait for ever
+    for name in ("latin.jsonl", "missing.jsonl", "folder.jsonl", "pipe.jsonl", f"{'long' * 1000}.jsonl", "\0.jsonl"):
         with pytest.raises(HafError, match=name):
             load_suite(str(tmp_path / name))
 
@@ -172,7 +180,7 @@ def test_an_unknown_suite_gets_the_nearest_names() -> None:
 
 @given(
     name=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,30}\Z"),
-    text=st.text(min_size=1, max_size=200).filter(lambda text: text.strip() == text),
+    text=st.text(min_size=1, max_size=200).filter(lambda text: text.strip() == text and "\0" not in text),
     category=st.sampled_from(CATEGORIES),
     digits=st.none() | st.integers(0, 10),
 )

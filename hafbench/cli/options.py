@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from hafbench.errors import HafError
+from hafbench.files import is_utf8
 
 USER_ERROR, NOT_ALL_SCORED, CONDITION_HELD, INTERRUPTED = 2, 3, 4, 130
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; the default is below runs/.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")]
+
+
+def _hush(quiet: bool) -> bool:
+    """Under --quiet, what libraries warn of stays away from stderr, too."""
+    if quiet:
+        import logging
+        import warnings
+
+        warnings.simplefilter("ignore")
+        logging.basicConfig(level=logging.ERROR)
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_hush, help="No progress bar, no summary, no warnings.")]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in YAML; options override them.")
 ]
@@ -89,15 +104,31 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a command: the user's mistakes become one sentence and exit code 2, an interruption its own."""
+
+    def stop(sentence: str, code: int) -> NoReturn:
+        print(f"{name}: {_printable(sentence)}", file=sys.stderr)
+        sys.exit(code)
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal need not have every character
+    for word in sys.argv[1:]:
+        if not is_utf8(word):
+            stop(f"The argument {word} is not UTF-8; rename the file that it names.", USER_ERROR)
     try:
         app()
     except HafError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        stop(str(error), USER_ERROR)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{name}: {where}{error.strerror or error}.", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print(f"{name}: stopped; run the same command again to resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        stop(f"{where}{error.strerror or error}.", USER_ERROR)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # typer makes of the one the other.
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
+        stop("stopped; run the same command again to resume.", INTERRUPTED)
+
+
+def _printable(text: str) -> str:
+    """On one line, and without what a file's name could do to a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hafbench.errors import HafError, first_problem, one_line
+from hafbench.files import is_utf8, read_whole
 from hafbench.images import SUFFIXES, find_images
 from hafbench.suites import Prompt, read_prompts
 
@@ -41,8 +43,10 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
     if not folder.is_dir():
         raise HafError(f"{folder} is not a folder.")
     root = folder.resolve()
+    if not is_utf8(str(root)):
+        raise HafError(f"{folder}: the folder's path is not UTF-8; rename it.")
     found = find_images(root)
-    paths = [path for path in found if path.resolve().is_relative_to(root)]
+    paths = [path for path in found if _is_within(path, root)]
     if not paths:
         raise HafError(
             f"All {len(found)} images in {folder} are links that point outside of it; "
@@ -52,9 +56,11 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
         )
     if prompts_file is None:
         return [FolderImage(path) for path in paths]
-    if not prompts_file.is_file():
-        raise HafError(f"There is no file {prompts_file}.")
-    known = _from_suite(paths, root, prompts_file) if _is_suite(prompts_file) else _from_table(root, prompts_file)
+    content = _read(prompts_file)
+    if _is_suite(prompts_file, content):
+        known = _from_suite(paths, root, prompts_file)
+    else:
+        known = _from_table(root, prompts_file, content)
     if not any(path in known for path in paths):
         raise HafError(f"{prompts_file} names none of the {len(paths)} images in {folder}; see docs/guides/images.md.")
     _check_pairs(known.values(), root, prompts_file)
@@ -81,14 +87,21 @@ def _check_pairs(images: Iterable[FolderImage], root: Path, prompts_file: Path) 
             )
 
 
-def _is_suite(prompts_file: Path) -> bool:
+def _read(prompts_file: Path) -> bytes:
+    try:
+        return read_whole(prompts_file)
+    except OSError as error:
+        raise HafError(f"{prompts_file} cannot be read ({error.strerror or one_line(error)}).") from error
+
+
+def _is_suite(prompts_file: Path, content: bytes) -> bool:
     if prompts_file.suffix != ".jsonl":
         return False
-    with prompts_file.open(encoding="utf-8-sig", errors="replace") as file:
-        try:
-            first = json.loads(next((line for line in file if line.strip()), "{}"))
-        except ValueError:
-            return True
+    lines = content.decode("utf-8-sig", errors="replace").split("\n")
+    try:
+        first = json.loads(next((line for line in lines if line.strip()), "{}"))
+    except (ValueError, RecursionError):
+        return True
     return not (isinstance(first, dict) and any(column in first for column in IMAGE_COLUMNS))
 
 
@@ -115,8 +128,8 @@ def _id_and_seed(name: str, prompts: Mapping[str, Prompt]) -> tuple[str | None, 
     return None, None
 
 
-def _from_table(root: Path, prompts_file: Path) -> dict[Path, FolderImage]:
-    rows = _read_rows(prompts_file)
+def _from_table(root: Path, prompts_file: Path, content: bytes) -> dict[Path, FolderImage]:
+    rows = _read_rows(prompts_file, content)
     columns = {column for row in rows for column in row}
     name_column = next((column for column in IMAGE_COLUMNS if column in columns), None)
     if name_column is None:
@@ -131,23 +144,36 @@ def _from_table(root: Path, prompts_file: Path) -> dict[Path, FolderImage]:
     return found
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows, empty cells left out."""
+def _rows_of_csv(content: bytes) -> list[Any]:
     import csv
 
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+
+
+def _rows_of_jsonl(content: bytes) -> list[Any]:
+    return [json.loads(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
+
+
+def _rows_of_parquet(content: bytes) -> list[Any]:
     import pyarrow.parquet as pq
 
+    return list(pq.read_table(io.BytesIO(content)).to_pylist())
+
+
+READERS: Mapping[str, Callable[[bytes], list[Any]]] = {
+    ".csv": _rows_of_csv,
+    ".jsonl": _rows_of_jsonl,
+    ".parquet": _rows_of_parquet,
+}
+
+
+def _read_rows(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """The rows, empty cells left out."""
+    if path.suffix not in READERS:
+        raise HafError(f"{path}: give prompts as .jsonl, .csv or .parquet.")
     try:
-        if path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows: list[Any] = list(csv.DictReader(file, strict=True))
-        elif path.suffix == ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-        else:
-            raise HafError(f"{path}: give prompts as .jsonl, .csv or .parquet.")
-    except (OSError, ValueError, csv.Error) as error:
+        rows = READERS[path.suffix](content)
+    except Exception as error:  # a damaged Parquet file makes pyarrow raise errors of many kinds
         raise HafError(f"{path} cannot be read ({one_line(error)}).") from error
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -162,13 +188,26 @@ def _inside(root: Path, name: Any, where: str) -> Path:
     if not isinstance(name, str):
         raise HafError(f"{where}: there is no file name.")
     path = Path(os.path.normpath(root / name))
-    if Path(name).is_absolute() or not path.is_relative_to(root) or not path.resolve().is_relative_to(root):
+    try:
+        inside = not Path(name).is_absolute() and path.is_relative_to(root) and _is_within(path, root)
+        exists = path.is_file()
+    except (OSError, ValueError) as error:  # too long, NUL or a lone surrogate
+        raise HafError(f"{where}: {name[:100]!r} cannot be the name of a file ({one_line(error)}).") from error
+    if not inside:
         raise HafError(f"{where}: {name} points outside of the folder; name files relative to it.")
-    if not path.is_file():
+    if not exists:
         raise HafError(f"{where}: there is no file {name} in {root}.")
     if path.suffix.lower() not in SUFFIXES:
         raise HafError(f"{where}: {name} is not an image by its suffix.")
     return path
+
+
+def _is_within(path: Path, root: Path) -> bool:
+    """Does a path stay in a folder if its links are followed? Links in a circle lead nowhere, and stay."""
+    try:
+        return path.resolve().is_relative_to(root)
+    except RuntimeError:
+        return True
 
 
 def _seed(value: Any, where: str) -> int | None:
@@ -193,7 +232,7 @@ def _prompt(row: Mapping[str, Any], where: str) -> Prompt | None:
             raise HafError(f"{where}: there is an id but no text; add a column 'prompt'.")
         return None
     fields = {
-        "id": given or f"prompt-{hashlib.sha256(str(text).encode()).hexdigest()[:12]}",
+        "id": given or f"prompt-{hashlib.sha256(str(text).encode(errors='replace')).hexdigest()[:12]}",
         "text": text,
         **{key: _parsed(row[key]) for key in ("category", "tags", "expect") if key in row},
     }
@@ -208,6 +247,6 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value

@@ -9,6 +9,7 @@ from typing import Any
 
 from hafbench import hub
 from hafbench.errors import HafError, Unavailable, one_line
+from hafbench.generators.missing import check_complete, complete
 from hafbench.generators.sources import (
     LEFT_OUT,
     Files,
@@ -40,14 +41,18 @@ def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     files = locate(source)
+    where = files.file or files.folder
     try:
-        pipeline, facts = _from_file(source, files, dtype) if files.file else (_from_folder(files, dtype), files.facts)
+        with complete(where):
+            pipeline, facts = (
+                _from_file(source, files, dtype) if files.file else (_from_folder(files, dtype), files.facts)
+            )
     except HafError:
         raise
     except Exception as error:
         reason = one_line(error, 300)
-        where = files.file or files.folder
         raise HafError(f"{where} cannot be loaded as a diffusers model ({type(error).__name__}: {reason}).") from error
+    check_complete(where, pipeline)
     pipeline.set_progress_bar_config(disable=True)
     for name in (*LEFT_OUT, "watermark"):
         if getattr(pipeline, name, None) is not None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hafbench import hub
-from hafbench.errors import HafError, Unavailable, nearest, one_line
+from hafbench.errors import HafError, Unavailable, causes, nearest, one_line
+from hafbench.files import read_whole
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.images import sha256_of
 from hafbench.worlds import built_in
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+COMPONENT = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+"""Components are parameters of a pipeline: a name that could not be one, such as a path, is never loaded."""
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 LEFT_OUT = ("safety_checker",)
 """Components that are not loaded: a safety checker replaces images that it dislikes by black ones, which would be
@@ -82,7 +85,7 @@ def _checked(path: Path) -> str:
         if not (path / "model_index.json").is_file():
             raise HafError(f"{path} is not a diffusers model: it has no model_index.json.")
         return path.resolve().name
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not path.is_file():
         raise HafError(f"{path}: only .safetensors files are loaded; other formats can run code when they are read.")
     return path.stem
 
@@ -141,18 +144,18 @@ def out_of_reach(source: Source, error: Exception) -> str:
         RevisionNotFoundError,
     )
 
-    causes = list(_causes(error))
+    chain = list(causes(error))
     copy = f"{source.option} {source.name}=PATH" if source.preset else f"{source.option} PATH"
     login = "accept its licence on its hub page and run `hf auth login`"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
+    if any(isinstance(cause, GatedRepoError) for cause in chain):
         return f"{source.hub_id} is gated: {login}; or give the path of a local copy by {copy}."
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+    if any(isinstance(cause, RevisionNotFoundError) for cause in chain):
         return f"{source.hub_id} has no revision '{source.revision}' on the hub."
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in chain):
         return f"The hub has no public model {source.hub_id}: check the name; if it is private, run `hf auth login`."
     first = f" It is gated: {login} first." if source.preset and source.preset.gated else ""
-    reason = f"{type(causes[-1]).__name__}: {one_line(causes[-1], 160)}"
-    if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
+    reason = f"{type(chain[-1]).__name__}: {one_line(chain[-1], 160)}"
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in chain):
         reason = "offline"
     return (
         f"{source.hub_id} is not on this machine and cannot be fetched ({reason}); "
@@ -160,19 +163,12 @@ def out_of_reach(source: Source, error: Exception) -> str:
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # diffusers wraps the hub's answers in errors of its own.
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def read_index(folder: Path) -> dict[str, Any]:
     """A folder's model_index.json; raises HafError if it is broken."""
     path = folder / "model_index.json"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        index = json.loads(read_whole(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise HafError(f"{path} cannot be read ({error}).") from error
     if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
         raise HafError(f"{path} does not name a pipeline of diffusers; pipelines with code of their own are not run.")
@@ -181,8 +177,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _parts(folder: Path) -> list[Path]:
     """The subfolders of the components that are loaded."""
-    names = (name for name, value in read_index(folder).items() if isinstance(value, list) and name not in LEFT_OUT)
-    return sorted(folder / name for name in names if (folder / name).is_dir())
+    listed = (
+        name for name, value in read_index(folder).items() if isinstance(value, list) and COMPONENT.fullmatch(name)
+    )
+    return sorted(folder / name for name in listed if name not in LEFT_OUT and (folder / name).is_dir())
 
 
 def weights_of(folder: Path, variant: str | None = None) -> dict[str, str]:

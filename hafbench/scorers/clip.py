@@ -152,6 +152,10 @@ def load(options: Options, device: str) -> ClipScorer:
         reason = one_line(error, 160)
         if wanted.file or wanted.architecture.startswith("local-dir:"):
             raise HafError(f"--clip {options.model}: the weights cannot be loaded ({reason}).") from error
+        if not hub.fetch_failed(error):
+            raise HafError(
+                f"--clip {options.model}: the weights in the hub's cache are damaged ({reason}); delete them."
+            ) from error
         raise Unavailable(
             f"The CLIP weights {options.model} are not on this machine and cannot be fetched; "
             "connect to the hub once, or name a local file: --clip ARCH:FILE."

@@ -7,7 +7,6 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from hafbench import hub, registry
@@ -103,11 +102,12 @@ def load(options: Options, device: str) -> IqaScorer:
             metric = pyiqa.create_metric(name, device=device)
     except ImportError as error:
         raise Unavailable(f"The metric {name} needs a package that is not installed ({error}); install it.") from error
-    except UnpicklingError as error:
-        raise HafError(
-            f"--iqa {name}: its weights file in pyiqa's cache is damaged or would run code, and was refused; delete it."
-        ) from error
     except Exception as error:
+        if not hub.fetch_failed(error):
+            raise HafError(
+                f"--iqa {name}: its weights file in pyiqa's cache, {pyiqa.utils.download_util.DEFAULT_CACHE_DIR}, is "
+                f"damaged or would run code, and was refused ({type(error).__name__}); delete it."
+            ) from error
         raise Unavailable(
             f"The weights of the metric {name} are not on this machine and cannot be fetched "
             f"({type(error).__name__}); connect to the network once, or use --iqa piqe, which needs none."
