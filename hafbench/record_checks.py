@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from hafbench.errors import HafError
@@ -57,16 +57,26 @@ def check_rows(
     `roles` are those of the run's scorers. Rows are counted from 1, or have the `numbers` of the lines that they came
     from. With `whole` every image has a row of every scorer.
     """
+    _refuse(_rules(table, roles, whole), table, where, numbers, known=", ".join(roles) or "none")
+
+
+def check_findings(table: pa.Table, where: str) -> None:
+    """The same for a table that has the column findings, and need not have the others."""
+    _refuse(_findings(table["findings"].combine_chunks()), table, where)
+
+
+def _refuse(
+    rules: Iterable[Broken], table: pa.Table, where: str, numbers: Sequence[int] | None = None, known: str = ""
+) -> None:
     import numpy as np
 
-    for broken, sentence in _rules(table, roles, whole):
+    for broken, sentence in rules:
         rows = np.flatnonzero(broken)
         if len(rows):
             row = int(rows[0])
-            values = {name: table[name][row].as_py() for name in table.column_names if f"{{{name}" in sentence}
+            values = {name: table[name][row].as_py() for name in table.column_names if f"{{{name}}}" in sentence}
             place = f"row {row + 1}" if numbers is None else f"line {numbers[row]}"
-            values |= {"known": ", ".join(roles) or "none"}
-            raise HafError(f"{where}, {place}: {sentence.format(**values)}.")
+            raise HafError(f"{where}, {place}: {sentence.format(**values, known=known)}.")
 
 
 def _rules(table: pa.Table, roles: Mapping[str, Role], whole: bool) -> Iterator[Broken]:

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import write_whole
-from hafbench.record_checks import check_rows, check_types, problem_of
+from hafbench.record_checks import check_findings, check_rows, check_types, problem_of
 from hafbench.types import Finding, Role, Score, Status
 
 if TYPE_CHECKING:
@@ -259,9 +259,10 @@ def read_findings(path: Path) -> pd.DataFrame:
     """All findings of records.parquet, one a row: `row` is the record's place, then region, kind, detail and score."""
     import pandas as pd
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    lists = pq.read_table(path, columns=["findings"])["findings"].combine_chunks()
+    table = _read_parquet(path, [name for name in COLUMNS if name != "findings"])
+    check_findings(table, str(path))
+    lists = table["findings"].combine_chunks()
     flat = pc.list_flatten(lists)
     fields = {name: pc.struct_field(flat, name).to_pandas() for name in ("region", "kind", "detail", "score")}
     return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})
@@ -269,12 +270,15 @@ def read_findings(path: Path) -> pd.DataFrame:
 
 def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[Finding]]:
     """The findings of a few images of records.parquet, by image."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     wanted = list(images)
     if not wanted:
         return {}
-    table = pq.read_table(path, columns=["image", "findings"], filters=[("image", "in", wanted)])
+    table = _read_parquet(path, [name for name in COLUMNS if name not in ("image", "findings")])
+    check_findings(table, str(path))
+    table = table.filter(pc.is_in(table["image"], pa.array(wanted)))
     found: dict[str, list[Finding]] = {image: [] for image in wanted}
     for row in table.to_pylist():
         found[row["image"]] += _findings(row["findings"])
