@@ -22,7 +22,7 @@ FORMATS = (1, 2)
 FILE = "run.json"
 ScorerName = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 """Names files, too."""
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class SuiteFacts(Spec):
@@ -30,9 +30,9 @@ class SuiteFacts(Spec):
 
     name: str
     sha256: str
-    limit: int | None
-    seeds: int
-    first_seed: int = 0
+    limit: Number | None
+    seeds: Number
+    first_seed: Number = 0
 
 
 class GeneratorFacts(Spec):

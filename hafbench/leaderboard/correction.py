@@ -18,7 +18,7 @@ Z2 = 1.959963984540054**2
 def wrong_correction(one: Anatomy, rate: Rate) -> Iterator[str]:
     """What does not follow, in a sentence; `rate` is that of the verdicts."""
     if one.corrected is None or one.card is None:
-        if one.corrected is not one.card:
+        if (one.corrected is None) != (one.card is None):
             yield "a corrected rate and a calibration card are there together, or neither is."
         return
     try:
