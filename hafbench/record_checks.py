@@ -74,7 +74,8 @@ def _refuse(
         rows = np.flatnonzero(broken)
         if len(rows):
             row = int(rows[0])
-            values = {name: table[name][row].as_py() for name in table.column_names if f"{{{name}}}" in sentence}
+            named = [name for name in table.column_names if f"{{{name}}}" in sentence]
+            values = {name: " ".join(str(table[name][row].as_py()).split())[:80] for name in named}
             place = f"row {row + 1}" if numbers is None else f"line {numbers[row]}"
             raise HafError(f"{where}, {place}: {sentence.format(**values, known=known)}.")
 

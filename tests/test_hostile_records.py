@@ -106,6 +106,7 @@ def edit_rows(folder: Path, change: Callable[[list[dict[str, Any]]], object]) ->
         (1, {"prompt": None}, "only one of prompt_id and prompt"),
         (1, {"seed": 99}, "seed is 99, but not in the first row"),
         (1, {"category": "hats"}, "there is no category 'hats'"),
+        (1, {"category": "{prompt}\n" + "x" * 9999}, r"there is no category '\{prompt\} x{71}'\.$"),
         (1, {"sha256": "abc"}, "sha256 is 'abc'"),
         (1, {"width": -1}, "width is -1"),
         (0, {"measures": [("people", float("inf"))]}, "row 1: a measure is not a finite number"),

@@ -103,7 +103,7 @@ def make_entry(
             "made": {
                 "by": by,
                 "date": datetime.now(UTC).date().isoformat(),
-                "hafbench": run.manifest.versions["hafbench"],
+                "hafbench": run.manifest.versions.get("hafbench", ""),
                 "git": run.manifest.git,
                 "hardware": machine.gpu or machine.processor,
                 "records_sha256": sha256_of(run.folder / "records.parquet"),
