@@ -13,6 +13,7 @@ import numpy as np
 from hafbench.cards import Bin, CalibrationCard, Operating, Share, Stratum, source_of
 from hafbench.errors import HafError
 from hafbench.progress import SILENT, Progress
+from hafbench.record_checks import problem_of
 from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
 from hafbench.statistics.clusters import Floats, cluster_codes, cluster_sums, robust_variance
 from hafbench.statistics.rates import wilson
@@ -47,7 +48,7 @@ class Judged:
 
 
 def judge(images: Iterable[Labelled], scorer: Scorer, count: int = 0, progress: Progress = SILENT) -> list[Judged]:
-    """Score every clearly labelled image of `count`; raises HafError (BadImage) for one that cannot be read."""
+    """Score every clearly labelled image of `count`; raises HafError for one that cannot be read or scored."""
     judged = []
     progress.start("images", count)
     for number, one in enumerate(images, 1):
@@ -56,6 +57,8 @@ def judge(images: Iterable[Labelled], scorer: Scorer, count: int = 0, progress: 
             continue
         pixels = one.read()
         score = scorer.score(pixels, None)
+        if problem := problem_of(score, scorer.role):
+            raise HafError(f"{scorer.name} gives no score of {one.name}: {problem}.")
         judged.append(Judged(one.name, one.bad, one.source, one.prompt, score.value, score.is_error, *_cues(pixels)))
     return judged
 

@@ -9,14 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
 from hafbench.statistics import Accuracy
+from hafbench.suites import ID_PATTERN
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
@@ -25,42 +35,75 @@ SHIPPED = Path(__file__).parent / "scorers" / "cards" / "calibration"
 """Cards that come with the package, for the scorers of the built-in world."""
 
 
+NEAR = 1e-6
+"""How far a figure may lie from the same one computed anew: rounding differs between machines."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def ordered(figure: M, estimate: float | None, low: float | None, high: float | None) -> M:
+    """The figure; raises ValueError if its interval does not hold its estimate, or only one of its bounds is there."""
+    if (low is None) != (high is None) or (estimate is None and low is not None):
+        raise ValueError("an interval has an estimate and two bounds")
+    if estimate is not None and low is not None and high is not None and not low - NEAR <= estimate <= high + NEAR:
+        raise ValueError(f"the estimate {estimate} is not between {low} and {high}")
+    return figure
+
+
+def _on_the_calendar(day: str) -> str:
+    date.fromisoformat(day)
+    return day
+
+
 class Frozen(BaseModel):
     """A part of a card."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_on_the_calendar)]
+Words = Annotated[str, StringConstraints(max_length=2000)]
+Name = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+"""Of a scorer; it names files, too."""
 
 
 class Share(Frozen):
     """A figure in [0, 1] with its 95 % interval; `n` images. None where there are too few."""
 
-    estimate: float | None
-    low: float | None
-    high: float | None
-    n: int
+    estimate: Chance | None
+    low: Chance | None
+    high: Chance | None
+    n: Count
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return ordered(self, self.estimate, self.low, self.high)
 
 
 class Stratum(Frozen):
     """The AUROC within a part of the images that are alike in size, sharpness or source."""
 
-    by: str
-    name: str
+    by: Words
+    name: Words
     auroc: Share
 
 
 class Bin(Frozen):
     """One point of the reliability curve: images whose value is in [low, high), and how many of them are bad."""
 
-    low: float
-    high: float
-    value: float
+    low: Chance
+    high: Chance
+    value: Chance
     bad: Share
 
 
 class Operating(Frozen):
     """What the scorer would do at another threshold, chosen for a rate of false alarms."""
 
-    false_alarms: float
+    false_alarms: Chance
     threshold: float
     sensitivity: Share
     specificity: Share
@@ -77,20 +120,20 @@ class CalibrationCard(Frozen):
     """
 
     format: int = Field(1, ge=1, le=1)
-    scorer: str
-    scorer_version: str
-    date: str
-    made_on: str
-    sha256: str
-    source: str | None
-    flagged_bad: int = Field(ge=0)
-    bad: int = Field(ge=0)
-    passed_good: int = Field(ge=0)
-    good: int = Field(ge=0)
+    scorer: Name
+    scorer_version: Words
+    date: Date
+    made_on: Words
+    sha256: Sha256
+    source: Sha256 | None
+    flagged_bad: Count
+    bad: Count
+    passed_good: Count
+    good: Count
     effective_bad: float = Field(ge=0)
     effective_good: float = Field(ge=0)
-    unknown_bad: int = Field(ge=0)
-    unknown_good: int = Field(ge=0)
+    unknown_bad: Count
+    unknown_good: Count
     sensitivity: Share
     specificity: Share
     auroc: Share
@@ -98,7 +141,20 @@ class CalibrationCard(Frozen):
     strata: tuple[Stratum, ...]
     reliability: tuple[Bin, ...]
     operating: tuple[Operating, ...]
-    roc: tuple[tuple[float, float, float | None], ...]
+    roc: tuple[tuple[Chance, Chance, float | None], ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        sides = (
+            ("sensitivity", self.sensitivity, self.flagged_bad, self.bad, self.effective_bad),
+            ("specificity", self.specificity, self.passed_good, self.good, self.effective_good),
+        )
+        for name, share, right, count, effective in sides:
+            if right > count or effective > count * (1 + NEAR):
+                raise ValueError(f"the counts behind the {name} are more than its {count} images")
+            if share.n != count or abs((share.estimate or 0.0) - (right / count if count else 0.0)) > NEAR:
+                raise ValueError(f"the {name} is {share.estimate} of {share.n}, but the counts are {right} of {count}")
+        return self
 
     @property
     def accuracy(self) -> Accuracy:
@@ -111,9 +167,9 @@ class CalibrationCard(Frozen):
 def read_card(path: Path) -> CalibrationCard:
     """Read a card; raises HafError if it is not one."""
     try:
-        return CalibrationCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise HafError(f"{path}: the card cannot be read ({error}).") from error
+        return CalibrationCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HafError(f"{path}: the card cannot be read ({error.strerror}).") from error
     except ValidationError as error:
         raise HafError(f"{path} is not a calibration card: {first_problem(error)}.") from error
 

@@ -13,7 +13,7 @@ from hafbench.manifest import ScorerFacts
 from hafbench.progress import SILENT, Progress
 from hafbench.records import FileFacts, Record, Sample, make_record
 from hafbench.scorers import SCORERS, load_scorer
-from hafbench.types import Generator, Score, Scorer
+from hafbench.types import Generator, Role, Score, Scorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,6 +89,7 @@ def evaluate(
     An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on.
     Records reach the disk one image at a time, in the order of `samples`.
     """
+    run.check_samples(samples)
     finished = run.finished_images
     counter = _Counter(len(finished), progress)
     progress.start("images", len(samples), len(finished))
@@ -148,6 +149,7 @@ def score_sample(
     records = []
     for name, scorer in scorers.items():
         version = None if isinstance(scorer, Unavailable) else scorer.version
+        role: Role = "quality" if isinstance(scorer, Unavailable) else scorer.role
         if problem is not None:
             score = Score("failed", reason=problem)
         elif isinstance(scorer, Unavailable):
@@ -156,9 +158,10 @@ def score_sample(
             assert pixels is not None  # noqa: S101 (no problem means that the image was read)
             score = _score_safely(scorer, pixels, sample.prompt)
         try:
-            records.append(make_record(sample, facts, name, version, score))
+            records.append(make_record(sample, facts, name, version, score, role))
         except ValueError as error:
-            records.append(make_record(sample, facts, name, version, Score("failed", reason=f"{name}: {error}")))
+            failed = Score("failed", reason=f"{name}: {error}")
+            records.append(make_record(sample, facts, name, version, failed, role))
     return records
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hafbench.errors import HafError
+from pydantic_core import from_json
+
+from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
         if label not in LABELS:
             raise HafError(f"{path}, line {number}: '{label}' is not a label; use good, bad or unclear.")
         inside = PurePosixPath(name)
-        if not name or inside.is_absolute() or ".." in inside.parts:
-            raise HafError(f"{path}, line {number}: '{name}' is not a path below {images}.")
+        if not name or inside.is_absolute() or ".." in inside.parts or "\0" in name:
+            raise HafError(f"{path}, line {number}: {name!r} is not a path below {images}.")
         if name in found:
             raise HafError(f"{path}, line {number}: {name} has a label already.")
         prompt, source = (row.get(key) or None for key in ("prompt_id", "source"))
@@ -98,10 +99,29 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
 def _from_renders(folder: Path) -> Iterator[Labelled]:
     import numpy as np
 
-    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    with (folder / "truth.jsonl").open(encoding="utf-8") as lines:
-        for index, line in enumerate(lines):
-            yield _render(str(index), json.loads(line), images[index])
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        lines = (folder / "truth.jsonl").read_bytes().split(b"\n")
+    except (OSError, ValueError, EOFError) as error:
+        raise HafError(f"{folder}: the renders cannot be read ({one_line(error)}).") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise HafError(
+            f"{folder / 'images.npy'} does not hold RGB images: it is {images.dtype} of shape {images.shape}."
+        )
+    truths = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(truths) != len(images):
+        raise HafError(f"{folder}: truth.jsonl has {len(truths)} lines, but images.npy {len(images)} images.")
+    for index, (number, line) in enumerate(truths):
+        try:
+            truth = from_json(line)
+            named = truth["attributes"]["framing"], truth["error"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HafError(
+                f"{folder / 'truth.jsonl'}, line {number}: this is not the truth of a render ({one_line(error)})."
+            ) from error
+        if not isinstance(named[0], str):
+            raise HafError(f"{folder / 'truth.jsonl'}, line {number}: the framing is {named[0]!r:.100}.")
+        yield _render(str(index), truth, images[index])
 
 
 def _render(name: str, truth: dict[str, Any], pixels: Pixels) -> Labelled:

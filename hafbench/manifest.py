@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import from_json
 
-from hafbench.errors import HafError, first_problem
+from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import write_whole
 from hafbench.provenance import Machine
 from hafbench.settings import Spec
 from hafbench.specs import RunSpec, ScoreSpec
+from hafbench.suites import ID_PATTERN
 from hafbench.types import Role
 
 FORMATS = (1, 2)
 FILE = "run.json"
+ScorerName = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+"""Names files, too."""
+Number = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class SuiteFacts(Spec):
@@ -25,9 +30,9 @@ class SuiteFacts(Spec):
 
     name: str
     sha256: str
-    limit: int | None
-    seeds: int
-    first_seed: int = 0
+    limit: Number | None
+    seeds: Number
+    first_seed: Number = 0
 
 
 class GeneratorFacts(Spec):
@@ -64,11 +69,11 @@ class ScorerFacts(Spec):
 class Counts(Spec):
     """Images, and rows of each status."""
 
-    images: int = 0
-    scored: int = 0
-    unknown: int = 0
-    unscored: int = 0
-    failed: int = 0
+    images: Number = 0
+    scored: Number = 0
+    unknown: Number = 0
+    unscored: Number = 0
+    failed: Number = 0
 
 
 class Manifest(Spec):
@@ -85,7 +90,7 @@ class Manifest(Spec):
     suite: SuiteFacts | None = None
     generator: GeneratorFacts | None = None
     images: ImagesFacts | None = None
-    scorers: Mapping[str, ScorerFacts]
+    scorers: Mapping[ScorerName, ScorerFacts]
     image_root: str
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str]
@@ -94,6 +99,14 @@ class Manifest(Spec):
     started: str
     ended: str | None = None
     counts: Counts = Counts()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        found = {"run": (self.suite, self.generator), "score": (self.images,)}[self.command]
+        if None in found:
+            needed = {"run": "suite and generator", "score": "images"}[self.command]
+            raise ValueError(f"a run of the command {self.command} has {needed}")
+        return self
 
     def pictures(self) -> dict[str, Any]:
         """What the pictures come from, as JSON values: for saying how two runs differ."""
@@ -118,26 +131,29 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The run.json of a folder, None if there is none; raises HafError for one that cannot be read."""
     path = folder / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_bytes(), allow_inf_nan=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise HafError(f"{path}: this cannot be read ({error}); choose another --out.") from error
+        raise HafError(f"{path}: this cannot be read ({one_line(error)}); choose another --out.") from error
     if not isinstance(values, dict) or values.get("format") not in FORMATS:
         raise HafError(f"{path} is not a run of format 1 or 2, which this version of hafbench reads.")
     try:
-        values = _from_format_1(values) if values["format"] == 1 else values
-        return Manifest.model_validate({**values, "request": _request(values["request"])})
-    except (ValidationError, KeyError, TypeError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-        raise HafError(f"{path} is damaged ({reason}); copy it again, or choose another --out.") from error
+        if values["format"] == 1:
+            values = _from_format_1(_Format1.model_validate(values))
+        if isinstance(values.get("request"), dict):
+            values["request"] = _request(values["request"])
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        raise HafError(
+            f"{path} is damaged ({first_problem(error)}); copy it again, or choose another --out."
+        ) from error
 
 
-def _request(values: Any) -> RunSpec | ScoreSpec | None:
-    if values is None:
-        return None
+def _request(asked: Mapping[str, Any]) -> RunSpec | ScoreSpec | None:
+    """The request, None where this installation cannot read it."""
     try:
-        return (ScoreSpec if "images" in values else RunSpec).model_validate(values)
+        return (ScoreSpec if "images" in asked else RunSpec).model_validate(asked)
     except (HafError, ValidationError):
         return None
 
@@ -148,18 +164,36 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole(folder / FILE, text + "\n")
 
 
-def _from_format_1(old: Mapping[str, Any]) -> dict[str, Any]:
+class _Request1(BaseModel):
+    """What run.json of format 1 says of the request."""
+
+    suite: Mapping[str, Any] | None = None
+    generator: Mapping[str, Any] | None = None
+    images: Mapping[str, Any] | None = None
+    prompts: Any = None
+    seeds: Any = None
+    first_seed: Any = 0
+
+
+class _Format1(BaseModel):
+    """run.json of format 1, as far as it is not the same today."""
+
+    model_config = ConfigDict(extra="allow")
+
+    request: _Request1
+
+
+def _from_format_1(old: _Format1) -> dict[str, Any]:
     """What runs of earlier versions say, in the fields of today."""
-    asked = old["request"]
-    suite, generator, images = (asked.get(key) for key in ("suite", "generator", "images"))
+    asked = old.request
     shared = ("command", "name", "scorers", "image_root", "versions", "machine", "git", "started", "ended")
+    kept = {key: value for key, value in (old.model_extra or {}).items() if key in (*shared, "notes", "counts")}
+    generator = asked.generator
     return {
-        **{key: old[key] for key in shared},
-        "notes": old.get("notes", []),
-        "counts": old.get("counts", {}),
+        **kept,
         "request": None,
-        "suite": suite and {**suite, "seeds": asked["seeds"], "first_seed": asked.get("first_seed", 0)},
+        "suite": asked.suite and {**asked.suite, "seeds": asked.seeds, "first_seed": asked.first_seed},
         "generator": generator
-        and {"name": generator["name"], "settings": {k: v for k, v in generator.items() if k != "name"}},
-        "images": images and {**images, "prompts": asked.get("prompts")},
+        and {"name": generator.get("name"), "settings": {k: v for k, v in generator.items() if k != "name"}},
+        "images": asked.images and {**asked.images, "prompts": asked.prompts},
     }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from hafbench.errors import HafError, first_problem
+from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import write_whole
-from hafbench.types import Finding, Score, Status
+from hafbench.record_checks import check_findings, check_rows, check_types, problem_of
+from hafbench.types import Finding, Role, Score, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,12 +68,10 @@ NESTED = ("findings", "measures")
 COLUMNS = tuple(Record.model_fields)
 
 
-def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | None, score: Score) -> Record:
-    """The record of one score; raises ValueError for a score that contradicts its own status."""
-    if (score.status == "scored") != (score.value is not None and math.isfinite(score.value)):
-        raise ValueError(f"status is '{score.status}' but value is {score.value}")
-    if (score.status == "scored") != (score.reason is None):
-        raise ValueError(f"status is '{score.status}' but the reason is {score.reason!r}")
+def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | None, score: Score, role: Role) -> Record:
+    """The record of one score; raises ValueError for a score that contradicts its own status or leaves its range."""
+    if problem := problem_of(score, role):
+        raise ValueError(problem)
     prompt = sample.prompt
     return Record.model_validate(
         {
@@ -122,18 +121,22 @@ def to_line(record: Record) -> str:
     return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_lines(path: Path) -> list[Record]:
+def read_lines(path: Path, roles: Mapping[str, Role]) -> list[Record]:
     """The whole rows of records.jsonl; a last line that a killed process left unfinished is dropped.
 
-    Raises HafError for a broken line anywhere else, since no run of ours leaves one.
+    `roles` are those of the run's scorers. Raises HafError for any other line that is not a record of this run.
     """
     records: list[Record] = []
-    lines = path.read_bytes().split(b"\n")
+    numbers: list[int] = []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise HafError(f"{path}: the records cannot be read ({error.strerror}).") from error
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            records.append(Record.model_validate_json(line))
+            records.append(Record.model_validate_json(line, strict=True))
         except ValidationError as error:
             if number == len(lines):
                 break
@@ -141,6 +144,8 @@ def read_lines(path: Path) -> list[Record]:
                 f"{path}, line {number}: this is not a record ({first_problem(error)}); "
                 "delete the line to score the image again."
             ) from error
+        numbers.append(number)
+    check_rows(_as_table(records), roles, str(path), numbers=numbers, whole=False)
     return records
 
 
@@ -166,42 +171,65 @@ def arrow_schema() -> pa.Schema:
     return pa.schema({name: type_of(name) for name in COLUMNS})
 
 
-def write_tables(records: Iterable[Record], folder: Path) -> None:
-    """Write records.parquet and records.csv, each whole or not at all."""
-    import pandas as pd
+def _as_table(records: Iterable[Record]) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows = [record.model_dump(mode="json") for record in records]
-    table = pa.Table.from_pylist([{**row, "measures": list(row["measures"].items())} for row in rows], arrow_schema())
-    write_whole(folder / "records.parquet", lambda path: pq.write_table(table, path))
+    return pa.Table.from_pylist([{**row, "measures": list(row["measures"].items())} for row in rows], arrow_schema())
+
+
+def write_tables(records: Sequence[Record], folder: Path) -> None:
+    """Write records.parquet and records.csv, each whole or not at all."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    table = _as_table(records)
+    # With checksums, so that no damaged byte is read as another figure.
+    write_whole(folder / "records.parquet", lambda path: pq.write_table(table, path, write_page_checksum=True))
+    rows = [record.model_dump(mode="json") for record in records]
     flat = [{**row, **{name: json.dumps(row[name]) for name in NESTED}} for row in rows]
     frame = pd.DataFrame(flat, columns=list(COLUMNS)).astype(dict.fromkeys(("seed", "width", "height"), "Int64"))
     write_whole(folder / "records.csv", lambda path: frame.to_csv(path, index=False))
 
 
-def read_table(path: Path, findings: bool = True) -> pd.DataFrame:
-    """records.parquet as a data frame: findings are lists of Finding, measures are dicts, a missing value is NA.
-
-    Without `findings` the columns findings and measures, which take most of the time and memory, are left out.
-    """
-    import pandas as pd
+def _read_parquet(path: Path, left_out: Sequence[str] = ()) -> pa.Table:
+    """The columns of records.parquet, typed as in `arrow_schema`; raises HafError for what is not such a table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema, old = arrow_schema(), {"unscored": "reason"}  # a column's name before version 0.2
     try:
         there = pq.read_schema(path).names
-        table = pq.read_table(path, columns=there if findings else [name for name in there if name not in NESTED])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise HafError(f"{path}: the records cannot be read ({error}); run the same command again.") from error
-    if "reason" not in there and "unscored" in there:  # of a version before 0.2
-        there[there.index("unscored")] = "reason"
-        table = table.rename_columns([{"unscored": "reason"}.get(name, name) for name in table.column_names])
-    missing = set(COLUMNS) - set(there)
-    if missing:
+        wanted = [name for name in there if name not in left_out]
+        table = pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
+        table.validate(full=True)
+    except (OSError, UnicodeDecodeError, MemoryError, pa.ArrowException) as error:
         raise HafError(
-            f"{path}: the columns {', '.join(sorted(missing))} are missing; see docs/reference/run-folder.md."
-        )
+            f"{path}: the records cannot be read ({one_line(error)}); copy the file again, or run the same command "
+            "again in a new folder."
+        ) from error
+    if "reason" not in there:
+        there, wanted = ([old.get(name, name) for name in names] for names in (there, table.column_names))
+        table = table.rename_columns(wanted)
+    missing = set(COLUMNS) - set(there)
+    if missing or len(there) != len(set(there)):
+        what = f"{', '.join(sorted(missing))} are missing" if missing else "are there twice"
+        raise HafError(f"{path}: the columns {what}; see docs/reference/run-folder.md.")
+    table = table.select([name for name in COLUMNS if name not in left_out])
+    check_types(table.schema, schema, str(path))
+    return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+
+
+def read_table(path: Path, roles: Mapping[str, Role], findings: bool = True) -> pd.DataFrame:
+    """records.parquet as a data frame: findings are lists of Finding, measures are dicts, a missing value is NA.
+
+    `roles` are those of the run's scorers. Without `findings` the columns findings and measures, which take most of the
+    time and memory, are left out. Raises HafError for a row that cannot be (`hafbench.record_checks`).
+    """
+    import pandas as pd
+
+    table = _read_parquet(path, () if findings else NESTED)
+    check_rows(table, roles, str(path))
     columns = {name: table[name] for name in table.column_names}
     frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items() if name not in NESTED})
     frame = frame.astype({"seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64"})
@@ -231,9 +259,10 @@ def read_findings(path: Path) -> pd.DataFrame:
     """All findings of records.parquet, one a row: `row` is the record's place, then region, kind, detail and score."""
     import pandas as pd
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    lists = pq.read_table(path, columns=["findings"])["findings"].combine_chunks()
+    table = _read_parquet(path, [name for name in COLUMNS if name != "findings"])
+    check_findings(table, str(path))
+    lists = table["findings"].combine_chunks()
     flat = pc.list_flatten(lists)
     fields = {name: pc.struct_field(flat, name).to_pandas() for name in ("region", "kind", "detail", "score")}
     return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})
@@ -241,12 +270,15 @@ def read_findings(path: Path) -> pd.DataFrame:
 
 def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[Finding]]:
     """The findings of a few images of records.parquet, by image."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     wanted = list(images)
     if not wanted:
         return {}
-    table = pq.read_table(path, columns=["image", "findings"], filters=[("image", "in", wanted)])
+    table = _read_parquet(path, [name for name in COLUMNS if name not in ("image", "findings")])
+    check_findings(table, str(path))
+    table = table.filter(pc.is_in(table["image"], pa.array(wanted)))
     found: dict[str, list[Finding]] = {image: [] for image in wanted}
     for row in table.to_pylist():
         found[row["image"]] += _findings(row["findings"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,13 @@ from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
 from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
-from hafbench.records import Record
+from hafbench.records import Record, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
+
+    from hafbench.types import Role
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,25 @@ class Run:
 
 def read_run(folder: Path, findings: bool = True) -> Run:
     """Read a finished run; raises HafError if `folder` is not one. Without `findings` its records lack two columns."""
-    manifest = read_manifest(folder)
+    manifest, path = read_manifest(folder), folder / "records.parquet"
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
-    if not (folder / "records.parquet").exists():
+    if not path.exists() or not manifest.ended:
         raise HafError(f"{folder} is an unfinished run: run the command that started it again to finish it.")
-    return Run(folder, manifest, records.read_table(folder / "records.parquet", findings))
+    run = Run(folder, manifest, records.read_table(path, _roles(manifest), findings))
+    counts = _counted(run.records["image"].nunique(), run.records["status"])
+    if counts != manifest.counts:
+        change = "; ".join(differences(manifest.counts.model_dump(), counts.model_dump()))
+        raise HafError(f"{path} has other rows than run.json counts ({change}); run the same command again.")
+    return run
+
+
+def _roles(manifest: Manifest) -> dict[str, Role]:
+    return {name: facts.role for name, facts in manifest.scorers.items()}
+
+
+def _counted(images: int, statuses: Iterable[str]) -> Counts:
+    return Counts.model_validate({"images": images, **Counter(statuses)})
 
 
 @dataclass
@@ -64,6 +79,16 @@ class RunFolder:
     def finished_images(self) -> set[str]:
         """The images whose records are all there."""
         return {record.image for record in self.records}
+
+    def check_samples(self, samples: Iterable[Sample]) -> None:
+        """Raises HafError, with the line, if records.jsonl has an image that is none of the samples of this run."""
+        known = {sample.image: (sample.prompt.id if sample.prompt else None, sample.seed) for sample in samples}
+        for number, record in enumerate(self.records, 1):
+            if known.get(record.image) != (record.prompt_id, record.seed):
+                raise HafError(
+                    f"{self.folder / 'records.jsonl'}, line {number}: {record.image} is no image of this run, or has "
+                    "another prompt or seed; delete the lines that name it."
+                )
 
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
@@ -90,8 +115,7 @@ class RunFolder:
         place = {name: index for index, name in enumerate(order)}
         rank = {name: index for index, name in enumerate(self.manifest.scorers)}
         self.records.sort(key=lambda record: (place[record.image], rank[record.scorer]))
-        statuses = Counter(record.status for record in self.records)
-        counts = Counts.model_validate({"images": len(order), **statuses})
+        counts = _counted(len(order), (record.status for record in self.records))
         self.manifest = self.manifest.model_copy(update={"ended": provenance.now(), "counts": counts})
         with disk_errors(self.folder):
             records.write_tables(self.records, self.folder)
@@ -131,16 +155,16 @@ def _start(folder: Path, manifest: Manifest, resume: bool) -> RunFolder:
     changes = differences(before.identity(), manifest.identity())
     if changes:
         raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
-    return RunFolder(folder, before, _whole_images(folder / "records.jsonl", len(before.scorers)))
+    return RunFolder(folder, before, _whole_images(folder / "records.jsonl", _roles(before)))
 
 
-def _whole_images(path: Path, records_per_image: int) -> list[Record]:
+def _whole_images(path: Path, roles: Mapping[str, Role]) -> list[Record]:
     """The records of completely recorded images; what else the file holds is cut off, whole or not at all."""
     if not path.exists():
         return []
-    found = records.read_lines(path)
+    found = records.read_lines(path, roles)
     count = Counter(record.image for record in found)
-    whole = [record for record in found if count[record.image] == records_per_image]
+    whole = [record for record in found if count[record.image] == len(roles)]
     text = "".join(map(records.to_line, whole))
     if text.encode() != path.read_bytes():
         write_whole(path, text)

@@ -25,6 +25,9 @@ from hafbench.errors import HafError, first_problem, nearest, one_line
 from hafbench.files import read_whole
 from hafbench.registry import Home, Options, Registry
 
+MOST_VALUES = 100_000
+"""In a file of settings."""
+
 KeyPath = tuple[str, ...]
 """A place in nested settings: `scorers.limbs.pose` as ("scorers", "limbs", "pose")."""
 
@@ -164,17 +167,36 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
             f"--set {text}: write KEY=VALUE, for example --set seeds=4 or --set scorers.clip.model=ViT-L-14."
         )
     try:
-        return path, yaml.safe_load(value)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise HafError(f"--set {text}: the value cannot be read as YAML.") from error
+        return path, _parse_yaml(value)
+    except ValueError as error:
+        raise HafError(f"--set {text[:200]}: the value cannot be read as YAML ({one_line(error)}).") from error
+
+
+def _parse_yaml(text: str) -> Any:
+    """The value of a YAML text; raises ValueError for what is not YAML, or has more than MOST_VALUES."""
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    except Exception as error:  # PyYAML lets through whatever its constructors raise
+        raise ValueError(one_line(error)) from error
+    # An alias costs a few letters and stands for a whole tree, or for the tree that it is in.
+    todo, seen = [value], 0
+    while todo:
+        seen += 1
+        if seen > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+        one = todo.pop()
+        todo += [*one, *one.values()] if isinstance(one, dict) else one if isinstance(one, list) else []
+    return value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(read_whole(path).decode("utf-8"))
+        values = _parse_yaml(read_whole(path).decode("utf-8"))
     except OSError as error:
         raise HafError(f"{path} cannot be read ({error.strerror or one_line(error)}).") from error
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise HafError(f"{path} cannot be read as YAML ({one_line(error)}).") from error
     if not isinstance(values, dict):
         raise HafError(f"{path}: settings are lines of KEY: VALUE, such as `seeds: 4`.")

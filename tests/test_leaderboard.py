@@ -139,10 +139,13 @@ def test_a_model_whose_errors_cannot_be_judged_is_not_shown_to_be_better(tmp_pat
     assert [(place.entry.model.name, place.ranks) for place in table.places] == [("hidden", "1–2"), ("seen", "1–2")]
 
 
-def changed(entry: Entry, change: Any) -> Entry:
+def changed(entry: Entry, change: Any, folder: Path, name: str = "changed.json") -> Path:
+    """An entry written to a folder after a change by hand."""
     values = json.loads(entry.model_dump_json())
     change(values)
-    return Entry.model_validate(values)
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(values))
+    return folder / name
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def changed(entry: Entry, change: Any) -> Entry:
 )
 def test_figures_that_do_not_follow_from_the_verdicts_are_found(tmp_path: Path, change: Any, said: str) -> None:
     entry = entry_of(tmp_path, {"a": "es", "b": "ss"}, "one")
-    write_entry(changed(entry, change), tmp_path / "board")
+    changed(entry, change, tmp_path / "board")
     entries, problems = validate(tmp_path / "board")
     assert entries == {}
     assert said in " ".join(problems)
@@ -177,10 +180,7 @@ def test_figures_that_do_not_follow_from_the_verdicts_are_found(tmp_path: Path, 
     ],
 )
 def test_what_does_not_fit_the_schema_is_named(tmp_path: Path, change: Any, said: str) -> None:
-    values = json.loads(entry_of(tmp_path, {"a": "es", "b": "ss"}, "one").model_dump_json())
-    change(values)
-    (tmp_path / "board").mkdir()
-    (tmp_path / "board" / "one.json").write_text(json.dumps(values))
+    changed(entry_of(tmp_path, {"a": "es", "b": "ss"}, "one"), change, tmp_path / "board")
     _, problems = validate(tmp_path / "board")
     assert len(problems) == 1
     assert said in problems[0]

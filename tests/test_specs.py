@@ -163,7 +163,10 @@ def test_a_run_of_an_earlier_version_opens_and_is_not_resumed(tmp_path: Path) ->
     assert len(reasons) == 7 and reasons.notna().all()
     assert all(run.records["findings"].map(lambda found: all(one.region == "hands" for one in found)))
     # Its lines of records.jsonl are read with the old name of the column, too.
-    lines = [record.reason for record in read_lines(OLD_RUN / "records.jsonl")]
+    lines = [
+        record.reason
+        for record in read_lines(OLD_RUN / "records.jsonl", dict.fromkeys(("hands", "limbs", "iqa"), "quality"))
+    ]
     assert lines == [None if pd.isna(reason) else reason for reason in run.records["reason"]]
     copy = shutil.copytree(OLD_RUN, tmp_path / "run")
     with pytest.raises(HafError, match="made by another version of hafbench"), open_run(copy, manifest_of({}, {})):

@@ -9,16 +9,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import from_json
 
-from hafbench.cards import Frozen, Share
-from hafbench.errors import HafError, first_problem
-from hafbench.files import disk_errors, slug, write_whole
+from hafbench.cards import Chance, Count, Date, Frozen, Name, Sha256, Share, Words, ordered
+from hafbench.errors import HafError, first_problem, one_line
 from hafbench.suites import ID_PATTERN
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=500)]
 PromptId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
@@ -34,45 +33,56 @@ class RateFigure(Frozen):
     that was not judged counted as sound, and as an error.
     """
 
-    errors: int = Field(ge=0)
-    scored: int = Field(ge=0)
-    total: int = Field(ge=0)
-    estimate: float | None
-    low: float | None
-    high: float | None
-    wilson_low: float | None
-    wilson_high: float | None
-    lowest: float | None
-    highest: float | None
+    errors: Count
+    scored: Count
+    total: Count
+    estimate: Chance | None
+    low: Chance | None
+    high: Chance | None
+    wilson_low: Chance | None
+    wilson_high: Chance | None
+    lowest: Chance | None
+    highest: Chance | None
 
 
 class MeanFigure(Frozen):
-    """A mean of `n` images with its 95 % interval."""
+    """A mean of `n` images with its 95 % interval; claimed, since the entry does not have the values behind it."""
 
-    n: int = Field(ge=0)
-    estimate: float | None
+    n: int = Field(ge=1)
+    estimate: float
     low: float | None
     high: float | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return ordered(self, self.estimate, self.low, self.high)
 
 
 class CorrectedFigure(Frozen):
     """A rate corrected for the scorer's mistakes by its card; `reason` says why there is none, or what limits it."""
 
-    estimate: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
+    estimate: Chance | None
+    low: Chance | None
+    high: Chance | None
+    reason: Words | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return ordered(self, self.estimate, self.low, self.high)
 
 
 class CardFacts(Frozen):
-    """What a calibration card says of a scorer; `same_pictures` is whether it was made on this model's pictures."""
+    """What a calibration card says of a scorer; `same_pictures` is whether it was made on this model's pictures.
 
-    scorer_version: str
-    date: str
-    made_on: str
+    All of it is claimed: the entry does not have the labelled images.
+    """
+
+    scorer_version: Words
+    date: Date
+    made_on: Words
     sha256: Sha256
-    bad: int
-    good: int
+    bad: Count
+    good: Count
     sensitivity: Share
     specificity: Share
     auroc: Share
@@ -85,9 +95,9 @@ class Anatomy(Frozen):
     `verdicts` has a word for each prompt, a letter for each of the suite's seeds: e an error, s sound, u not judged.
     """
 
-    version: str | None
+    version: Words | None
     settings: Mapping[str, Any]
-    weights: Mapping[str, str]
+    weights: Mapping[str, Words]
     rate: RateFigure
     by_category: Mapping[str, RateFigure]
     corrected: CorrectedFigure | None
@@ -98,9 +108,9 @@ class Anatomy(Frozen):
 class Quality(Frozen):
     """A quality scorer and its mean."""
 
-    version: str | None
+    version: Words | None
     settings: Mapping[str, Any]
-    weights: Mapping[str, str]
+    weights: Mapping[str, Words]
     higher_is_better: bool | None
     mean: MeanFigure
 
@@ -132,23 +142,23 @@ class Made(Frozen):
     """Who ran it, when, and with what. `records_sha256` is of the run's records.parquet."""
 
     by: Text
-    date: str
-    hafbench: str
-    git: str | None
-    hardware: str
+    date: Date
+    hafbench: Text
+    git: Text | None
+    hardware: Words
     records_sha256: Sha256
 
 
 class Entry(Frozen):
-    """One file of a leaderboard. `ranked_by` names the anatomy measure that ranks: the first one."""
+    """One file of a leaderboard. `ranked_by` names what ranks: all anatomy scorers together, or the only one."""
 
     format: int = Field(ge=1, le=1)
     model: ModelFacts
     suite: SuiteFacts
-    ranked_by: str
-    anatomy: Mapping[str, Anatomy]
-    quality: Mapping[str, Quality]
-    notes: tuple[str, ...]
+    ranked_by: Name
+    anatomy: Mapping[Name, Anatomy]
+    quality: Mapping[Name, Quality]
+    notes: tuple[Words, ...]
     made: Made
 
     @property
@@ -167,17 +177,6 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
     return _digest(sorted(texts.items()))
 
 
-def write_entry(entry: Entry, folder: Path) -> Path:
-    """Write the entry into `folder`, whole or not at all; raises HafError if the same run has one there."""
-    digest = entry.made.records_sha256
-    path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{digest[:8]}.json"
-    with disk_errors(folder):
-        if path.exists():
-            raise HafError(f"{path} is already the entry of this run; delete it to make a new one.")
-        write_whole(path, entry.model_dump_json(indent=1) + "\n")
-    return path
-
-
 def check_entry(values: Any, where: str) -> Entry:
     """Plain values as an entry; raises HafError, with the field, if they are not one."""
     try:
@@ -186,10 +185,19 @@ def check_entry(values: Any, where: str) -> Entry:
         raise HafError(f"{where}: this is not a leaderboard entry: {first_problem(error)}.") from error
 
 
+def parse_entry(text: bytes, where: str) -> Entry:
+    """JSON as an entry; raises HafError if it is not one."""
+    try:
+        values = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise HafError(f"{where}: the entry cannot be read ({one_line(error)}).") from error
+    return check_entry(values, where)
+
+
 def read_entry(path: Path) -> Entry:
     """Read an entry; raises HafError if it is not one."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HafError(f"{path}: the entry cannot be read ({error}).") from error
-    return check_entry(values, str(path))
+        text = path.read_bytes()
+    except OSError as error:
+        raise HafError(f"{path}: the entry cannot be read ({error.strerror}).") from error
+    return parse_entry(text, str(path))

@@ -1,4 +1,4 @@
-"""From a finished run to its leaderboard entry."""
+"""From a finished run to its leaderboard entry, and into a folder of entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.cards import cards_of, source_of
 from hafbench.errors import HafError
+from hafbench.files import disk_errors, slug, write_whole
 from hafbench.images import sha256_of
+from hafbench.leaderboard.checks import clashes, problems_of, validate
 from hafbench.leaderboard.entries import (
     ERROR,
     SOUND,
@@ -19,6 +21,7 @@ from hafbench.leaderboard.entries import (
     Entry,
     RateFigure,
     check_entry,
+    parse_entry,
     sha256_of_prompts,
 )
 from hafbench.suites import CATEGORIES
@@ -35,14 +38,16 @@ def make_entry(
     run: Run, by: str, *, model: str | None = None, link: str | None = None, licence: str | None = None
 ) -> Entry:
     """The entry of a finished run; raises HafError for a run that cannot be ranked, and for texts that do not fit."""
-    from hafbench.figures import TOGETHER, all_figures, category_figures, metrics_of
+    from hafbench.figures import ANATOMY, TOGETHER, all_figures, category_figures, metrics_of
 
     named = {
         name: metric.rows
         for name, metric in metrics_of(run).items()
         if metric.facts.role == "anatomy" and not metric.facts.unavailable
     }
-    if not named:
+    if len(named) == 2:
+        named.pop(ANATOMY, None)  # of several scorers only one is available: it is all of them together
+    if not named or list(named) == [ANATOMY]:
         raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks.")
     first = next(iter(named.values()))
     if first["prompt_id"].isna().any():
@@ -98,7 +103,7 @@ def make_entry(
             "made": {
                 "by": by,
                 "date": datetime.now(UTC).date().isoformat(),
-                "hafbench": run.manifest.versions["hafbench"],
+                "hafbench": run.manifest.versions.get("hafbench", ""),
                 "git": run.manifest.git,
                 "hardware": machine.gpu or machine.processor,
                 "records_sha256": sha256_of(run.folder / "records.parquet"),
@@ -106,6 +111,19 @@ def make_entry(
         },
         str(run.folder),
     )
+
+
+def write_entry(entry: Entry, folder: Path) -> Path:
+    """Write the entry into `folder`, whole or not at all; raises HafError for one that `validate` would refuse."""
+    text = entry.model_dump_json(indent=1) + "\n"
+    path = folder / f"{slug(f'{entry.model.name}_{entry.suite.name}')}_{entry.made.records_sha256[:8]}.json"
+    if path.exists():
+        raise HafError(f"{path} is already the entry of this run; delete it to make a new one.")
+    read = parse_entry(text.encode(), str(path))
+    for problem in (*problems_of(read), *clashes(read, validate(folder)[0])):
+        raise HafError(f"{path} was not written: {problem}")
+    with disk_errors(folder):
+        return write_whole(path, text)
 
 
 def _rate(rate: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hafbench.figures import number, percent
 from hafbench.leaderboard import Entry, Place, Table
 from hafbench.leaderboard.entries import RateFigure
 from hafbench.reports.page import render_page
+from hafbench.suites import suite_names
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """An entry's place; `cells` belong to the board's columns, `profile` to its categories."""
+    """An entry's place; `cells` belong to the board's columns, `profile` to its categories.
+
+    `facts` follow from the verdicts, `claims` are what whoever made the entry says.
+    """
 
     place: Place
     rate: RateFigure
     cells: tuple[Cell, ...]
     profile: tuple[RateFigure | None, ...]
     facts: tuple[tuple[str, str], ...]
+    claims: tuple[tuple[str, str], ...]
     settings: str
 
     @property
@@ -85,7 +90,7 @@ def board(table: Table) -> Board:
         prompts=first.suite.prompts,
         ranked_by=ranked_by,
         judges=tuple(f"{name} {first.anatomy[name].version or ''}".strip() for name in judges),
-        columns=(*others, "judged", *quality.values()),
+        columns=(*others, "judged", *(f"{name} (claimed)" for name in quality.values())),
         categories=tuple(every),
         rows=tuple(_row(place, others, quality, every) for place in table.places),
     )
@@ -99,7 +104,7 @@ def _quality_columns(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
 
 
 def _quality_keys(entry: Entry) -> dict[tuple[str, str], float | None]:
-    means = {}
+    means: dict[tuple[str, str], float | None] = {}
     for name, one in entry.quality.items():
         identity = json.dumps([one.version, dict(one.settings), dict(one.weights)], sort_keys=True)
         means[name, hashlib.sha256(identity.encode()).hexdigest()] = one.mean.estimate
@@ -122,22 +127,34 @@ def _row(place: Place, others: Sequence[str], quality: Iterable[tuple[str, str]]
         ),
         profile=tuple(main.by_category.get(name) for name in categories),
         facts=tuple(_facts(entry)),
+        claims=tuple(_claims(entry)),
         settings=json.dumps(dict(entry.model.settings), indent=1, ensure_ascii=False),
     )
 
 
 def _facts(entry: Entry) -> Iterable[tuple[str, str]]:
-    """What else a reader may want to know of an entry."""
+    """What else follows from an entry's verdicts."""
     seeds = entry.suite.seeds
     which = f", seeds {', '.join(map(str, seeds[:8]))}{' ...' if len(seeds) > 8 else ''}" if seeds else ""
     yield "images", f"{entry.suite.images}{which}"
-    if entry.model.licence:
-        yield "licence", entry.model.licence
     for name, one in entry.anatomy.items():
         if one.card is not None and one.corrected is not None and one.corrected.low is not None:
             interval = f"[{100 * (one.corrected.low or 0):.1f}, {100 * (one.corrected.high or 0):.1f}]"
             own = "" if one.card.same_pictures else ", a card made on other pictures"
             yield f"{name}, corrected by its card", f"{percent(one.corrected.estimate)} {interval}{own}"
+
+
+def _claims(entry: Entry) -> Iterable[tuple[str, str]]:
+    """What cannot be computed from the verdicts."""
+    if entry.model.licence:
+        yield "licence", entry.model.licence
+    for name, one in entry.anatomy.items():
+        if one.card is not None:
+            shares = [percent(share.estimate) for share in (one.card.sensitivity, one.card.specificity)]
+            images = f"{one.card.bad} bad and {one.card.good} good images"
+            yield f"card of {name}", f"sensitivity {shares[0]}, specificity {shares[1]}, on {images}"
+    if entry.suite.name not in suite_names():
+        yield "SHA-256 of the prompts", entry.suite.sha256
     git = f", {entry.made.git[:12]}" if entry.made.git else ""
     yield "run by", f"{entry.made.by}, {entry.made.date}, hafbench {entry.made.hafbench}{git}, {entry.made.hardware}"
     yield "SHA-256 of the records", entry.made.records_sha256
