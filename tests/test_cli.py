@@ -83,7 +83,7 @@ def test_the_installed_programs_say_their_version(program: str) -> None:
         ),
         (["run", "--pose", "x.pt"], "limbs is not among the scorers"),
         (["run", "--model", "sdxl", "--dtype", "int4"], "model.dtype: Input should be 'auto'"),
-        (["run", "--config", "missing.yaml"], "missing.yaml cannot be read as YAML"),
+        (["run", "--config", "missing.yaml"], "missing.yaml cannot be read (No such file or directory)"),
         (["score"], "Give a folder of images"),
         (["schema", "rum"], "did you mean run"),
         (["score", "no-such-folder"], "no-such-folder"),
