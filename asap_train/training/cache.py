@@ -27,9 +27,8 @@ from safetensors.torch import save_file
 
 from asap_train.backbones import Backbone, Conditions, mask_on_grid
 from asap_train.data.crops import fit_pair
-from asap_train.hap import from_row
-from asap_train.hap.read import read_hap, read_table, rows_by_id
-from hafbench.errors import BadImage, HafError
+from asap_train.hap.read import pair_of, read_hap, read_table, rows_by_id
+from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
 
 if TYPE_CHECKING:
@@ -184,10 +183,7 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
     for path, rows in groupby(rows_by_id(cache.pairs, wanted), lambda row: places[row["id"]]):
         parts, waiting = [], []
         for row in rows:
-            try:
-                waiting.append(fit_pair(from_row(row), cache.size))
-            except BadImage as error:
-                raise HafError(f"{cache.pairs}: an image of the pair {row['id']} is broken; copy it again.") from error
+            waiting.append(fit_pair(pair_of(row, cache.pairs), cache.size))
             if len(waiting) == at_once:
                 parts.append(_encode(waiting, backbone, cache.stored))
                 waiting = []
