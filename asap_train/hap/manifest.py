@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import from_json
@@ -136,7 +136,7 @@ class SplitRule:
         for split in SPLITS:
             place -= self.shares.get(split, 0.0)
             if place < 0:
-                return cast("Split", split)
+                return split
         return "train"
 
 
