@@ -4,8 +4,10 @@ import copy
 import json
 import math
 import random
+import resource
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import fits
 from asap_train.autoscore import publish
 from asap_train.hap import to_row
 from asap_train.hap.exchange import export_pairs, import_pairs
@@ -24,7 +27,11 @@ from asap_train.hap.write import open_hap
 from asap_train.reporting.audit import audit
 from asap_train.reporting.contact_sheet import build_page
 from asap_train.training import checkpoints
+from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FitLog
+from asap_train.training.setup import make_accelerator, prepare
+from asap_train.training.state import restore_state
+from asap_train.training.trainer import train
 from hafbench.errors import HafError
 from hap_pairs import painted
 from test_hap import png, rewritten
@@ -429,3 +436,88 @@ def test_a_foreign_line_in_the_log_is_a_sentence(tmp_path: Path, line: str) -> N
     good = '{"step": 1, "loss": 1, "norm": 1, "winner": 1, "loser": 1}\n'
     (tmp_path / "log.jsonl").write_bytes(good.encode() + line.encode(errors="surrogateescape") + b"\n")
     assert "log.jsonl, line 2 is not a step" in sentence(lambda: FitLog(tmp_path / "log.jsonl", writes=False).read(5))
+
+
+# A fit
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fits.tiny_model(tmp_path_factory.mktemp("model") / "sd3")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, model: Path) -> FitConfig:
+    folder = tmp_path_factory.mktemp("tuned")
+    made(folder / "hap", 10)
+    config = fits.settings(model, folder / "hap", folder / "fit", cache_dir=str(folder / "cache"))
+    train(config)
+    return config
+
+
+def test_a_fit_refuses_a_mask_of_another_size_and_a_shard_that_has_changed(
+    tmp_path: Path, hap: Path, model: Path
+) -> None:
+    config = fits.settings(model, hap, tmp_path / "fit")
+    shard = hap / "data" / "train-00000.parquet"
+    whole = shard.read_bytes()
+    rewritten(hap, lambda rows: rows[2].update(mask=png(np.ones((96, 56), np.bool_))))
+    assert "The mask has 56 x 96 pixels and the image 56 x 48" in sentence(lambda: train(config))
+    shard.write_bytes(whole[:-3000] + bytes([whole[-3000] ^ 1]) + whole[-2999:])
+    assert "is not the file that was written: its SHA-256 is another" in sentence(lambda: train(config))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system refuses what a file would have beyond so many bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+FULL = {"log": 2000, "state": 20_000, "cache": 20_000}
+"""What is written when the disk is full, and the size of file that it exceeds."""
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_a_full_disk_is_one_sentence_and_the_fit_is_resumed(tmp_path: Path, tuned: FitConfig, what: str) -> None:
+    config = tuned.model_copy(update={"out": tmp_path / "fit", **({"cache_dir": None} if what == "cache" else {})})
+    if what != "cache":
+        train(config, on_checkpoint=lambda checkpoint, step: step == 2)
+        before = files(config.out / "checkpoints" / "000002")
+    with files_of_at_most(FULL[what]):
+        assert "cannot be written: a file grew over" in sentence(lambda: train(config))
+    if what != "cache":
+        assert files(config.out / "checkpoints" / "000002") == before
+    train(config)
+    assert fits.log_of(config.out) == fits.log_of(tuned.out)
+    last = "checkpoints/000004/state.safetensors"
+    assert (config.out / last).read_bytes() == (tuned.out / last).read_bytes()
+
+
+def test_another_state_than_the_fits_is_a_sentence(tuned: FitConfig) -> None:
+    training = prepare(tuned, make_accelerator(tuned))
+    state = checkpoints.load(tuned.out / "checkpoints" / "000002")
+    assert restore_state(training, state) == 2
+    plains = [plain for plain in mutations(dict(state.plain)) if isinstance(plain.get("step"), int)]
+    states = [checkpoints.State(state.tensors, plain) for plain in some(iter(plains), 20)]
+    for name, tensor in state.tensors.items():
+        rest = {key: value for key, value in state.tensors.items() if key != name}
+        states += [
+            checkpoints.State(rest, state.plain),
+            checkpoints.State({**rest, name: tensor[..., None]}, state.plain),
+        ]
+    states += [checkpoints.State({**state.tensors, "optimizer/x/y": tensor}, state.plain)]
+    said = [sentence(lambda one=one: restore_state(training, one)) for one in states]  # type: ignore[misc]
+    assert sum("has another state than this fit" in one for one in said) > 10
+
+
+def test_a_folder_with_other_files_is_no_fit(tmp_path: Path, tuned: FitConfig) -> None:
+    config = tuned.model_copy(update={"out": tmp_path / "mine"})
+    (config.out / "pipeline").mkdir(parents=True)
+    (config.out / "pipeline" / "model.safetensors").write_bytes(b"mine")
+    assert "mine holds other files (pipeline), not a fit" in sentence(lambda: train(config))
+    assert files(config.out) == {"pipeline/model.safetensors": b"mine"}

@@ -7,30 +7,29 @@ found where the two images differ clearly, and pairs that differ nearly everywhe
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from asap_train.data.gates import fingerprint, is_kept, judge, refusal, skipped
 from asap_train.data.similarity import measure_similarity
 from asap_train.data.spec import Thresholds
-from asap_train.hap import Pair, decode_mask, pair_id, to_row
+from asap_train.hap import Pair, decode_image, decode_mask, pair_id, to_row
 from asap_train.hap.columns import Row, problem_of
 from asap_train.hap.manifest import Details, HapManifest, ImportSpec
 from asap_train.hap.read import parquet_errors, read_hap, rows_of
 from asap_train.hap.validate import clear_changes
 from asap_train.hap.write import open_hap
 from hafbench.errors import BadImage, HafError, one_line
-from hafbench.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from asap_train.data.similarity import Lpips
     from asap_train.types import Mask
     from hafbench.types import Pixels
 
+A = TypeVar("A")
 TheirRow = dict[str, Any]
 NEEDED = ("jpg_0", "jpg_1", "label_0", "caption")
 RIDING = ("region", "kind", "detail", "family", "split", "source", "name")
@@ -183,10 +182,11 @@ def _imported(row: TheirRow, item: str, thresholds: Thresholds | None, lpips: Lp
     label = row["label_0"]
     if label not in (0, 1):
         raise Refused("tie", "neither image is preferred")
-    winner, loser = (_decoded(row[name]) for name in (("jpg_0", "jpg_1") if label == 1 else ("jpg_1", "jpg_0")))
+    names = ("jpg_0", "jpg_1") if label == 1 else ("jpg_1", "jpg_0")
+    winner, loser = (_taken(decode_image, "an image", row[name]) for name in names)
     if winner.shape != loser.shape:
         raise Refused("size", "the two images are of different sizes")
-    mask = _decoded_mask(row["mask"]) if row.get("mask") else changed_region(winner, loser)
+    mask = _taken(decode_mask, "the mask", row["mask"]) if row.get("mask") else changed_region(winner, loser)
     if mask.shape != winner.shape[:2] or not mask.any():
         raise Refused("mask", "the mask is empty or of another size than the images")
     similarity = measure_similarity(winner, loser, mask, lpips)
@@ -212,26 +212,11 @@ def _imported(row: TheirRow, item: str, thresholds: Thresholds | None, lpips: Lp
     )
 
 
-def _decoded(data: bytes | None) -> Pixels:
-    """Strictly by Pillow: OpenCV fills up a file that is cut short."""
-    from PIL import Image
-
+def _taken(decode: Callable[[bytes], A], what: str, data: bytes | None) -> A:
     try:
-        with Image.open(io.BytesIO(data or b"")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Refused("size", f"an image has over {MAX_PIXELS // 1_000_000} megapixels")
-            return np.asarray(image.convert("RGB"))
-    except Refused:
-        raise
-    except Exception as error:  # whatever a decoder raises, the bytes are to blame
-        raise Refused("broken", "an image cannot be read") from error
-
-
-def _decoded_mask(data: bytes) -> Mask:
-    try:
-        return decode_mask(data)
+        return decode(data or b"")
     except BadImage as error:
-        raise Refused("broken", "the mask cannot be read") from error
+        raise Refused("broken", f"{what} cannot be read: {error}") from error
 
 
 def changed_region(winner: Pixels, loser: Pixels) -> Mask:
