@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import hafbench
 from asap_train.choose import Scores, Split, judge
+from asap_train.files import make_room
 from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
 from hafbench.errors import HafError
@@ -133,8 +134,7 @@ def weights_of(checkpoint: Path) -> Path:
 
 def scored_runs(fit: Path) -> dict[int, Path]:
     """The finished runs of checkpoints, by step."""
-    found = sorted(path.parent for path in (fit / "scores").glob("[0-9]*/records.parquet"))
-    return {int(folder.name): folder for folder in found if folder.name.isdigit()}
+    return {int(path.name): path for path in checkpoints.steps(fit / "scores") if (path / "records.parquet").is_file()}
 
 
 def settle(config: FitConfig, settings: ScoreSettings) -> Scores:
@@ -161,7 +161,7 @@ def settle_unscored(config: FitConfig) -> None:
     from asap_train.reporting.model_card import write_card
 
     with disk_errors(config.out):
-        publish(config.out, int(checkpoints.steps(config.out / "checkpoints")[-1].name))
+        publish(config.out, config.max_train_steps)
         write_card(config, None)
 
 
@@ -169,7 +169,7 @@ def publish(fit: Path, step: int) -> None:
     """Copy the weights of a checkpoint into the fit's own folder, whole or not at all.
 
     Old checkpoints are deleted as new ones come. One that is gone was the best when it was scored, and is there
-    already: see `choose`.
+    already: see `choose`. Raises HafError if FIT/pipeline holds other files than the model's.
     """
     checkpoint = fit / "checkpoints" / f"{step:06d}"
     if not checkpoint.is_dir():
@@ -178,8 +178,9 @@ def publish(fit: Path, step: int) -> None:
     if weights.is_file():
         write_whole(fit / weights.name, lambda partial: shutil.copyfile(weights, partial))
         return
-    partial = fit / f".{weights.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = fit / f".{PIPELINE}.partial"
+    names = {path.relative_to(weights).as_posix() for path in weights.rglob("*")}
+    make_room(partial, names.__contains__)
     shutil.copytree(weights, partial)
-    shutil.rmtree(fit / PIPELINE, ignore_errors=True)
+    make_room(fit / PIPELINE, names.__contains__)
     partial.rename(fit / PIPELINE)

@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[str, ...] = get_args(Split)
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def contents(cache: Cache) -> dict[str, bytes]:
 
 
 def missing(cache: Cache) -> list[str]:
-    return [path.name for path in cache.files if not is_whole(path)]
+    return [path.name for path, rows in cache.files.items() if not is_whole(path, rows)]
 
 
 def test_a_batch_is_what_the_encoders_give(cache: Cache, pairs: Path, backbone: Backbone) -> None:

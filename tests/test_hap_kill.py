@@ -131,8 +131,7 @@ def test_rows_without_a_line_in_the_journal_do_not_count(tmp_path: Path, whole: 
     for growing in (folder / ".growing").iterdir():
         with growing.open("ab") as file:
             file.write(b"half of a record batch")
-    (folder / "data" / "train-00099.parquet").write_bytes(b"not closed")
-    (folder / "data" / ".train-00098.parquet.partial").write_bytes(b"not closed")
+    (folder / ".growing" / "test-00099.rows").write_bytes(b"\xff\xff\xff\xff half of a record batch")
     run(folder)
     assert_same(folder, whole)
 

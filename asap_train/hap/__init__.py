@@ -8,7 +8,9 @@ the format of Diffusion-DPO.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +20,7 @@ import numpy as np
 from asap_train.hap.columns import Row
 from asap_train.types import Candidate, Photo, Split
 from hafbench.errors import BadImage
+from hafbench.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,23 +109,32 @@ def encode_png(array: NDArray[Any]) -> bytes:
 
 
 def decode_image(data: bytes) -> Pixels:
-    """Any image file's bytes as RGB (height, width, 3); raises BadImage if they are not an image."""
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-    if image is None:
-        raise BadImage("The bytes are not a whole image.")
-    return np.asarray(image)
+    """Any image file's bytes as RGB (height, width, 3); raises BadImage if they are not a whole one, or a huge one."""
+    return _decoded(data, "RGB")
 
 
 def decode_mask(data: bytes) -> Mask:
-    """A mask's PNG as booleans (height, width), True from 128 up; raises BadImage if the bytes are not an image."""
-    import cv2
+    """A mask's PNG as booleans (height, width), True from 128 up; raises BadImage as `decode_image` does."""
+    return np.asarray(_decoded(data, "L") >= 128)
 
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
-    if image is None:
-        raise BadImage("The bytes are not a whole image.")
-    return np.asarray(image >= 128)
+
+def _decoded(data: bytes, mode: str) -> NDArray[Any]:
+    """Strictly by Pillow: OpenCV fills up a file that is cut short."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Our own bound below speaks instead of Pillow's warning.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(data))
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadImage(f"The image has over {MAX_PIXELS // 1_000_000} megapixels.")
+            return np.asarray(image.convert(mode))
+    except BadImage:
+        raise
+    except Exception as error:  # whatever a decoder raises, the bytes are to blame
+        raise BadImage("The bytes are not a whole image.") from error
 
 
 def to_row(pair: Pair, winner_png: bytes | None = None) -> Row:

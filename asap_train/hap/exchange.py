@@ -7,34 +7,39 @@ found where the two images differ clearly, and pairs that differ nearly everywhe
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from asap_train.data.gates import fingerprint, is_kept, judge, refusal, skipped
 from asap_train.data.similarity import measure_similarity
 from asap_train.data.spec import Thresholds
-from asap_train.hap import Pair, decode_mask, pair_id, to_row
-from asap_train.hap.columns import Row
+from asap_train.hap import Pair, decode_image, decode_mask, pair_id, to_row
+from asap_train.hap.columns import Row, problem_of
 from asap_train.hap.manifest import Details, HapManifest, ImportSpec
-from asap_train.hap.read import read_hap, rows_of
+from asap_train.hap.read import parquet_errors, read_hap, rows_of
 from asap_train.hap.validate import clear_changes
 from asap_train.hap.write import open_hap
-from hafbench.errors import HafError
-from hafbench.images import MAX_PIXELS
+from hafbench.errors import BadImage, HafError, one_line
 
 if TYPE_CHECKING:
     from asap_train.data.similarity import Lpips
     from asap_train.types import Mask
     from hafbench.types import Pixels
 
+A = TypeVar("A")
 TheirRow = dict[str, Any]
 NEEDED = ("jpg_0", "jpg_1", "label_0", "caption")
 RIDING = ("region", "kind", "detail", "family", "split", "source", "name")
 """Columns of ours that ride along."""
+TYPES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("jpg_0", "jpg_1", "mask"), ("binary", "large_binary")),
+    "label_0": ("double", "float", "int64", "int32", "int8", "uint8"),
+    **dict.fromkeys(("caption", *RIDING), ("string", "large_string", "null")),
+}
+"""The types in Arrow that columns may have on the way in."""
 RELATED = 0.5
 """The share of the picture that may differ clearly; two drawings of one prompt differ in more."""
 SPECK = 1e-4
@@ -149,31 +154,39 @@ def _check(path: Path) -> int:
     try:
         with pq.ParquetFile(path) as file:
             lacking = [name for name in NEEDED if name not in file.schema_arrow.names]
+            types = {column.name: str(column.type) for column in file.schema_arrow}
             rows = int(file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise HafError(f"{path} cannot be read as Parquet ({' '.join(str(error).split())[:120]}).") from error
+        raise HafError(f"{path} cannot be read as Parquet ({one_line(error, 120)}).") from error
     if lacking:
         raise HafError(f"{path} has no column {', '.join(lacking)}; pairs have {', '.join(NEEDED)}.")
+    for name, kinds in TYPES.items():
+        if name in types and types[name] not in kinds:
+            raise HafError(f"{path}: the column {name} has the type {types[name]}; {kinds[0]} is expected.")
     return rows
 
 
 def _rows(path: Path) -> Iterator[TheirRow]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with parquet_errors(path), pq.ParquetFile(path) as file:
         columns = [name for name in (*NEEDED, "mask", *RIDING) if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=16, columns=columns):
             yield from batch.to_pylist()
 
 
 def _imported(row: TheirRow, item: str, thresholds: Thresholds | None, lpips: Lpips | None) -> Pair:
+    for name in RIDING:
+        if row.get(name) is not None and (problem := problem_of(name, row[name])):
+            raise Refused("row", problem)
     label = row["label_0"]
     if label not in (0, 1):
         raise Refused("tie", "neither image is preferred")
-    winner, loser = (_decoded(row[name]) for name in (("jpg_0", "jpg_1") if label == 1 else ("jpg_1", "jpg_0")))
+    names = ("jpg_0", "jpg_1") if label == 1 else ("jpg_1", "jpg_0")
+    winner, loser = (_taken(decode_image, "an image", row[name]) for name in names)
     if winner.shape != loser.shape:
         raise Refused("size", "the two images are of different sizes")
-    mask = decode_mask(row["mask"]) if row.get("mask") else changed_region(winner, loser)
+    mask = _taken(decode_mask, "the mask", row["mask"]) if row.get("mask") else changed_region(winner, loser)
     if mask.shape != winner.shape[:2] or not mask.any():
         raise Refused("mask", "the mask is empty or of another size than the images")
     similarity = measure_similarity(winner, loser, mask, lpips)
@@ -199,17 +212,11 @@ def _imported(row: TheirRow, item: str, thresholds: Thresholds | None, lpips: Lp
     )
 
 
-def _decoded(data: bytes | None) -> Pixels:
-    """Strictly by Pillow: OpenCV fills up a file that is cut short."""
-    from PIL import Image
-
+def _taken(decode: Callable[[bytes], A], what: str, data: bytes | None) -> A:
     try:
-        with Image.open(io.BytesIO(data or b"")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Refused("size", f"an image has over {MAX_PIXELS // 1_000_000} megapixels")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refused("broken", "an image cannot be read") from error
+        return decode(data or b"")
+    except BadImage as error:
+        raise Refused("broken", f"{what} cannot be read: {error}") from error
 
 
 def changed_region(winner: Pixels, loser: Pixels) -> Mask:

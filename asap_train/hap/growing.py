@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asap_train.hap.columns import Row, arrow_schema
+from hafbench.errors import HafError, one_line
 from hafbench.files import write_whole
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 ROW_GROUP_BYTES = 16 * 2**20
 ROW_GROUP_ROWS = 100
 """Small row groups, so that reading needs little memory."""
+BEGINNING = b"\xff\xff\xff\xff"
+"""Of every encapsulated Arrow message."""
 
 
 def append_rows(path: Path, rows: Iterable[Row], durable: bool) -> int:
@@ -32,14 +35,27 @@ def append_rows(path: Path, rows: Iterable[Row], durable: bool) -> int:
         return file.tell()
 
 
+def is_growing(path: Path) -> bool:
+    """Whether a file begins as one that `append_rows` wrote; an empty one does."""
+    with path.open("rb") as file:
+        return file.read(len(BEGINNING)) == BEGINNING[: path.stat().st_size]
+
+
 def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
-    """What was appended, one row at a time."""
+    """What was appended, one row at a time; raises HafError for a damaged file."""
     import pyarrow as pa
 
     schema = arrow_schema()
     with pa.OSFile(str(path)) as file:
         while file.tell() < file.size():
-            yield pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+            try:
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+                batch.validate(full=True)
+            except (OSError, pa.ArrowException) as error:
+                raise HafError(
+                    f"{path} is damaged ({one_line(error)}); restore it, or choose another --out."
+                ) from error
+            yield batch
 
 
 def write_shard(growing: Path, path: Path) -> int:

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import from_json
 
 from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.types import SPLITS, Split
@@ -34,8 +35,28 @@ class ImportSpec(Spec):
         return self.model_dump(mode="json")
 
 
+def split_of_shard(stem: str) -> Split | None:
+    """The split of a shard by its stem, such as train-00003; None if no shard is called so."""
+    split, dash, number = stem.partition("-")
+    named = dash and len(number) >= 5 and number.isascii() and number.isdigit()
+    return next((one for one in SPLITS if named and one == split), None)
+
+
+def _shard_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if name != f"data/{path.stem}.parquet" or split_of_shard(path.stem) is None:
+        raise ValueError(f"{name[:60]!r} is not the name of a shard, such as data/train-00000.parquet")
+    return name
+
+
+ShardName = Annotated[str, AfterValidator(_shard_name)]
+"""A shard's path below the data set."""
+
+
 def _as_spec(value: Any) -> Any:
     """Plain values as the spec that they are; unchanged if they are of an earlier version, or name what is unknown."""
+    if not isinstance(value, Mapping | Spec):
+        raise ValueError("it is not a mapping")
     for kind in (SynthSpec, ImportSpec):
         try:
             return kind.model_validate(value)
@@ -46,6 +67,9 @@ def _as_spec(value: Any) -> Any:
 
 Request = SynthSpec | ImportSpec | Mapping[str, Any]
 """Plain values stand in hap.json of earlier versions, and where a component is not installed on this machine."""
+
+
+Number = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +87,7 @@ class Shard:
     """A Parquet file of one split."""
 
     split: Split
-    rows: int
+    rows: Number
     sha256: str
 
 
@@ -71,31 +95,31 @@ class Shard:
 class Counts:
     """How many there are: items of work, pairs, photos with pairs, rejections, and pairs by value of a column."""
 
-    items: int = 0
-    pairs: int = 0
-    photos: int = 0
-    rejected: int = 0
-    split: Mapping[str, int] = field(default_factory=dict)
-    region: Mapping[str, int] = field(default_factory=dict)
-    kind: Mapping[str, int] = field(default_factory=dict)
-    detail: Mapping[str, int] = field(default_factory=dict)
-    family: Mapping[str, int] = field(default_factory=dict)
+    items: Number = 0
+    pairs: Number = 0
+    photos: Number = 0
+    rejected: Number = 0
+    split: Mapping[str, Number] = field(default_factory=dict)
+    region: Mapping[str, Number] = field(default_factory=dict)
+    kind: Mapping[str, Number] = field(default_factory=dict)
+    detail: Mapping[str, Number] = field(default_factory=dict)
+    family: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Skipped:
     """Pairs to which a gate was not applied, and how often each reason was given."""
 
-    pairs: int
-    reasons: Mapping[str, int]
+    pairs: Number
+    reasons: Mapping[str, Number]
 
 
 @dataclass(frozen=True)
 class Rejected:
     """Candidates that a gate rejected, and how often each reason was given."""
 
-    count: int
-    reasons: Mapping[str, int]
+    count: Number
+    reasons: Mapping[str, Number]
 
 
 @dataclass(frozen=True)
@@ -112,7 +136,7 @@ class SplitRule:
         for split in SPLITS:
             place -= self.shares.get(split, 0.0)
             if place < 0:
-                return cast("Split", split)
+                return split
         return "train"
 
 
@@ -134,7 +158,7 @@ class HapManifest(BaseModel):
     git: str | None
     started: str
     ended: str | None = None
-    shards: Mapping[str, Shard] = Field(default_factory=dict)
+    shards: Mapping[ShardName, Shard] = Field(default_factory=dict)
     counts: Counts = Counts()
     skipped: Mapping[str, Skipped] = Field(default_factory=dict)
     rejections: Mapping[str, Rejected] = Field(default_factory=dict)
@@ -148,6 +172,13 @@ class HapManifest(BaseModel):
             return {**values, "split": request["split"]}
         return values
 
+    @model_validator(mode="after")
+    def _shards_of_their_splits(self) -> Self:
+        for name, shard in self.shards.items():
+            if not name.startswith(f"data/{shard.split}-"):
+                raise ValueError(f"{name} is said to be of the split {shard.split}")
+        return self
+
     def compared(self) -> dict[str, Any]:
         """What decides the pairs and their splits, as JSON values: a data set is resumed with the same only."""
         own = self.request.compared() if isinstance(self.request, SynthSpec | ImportSpec) else dict(self.request)
@@ -159,7 +190,7 @@ def read_manifest(folder: Path) -> HapManifest | None:
     """hap.json; None if there is none. Raises HafError for one that cannot be read, or of another format."""
     path = folder / NAME
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_bytes(), allow_inf_nan=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

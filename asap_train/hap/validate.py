@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from asap_train.hap import Pair, from_row, pair_id
-from asap_train.hap.columns import IMAGES, Row
-from asap_train.hap.read import read_hap, rows_of
+from asap_train.hap.card import COUNTED, UNKNOWN
+from asap_train.hap.columns import IMAGES, ROUNDED, Row, problems_of
+from asap_train.hap.read import read_hap, stored_rows
 from hafbench.errors import BadImage, HafError
 from hafbench.images import sha256_of
-from hafbench.types import Kind, Region
 
 CLEARLY = 24
 """Levels of 255 in any channel from which two pixels differ clearly: more than JPEG and a decoder's noise."""
@@ -27,19 +27,22 @@ def validate(folder: Path, outside: float = OUTSIDE) -> list[str]:
     Found are: a shard that is missing, broken, not the one that hap.json speaks of, or not spoken of; an image that
     cannot be read; images or a mask of another size; an empty mask; pixels that differ clearly outside of the mask, on
     over the share `outside` of them; an id that is not of the contents, or there twice; a photo in two splits; a row in
-    another split's shard; an unknown region or kind. Raises HafError if `folder` is not a finished data set.
+    another split's shard; a value that cannot be, such as a null, text in a column of numbers, or a similarity that is
+    not finite or out of its range; an area that is not M's; counts in hap.json that are not those of the rows. Raises
+    HafError if `folder` is not a finished data set.
     """
     return list(_problems(folder, outside))
 
 
 def _problems(folder: Path, outside: float) -> Iterator[str]:
-    shards = read_hap(folder).shards
+    manifest = read_hap(folder)
     for path in sorted((folder / "data").glob("*.parquet")):
-        if f"data/{path.name}" not in shards:
+        if f"data/{path.name}" not in manifest.shards:
             yield f"data/{path.name} is not in hap.json: it is of another data set."
     places: dict[str, str] = {}
     splits: dict[str, str] = {}
-    for name, shard in shards.items():
+    found: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
+    for name, shard in manifest.shards.items():
         if not (folder / name).is_file():
             yield f"{name} is missing."
             continue
@@ -47,9 +50,14 @@ def _problems(folder: Path, outside: float) -> Iterator[str]:
             yield f"{name} is not the file that was written: its SHA-256 is another."
         rows = 0
         try:
-            for rows, row in enumerate(rows_of(folder / name), 1):
+            for rows, row in enumerate(stored_rows(folder / name), 1):
                 where = f"{name}, row {rows}"
-                yield from (f"{where}: {problem}" for problem in _problems_of_row(row, outside))
+                unlikely = list(problems_of(row))
+                yield from (f"{where}: {problem}" for problem in unlikely or _problems_of_pair(row, outside))
+                if unlikely:
+                    continue
+                for column, counter in found.items():
+                    counter[UNKNOWN if (value := row[column]) is None else value] += 1  # type: ignore[literal-required]
                 if row["id"] in places:
                     yield f"{where}: the id {row['id'][:12]}... is there already, in {places[row['id']]}."
                 places.setdefault(row["id"], where)
@@ -63,18 +71,21 @@ def _problems(folder: Path, outside: float) -> Iterator[str]:
             continue
         if rows != shard.rows:
             yield f"{name} has {rows} rows, and hap.json says {shard.rows}."
+    for column, counter in found.items():
+        if getattr(manifest.counts, column) != counter:
+            yield f"hap.json counts other values of {column} than the rows have."
+    if manifest.counts.pairs != len(places):
+        yield f"hap.json says {manifest.counts.pairs} pairs, and there are {len(places)}."
+    if manifest.counts.photos != len(splits):
+        yield f"hap.json says {manifest.counts.photos} photos, and the rows are of {len(splits)}."
 
 
-def _problems_of_row(row: Row, outside: float) -> Iterator[str]:
+def _problems_of_pair(row: Row, outside: float) -> Iterator[str]:
     try:
         pair = from_row(row)
-    except (BadImage, TypeError, ValueError) as error:
+    except BadImage as error:
         yield f"it cannot be read ({error})."
         return
-    if row["region"] not in {None, *get_args(Region)}:
-        yield f"'{row['region']}' is not a region."
-    if row["kind"] not in {None, *get_args(Kind)}:
-        yield f"'{row['kind']}' is not a kind."
     yield from _problems_of_images(pair, (row["height"], row["width"]), outside)
 
 
@@ -88,6 +99,8 @@ def _problems_of_images(pair: Pair, size: tuple[int, int], outside: float) -> It
         yield f"the id {pair.id[:12]}... is not that of its contents."
     if not pair.mask.any():
         yield "the mask is empty."
+    if abs(pair.similarity.area - pair.mask.mean()) > ROUNDED:
+        yield f"the area is {pair.similarity.area:.4f}, and the mask covers {pair.mask.mean():.4f} of the picture."
     beyond = clear_changes(pair.winner, pair.loser)[~pair.mask]
     if beyond.size and beyond.mean() > outside:
         yield f"{100 * beyond.mean():.1f} % of the pixels outside of the mask differ clearly."

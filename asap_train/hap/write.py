@@ -5,7 +5,10 @@ one line of the journal makes them count:
 
     .growing/train-00003.rows   what the journal does not speak of is cut off on resume
     journal.jsonl               a line for each item (its ids, rejections, place) and for each closed shard
-    data/train-00003.parquet    a closed shard, written whole; without its line in the journal it is written anew
+    data/train-00003.parquet    a closed shard, written whole
+
+A shard without its line in the journal is adopted if it has the very rows that the journal speaks of; otherwise the
+folder is refused. Files that are not shards are left alone.
 """
 
 from __future__ import annotations
@@ -15,22 +18,31 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from asap_train.hap import Rejection
 from asap_train.hap.columns import Row
-from asap_train.hap.growing import append_rows, batches_of, write_shard
-from asap_train.hap.manifest import Details, HapManifest, Request, Shard, SplitRule, read_manifest, write_manifest
-from asap_train.types import SPLITS
+from asap_train.hap.growing import append_rows, batches_of, is_growing, write_shard
+from asap_train.hap.journal import NAME as JOURNAL
+from asap_train.hap.journal import ClosedLine, ItemLine, Line, append_line, as_text, read_journal, sync_journal
+from asap_train.hap.manifest import (
+    Details,
+    HapManifest,
+    Request,
+    Shard,
+    SplitRule,
+    read_manifest,
+    split_of_shard,
+    write_manifest,
+)
+from asap_train.types import SPLITS, Split
 from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import sha256_of
 from hafbench.runs import differences
-
-Line = dict[str, Any]
 
 SHARD_BYTES = 256 * 2**20
 SYNC_SECONDS = 1.0
@@ -74,15 +86,15 @@ class Hap:
                 rejected.append(("duplicate", "the very same pair is there already"))
             else:
                 new[row["id"]] = row
-        line: Line = {"item": item, "rows": list(new), "rejected": rejected}
+        line = ItemLine(item, tuple(new), tuple(rejected))
         with disk_errors(self.folder):
             if new:
                 split = self.manifest.split.split_of(rows[0]["source"])
                 growing = self._growing(split)
-                line |= {"shard": growing.stem, "end": self._append(growing, split, new.values())}
-            _append_line(self.folder, line)
+                line = replace(line, shard=growing.stem, end=self._append(growing, split, new.values()))
+            append_line(self.folder, line)
             self._count(line)
-            if new and line["end"] >= self.shard_bytes:
+            if new and line.end >= self.shard_bytes:
                 self._close(split)
         return len(new)
 
@@ -116,60 +128,88 @@ class Hap:
                 for batch in batches_of(self._growing(split)):
                     yield from batch.column("fingerprint").to_pylist()
 
-    def _growing(self, split: str) -> Path:
+    def _growing(self, split: Split) -> Path:
         number = sum(shard.split == split for shard in self._shards.values())
         return self.folder / ".growing" / f"{split}-{number:05}.rows"
 
-    def _append(self, growing: Path, split: str, rows: Iterable[Row]) -> int:
+    def _append(self, growing: Path, split: Split, rows: Iterable[Row]) -> int:
         durable = time.monotonic() - self._synced > SYNC_SECONDS
         if durable:
             self._synced = time.monotonic()
         return append_rows(growing, ({**row, "split": split} for row in rows), durable)
 
-    def _close(self, split: str) -> None:
+    def _close(self, split: Split) -> None:
         growing = self._growing(split)
         name = f"data/{growing.stem}.parquet"
+        # Synced before and after: even a power failure leaves no shard that the journal cannot account for.
+        sync_journal(self.folder)
         rows = write_shard(growing, self.folder / name)
-        line = {"closed": name, "split": split, "rows": rows, "sha256": sha256_of(self.folder / name)}
-        _append_line(self.folder, line)
+        line = ClosedLine(name, split, rows, sha256_of(self.folder / name))
+        append_line(self.folder, line)
+        sync_journal(self.folder)
         self._count(line)
         growing.unlink()
 
     def _count(self, line: Line) -> None:
         """Take a line of the journal into account."""
-        if "closed" in line:
-            self._shards[line["closed"]] = Shard(line["split"], line["rows"], line["sha256"])
+        if isinstance(line, ClosedLine):
+            self._shards[line.closed] = Shard(line.split, line.rows, line.sha256)
         else:
-            self._items.add(line["item"])
-            self._ids.update(line["rows"])
-            self._rejected += [(gate, reason) for gate, reason in line["rejected"]]
+            self._items.add(line.item)
+            self._ids.update(line.rows)
+            self._rejected += line.rejected
 
     def _resume(self) -> None:
-        """Count what the journal says, and remove what it does not speak of."""
-        lines = _read_journal(self.folder / "journal.jsonl")
-        closed = {Path(line["closed"]).stem for line in lines if "closed" in line}
-        growing = {path.stem: path for path in (self.folder / ".growing").iterdir()}
+        """Count what the journal says, and cut off what it does not speak of."""
+        before = read_journal(self.folder)
+        lines = [*before, *_adopted(self.folder, before)]
+        closed = {Path(line.closed).stem for line in lines if isinstance(line, ClosedLine)}
+        growing = {path.stem: path for path in (self.folder / ".growing").glob("*.rows") if split_of_shard(path.stem)}
         length = {stem: path.stat().st_size for stem, path in growing.items()}
         # After a power failure the journal may know of rows that the disk does not: their items are made again.
-        kept = [line for line in lines if line.get("shard") in {None, *closed} or line["end"] <= length[line["shard"]]]
-        text = "".join(map(_as_text, kept))
-        path = self.folder / "journal.jsonl"
+        kept = [
+            line
+            for line in lines
+            if isinstance(line, ClosedLine)
+            or line.shard is None
+            or line.shard in closed
+            or line.end <= length.get(line.shard, 0)
+        ]
+        ends = {line.shard: line.end for line in kept if isinstance(line, ItemLine) and line.shard is not None}
+        for stem, file in growing.items():
+            if stem not in ends and not is_growing(file):
+                raise HafError(f"{file} was not written by asap-train; move it away, or choose another --out.")
+        path, text = self.folder / JOURNAL, as_text(kept)
         if path.exists() and path.read_bytes() != text.encode():
             write_whole(path, text)
         for line in kept:
             self._count(line)
-        ends = {line["shard"]: line["end"] for line in kept if "shard" in line}
         for stem, file in growing.items():
             if stem in closed or stem not in ends:
                 file.unlink()
             else:
                 os.truncate(file, ends[stem])
-        for file in (self.folder / "data").iterdir():
-            if file.stem not in closed:
-                file.unlink()
         for split in SPLITS:
             if self._growing(split).exists() and self._growing(split).stat().st_size >= self.shard_bytes:
                 self._close(split)
+
+
+def _adopted(folder: Path, lines: Sequence[Line]) -> Iterator[ClosedLine]:
+    """The missing lines of shards that were written when the process was killed; HafError for shards of anyone else."""
+    from asap_train.hap.read import table_of
+
+    closed = {line.closed for line in lines if isinstance(line, ClosedLine)}
+    for path in sorted((folder / "data").iterdir()):
+        name, split = f"data/{path.name}", split_of_shard(path.stem)
+        if name in closed or path.suffix != ".parquet" or split is None:
+            continue
+        rows = [one for line in lines if isinstance(line, ItemLine) and line.shard == path.stem for one in line.rows]
+        if not rows or table_of(path, ["id"])["id"].tolist() != rows:
+            raise HafError(
+                f"{folder}: {JOURNAL} has no line for {name}; restore {JOURNAL}, move the shard away, or choose "
+                "another --out."
+            )
+        yield ClosedLine(name, split, len(rows), sha256_of(path))
 
 
 @contextmanager
@@ -220,23 +260,3 @@ def _start(folder: Path, asked: HapManifest) -> HapManifest:
     with disk_errors(folder):
         write_manifest(folder, asked)
     return asked
-
-
-def _read_journal(path: Path) -> list[Line]:
-    """The whole lines; a last one that a killed process left unfinished is dropped."""
-    if not path.exists():
-        return []
-    texts = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [json.loads(text) for text in texts]
-    except ValueError as error:
-        raise HafError(f"{path} is damaged ({error}); delete the data set and start again.") from error
-
-
-def _append_line(folder: Path, line: Line) -> None:
-    with (folder / "journal.jsonl").open("a", encoding="utf-8") as file:
-        file.write(_as_text(line))
-
-
-def _as_text(line: Line) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"

@@ -58,6 +58,11 @@ def audit(folder: Path) -> Audit:
     if not manifest.counts.pairs:
         raise HafError(f"{folder} has no pairs: see the rejections in its README.md.")
     table = read_table(folder, ["source", "family", *REPORTED])
+    if len(table) != manifest.counts.pairs:
+        raise HafError(
+            f"{folder}: hap.json says {manifest.counts.pairs} pairs, and the shards have {len(table)}; see "
+            "`asap-train validate`."
+        )
     by_family = {str(name): _lines(rows) for name, rows in table.groupby("family", sort=True)}
     return Audit(
         folder=str(folder),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asap_train.hap import Pair, from_row
-from asap_train.hap.read import read_table, rows_by_id
+from asap_train.hap import Pair
+from asap_train.hap.read import pair_of, read_table, rows_by_id
 from asap_train.page import render_page
 from asap_train.reporting.audit import Audit, written
 from hafbench.reports.overlays import data_uri
@@ -83,7 +83,7 @@ def sample(folder: Path, most: int) -> Iterator[Pair]:
     wanted = [one for one in turns if one is not None][:most]
     rows = {row["id"]: row for row in rows_by_id(folder, set(wanted))}
     for one in wanted:
-        yield from_row(rows[one])
+        yield pair_of(rows[one], folder)
 
 
 def show(pair: Pair) -> Shown:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,15 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from asap_train.backbones import Backbone, Conditions, mask_on_grid
 from asap_train.data.crops import fit_pair
-from asap_train.hap import from_row
-from asap_train.hap.read import read_hap, read_table, rows_by_id
-from hafbench.errors import BadImage, HafError
+from asap_train.files import remove_own, tensor_errors
+from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
+from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
+from hafbench.images import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +41,11 @@ FORMAT = 1
 SPLIT = "train"
 ROWS = 64
 """Of one file."""
+OWN = re.compile(r"\.?(pairs|texts)-\d{5,}(\.\d+\.partial)?\.safetensors")
+"""Files of tensors, finished or not."""
 PIXELS_AT_ONCE = 2**20
+PAIR = {"winner", "loser", "mask"}
+"""The tensors of pairs."""
 ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 Key = Mapping[str, Any]
@@ -77,10 +83,12 @@ class Cache:
         return {caption: row for row, caption in enumerate(dict.fromkeys(("", *self.captions)))}
 
     @property
-    def files(self) -> list[Path]:
-        """All files of a complete cache."""
+    def files(self) -> dict[Path, int]:
+        """All files of a complete cache, with their numbers of rows."""
         counts = {"pairs": len(self.ids), "texts": len(self.texts)}
-        return [self.path(kind, row) for kind, rows in counts.items() for row in range(0, rows, ROWS)]
+        return {
+            self.path(kind, row): min(ROWS, rows - row) for kind, rows in counts.items() for row in range(0, rows, ROWS)
+        }
 
     def path(self, kind: str, row: int) -> Path:
         """The file that has a row of `pairs` or `texts`."""
@@ -118,9 +126,8 @@ def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: t
     if not len(own):
         raise HafError(f"{pairs} has no pairs of the split '{SPLIT}'; make more by `asap-train synth`.")
     key = key_of(pairs, backbone, size, stored)
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     captions = tuple(caption or "" for caption in own["caption"])
-    cache = Cache(root / digest, pairs, tuple(own["id"]), captions, size, stored)
+    cache = Cache(root / _digest(key), pairs, tuple(own["id"]), captions, size, stored)
     with disk_errors(root):
         cache.folder.mkdir(parents=True, exist_ok=True)
         write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
@@ -134,11 +141,21 @@ def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> K
     return {"format": FORMAT, "pairs": shards, "model": backbone.facts["weights"], "size": size, "dtypes": dtypes}
 
 
+def _digest(key: Any) -> str:
+    """The name of the folder for a key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file."""
+    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file.
+
+    Raises HafError for a shard that is not the one that was written, and for a pair that is broken.
+    """
     number, count = share
-    todo = {path for path in cache.files[number::count] if not is_whole(path)}
-    with disk_errors(cache.folder):
+    todo = {path for path, rows in list(cache.files.items())[number::count] if not is_whole(path, rows)}
+    if todo:
+        _check_shards(cache.pairs)
+    with tensor_errors(cache.folder):
         for path in sorted(todo):
             if path.name.startswith("texts"):
                 _write(path, _texts(cache, backbone, path))
@@ -146,11 +163,30 @@ def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> N
             _write(path, tensors)
 
 
+def _check_shards(pairs: Path) -> None:
+    for name, shard in read_hap(pairs).shards.items():
+        with parquet_errors(pairs / name):
+            found = sha256_of(pairs / name) if shard.split == SPLIT else shard.sha256
+        if found != shard.sha256:
+            raise HafError(
+                f"{pairs / name} is not the file that was written: its SHA-256 is another; copy it again, or see "
+                "`asap-train validate`."
+            )
+
+
 def forget_others(cache: Cache) -> None:
-    """Delete the caches beside this one: in a fit's own folder they are stale."""
+    """Delete the caches beside this one, in a fit's own folder: they are stale. Folders of anyone else are kept."""
     for folder in cache.folder.parent.iterdir():
-        if folder != cache.folder and (folder / "key.json").exists():
-            shutil.rmtree(folder)
+        if folder != cache.folder and _is_cache(folder):
+            remove_own(folder, lambda name: name == "key.json" or OWN.fullmatch(name) is not None)
+
+
+def _is_cache(folder: Path) -> bool:
+    """Whether the folder's name is that of the key within it."""
+    try:
+        return folder.name == _digest(from_json((folder / "key.json").read_bytes()))
+    except (OSError, ValueError):
+        return False
 
 
 def free_encoders(backbone: Backbone) -> None:
@@ -184,10 +220,7 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
     for path, rows in groupby(rows_by_id(cache.pairs, wanted), lambda row: places[row["id"]]):
         parts, waiting = [], []
         for row in rows:
-            try:
-                waiting.append(fit_pair(from_row(row), cache.size))
-            except BadImage as error:
-                raise HafError(f"{cache.pairs}: an image of the pair {row['id']} is broken; copy it again.") from error
+            waiting.append(fit_pair(pair_of(row, cache.pairs), cache.size))
             if len(waiting) == at_once:
                 parts.append(_encode(waiting, backbone, cache.stored))
                 waiting = []
@@ -212,10 +245,12 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_whole(path, lambda partial: save_file(on_cpu, partial), durable=True, shared=True)
 
 
-def is_whole(path: Path) -> bool:
-    """Is the file there, with all its bytes?"""
+def is_whole(path: Path, rows: int) -> bool:
+    """Is the file there, with all its bytes and so many rows of each tensor?"""
     try:
-        with safe_open(path, "pt"):
-            return True
+        with safe_open(path, "pt") as file:
+            names = set(file.keys())
+            whole = names == PAIR if path.name.startswith("pairs") else bool(names)
+            return whole and all(file.get_slice(name).get_shape()[:1] == [rows] for name in names)
     except (OSError, SafetensorError):
         return False

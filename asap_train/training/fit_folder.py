@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,19 @@ from hafbench.runs import differences
 from hafbench.settings import read_settings
 
 SETTINGS = "fit.yaml"
+WRITTEN = (
+    *("cache", "checkpoints", "log.jsonl", "plots", "pipeline", "pytorch_lora_weights.safetensors", "trackers"),
+    *("README.md", "index.html", "scores.json"),
+)
+"""What a fit replaces in its folder: when it starts, nothing may be called so."""
 
 
 @contextmanager
 def opened(config: FitConfig) -> Iterator[None]:
-    """Hold the folder's lock, with the settings in fit.yaml; raises HafError if it is a fit with other ones."""
+    """Hold the folder's lock, with the settings in fit.yaml.
+
+    Raises HafError for a fit with other settings, and for a folder without a fit whose files this one would replace.
+    """
     with locked(config.out, "fit"):
         path = config.out / SETTINGS
         if path.exists():
@@ -27,6 +36,8 @@ def opened(config: FitConfig) -> Iterator[None]:
                 raise HafError(
                     f"{config.out} was started with other settings ({'; '.join(changes)}); choose another --out."
                 )
+        elif there := next((name for name in WRITTEN if os.path.lexists(config.out / name)), None):
+            raise HafError(f"{config.out} holds other files ({there}), not a fit; choose another --out.")
         with disk_errors(config.out):
             write_config(config, path)
         yield

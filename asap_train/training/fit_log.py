@@ -16,9 +16,11 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic_core import from_json
 
 from asap_train.training.losses import Loss, Residuals
-from hafbench.files import sync, write_whole
+from hafbench.errors import HafError
+from hafbench.files import disk_errors, sync, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,25 +70,36 @@ class FitLog:
     rows: list[Row] = field(default_factory=list)
 
     def read(self, step: int) -> None:
-        """Read the rows of the file up to this step."""
-        texts = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
-        self.rows = [row for row in map(json.loads, texts) if row["step"] <= step]
+        """Read the rows of the file up to this step; raises HafError for a line that is not a step's."""
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
+        self.rows = []
+        for number, line in enumerate(lines, 1):
+            row = _parsed(line)
+            if row is None or (self.rows and set(row) != set(self.rows[0])):
+                raise HafError(
+                    f"{self.path}, line {number} is not a step of a fit; restore the file, or move it away to resume "
+                    "without the earlier steps."
+                )
+            self.rows.append(row)
+        self.rows = [row for row in self.rows if (row["step"] or 0) <= step]
 
     def cut(self) -> None:
         """Remove all other lines from the file: later steps, and a line that a killed process left unfinished."""
         if self.writes:
-            write_whole(self.path, "".join(map(_as_text, self.rows)))
+            with disk_errors(self.path.parent):
+                write_whole(self.path, "".join(map(_as_text, self.rows)))
 
     def append(self, row: Row) -> None:
         """Add a step."""
         self.rows.append(row)
         if self.writes:
-            with self.path.open("a", encoding="utf-8") as file:
+            with disk_errors(self.path.parent), self.path.open("a", encoding="utf-8") as file:
                 file.write(_as_text(row))
 
     def sync(self) -> None:
         """Write it through to the disk: a checkpoint must not be newer than the log."""
-        sync(self.path)
+        with disk_errors(self.path.parent):
+            sync(self.path)
 
     def trouble(self, row: Row, max_error_ratio: float) -> str | None:
         """Why a step that is not yet appended must be the last; None if all is well."""
@@ -116,6 +129,17 @@ def note_of(row: Row) -> str:
 def _error(row: Row) -> float:
     """L(w) + L(l): unlike the losses it has the same scale with all objectives, and is never near zero."""
     return (row["winner"] or 0.0) + (row["loser"] or 0.0)
+
+
+def _parsed(line: bytes) -> Row | None:
+    """A line of the file; None if it is none."""
+    try:
+        row = from_json(line, allow_inf_nan=False)
+    except ValueError:
+        return None
+    there = isinstance(row, dict) and row.keys() >= {"step", "loss", "norm", "winner", "loser"}
+    whole = there and all(value is None or type(value) in (int, float) for value in row.values())
+    return row if whole and isinstance(row["step"], int) else None
 
 
 def _as_text(row: Row) -> str:

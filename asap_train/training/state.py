@@ -12,7 +12,7 @@ from asap_train.backbones import Backbone
 from asap_train.training.checkpoints import PIPELINE, State
 from asap_train.training.config import FitConfig
 from asap_train.training.lora import save_lora
-from hafbench.errors import HafError
+from hafbench.errors import HafError, one_line
 from hafbench.generators.pipelines import DENOISERS
 from hafbench.runs import differences
 
@@ -43,12 +43,27 @@ def gather_state(training: Training, step: int) -> State:
 
 
 def restore_state(training: Training, state: State) -> int:
-    """Bring a training to where a checkpoint was, and return its step; raises HafError for one of another origin."""
-    changes = differences({name: state.plain[name] for name in _origin(training)}, _origin(training))
+    """Bring a training to where a checkpoint was, and return its step.
+
+    Raises HafError for a checkpoint of another origin, and for one that has not all of the state.
+    """
+    origin, step = _origin(training), int(state.plain["step"])
+    changes = differences({name: state.plain.get(name) for name in origin}, origin)
     if changes:
         raise HafError(
             f"{training.config.out}: its checkpoints have another origin ({'; '.join(changes)}); choose another --out."
         )
+    try:
+        _restore(training, state)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise HafError(
+            f"{training.config.out}: the checkpoint of step {step} has another state than this fit "
+            f"({type(error).__name__}: {one_line(error)}); delete it to resume from the one before."
+        ) from error
+    return step
+
+
+def _restore(training: Training, state: State) -> None:
     with torch.no_grad():
         for name, parameter in training.parameters:
             parameter.copy_(state.tensors[f"weights.{name}"])
@@ -67,7 +82,6 @@ def restore_state(training: Training, state: State) -> int:
             shadow.copy_(state.tensors[f"ema.{index}"])
     if training.accelerator.scaler:
         training.accelerator.scaler.load_state_dict(state.plain["scaler"])
-    return int(state.plain["step"])
 
 
 def _leaves(state: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

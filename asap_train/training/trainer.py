@@ -31,6 +31,7 @@ from asap_train.training.residuals import residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
 from hafbench.errors import HafError
+from hafbench.files import disk_errors
 from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def save(training: Training, step: int, log: FitLog) -> Path:
 def draw(training: Training, log: FitLog) -> float:
     """The plots, by the main process; returns when, as time.monotonic has it."""
     if training.accelerator.is_main_process:
-        draw_plots(log.rows, training.config, training.config.out / "plots")
+        with disk_errors(training.config.out):
+            draw_plots(log.rows, training.config, training.config.out / "plots")
     return time.monotonic()
 
 
