@@ -1,5 +1,7 @@
 """Comparisons, corrections and power against scipy, statsmodels, ppi-python and hand-worked examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -242,7 +244,7 @@ def test_power_holds_in_simulation() -> None:
     pilot = rng.normal(size=4000)[clusters] * 0.2 + rng.normal(size=20_000) * 0.5
     plan = power_of(pilot, clusters)
     assert (plan.between, plan.within) == pytest.approx((0.04, 0.25), rel=0.1)
-    seeds = type(plan)(100, 5, plan.between, plan.within, plan.quantile).seeds_for(0.08)
+    seeds = replace(plan, prompts=100).seeds_for(0.08)
     found = 0
     for _ in range(400):
         values = 0.08 + rng.normal(size=100) * 0.2 + rng.normal(size=(seeds, 100)).mean(0) * 0.5
