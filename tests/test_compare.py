@@ -135,7 +135,7 @@ def test_a_run_whose_errors_cannot_be_judged_is_not_better(tmp_path: Path) -> No
 
 def test_what_a_next_run_needs_is_said(tmp_path: Path) -> None:
     one = coloured_run(tmp_path / "one", {f"p{i}": "eess" for i in range(20)}, name="old")
-    other = coloured_run(tmp_path / "two", {f"p{i}": ("sess", "eess")[i % 2] for i in range(20)}, name="new")
+    other = coloured_run(tmp_path / "two", {f"p{i}": ("sess", "esss")[i % 2] for i in range(20)}, name="new")
     comparison = compare_runs([one, other], detect=0.3)
     power = only(comparison).power
     seeds, prompts = power.seeds_for(0.3), power.prompts_for(0.3)
