@@ -20,8 +20,8 @@ Outcome = Literal["refused", "accepted", "traceback", "wrong", "hang"]
 OUTCOMES: tuple[Outcome, ...] = ("refused", "accepted", "traceback", "wrong", "hang")
 FINDINGS = frozenset(("traceback", "wrong", "hang"))
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 60.0
-"""How long a command may take; each ends in a few seconds when it is sound."""
+LIMIT_S = 120.0
+"""How long a command may take; each ends in a few seconds where nothing else runs."""
 REFUSED, DONE = frozenset((2,)), frozenset((0, 3))
 LOG = "output.txt"
 

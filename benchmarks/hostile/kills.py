@@ -110,9 +110,8 @@ def killed(job: Job, folder: Path, kills: int, rng: Random, context: ForkServerC
         return [problem]
     whole, total = job.fingerprint(folder / "whole"), lines(folder / "whole" / job.journal)
     results: list[Result] = []
-    turn = 0
-    while len(results) < kills:
-        out, turn = f"killed-{turn}", turn + 1
+    for turn in range(kills):  # a command that ends before it is killed must not be tried for ever
+        out = f"killed-{turn}"
         journal = folder / out / job.journal
         while len(results) < kills and lines(journal) < total - 1:
             process = run(out)
