@@ -236,6 +236,8 @@ VERDICTS: Mapping[str, str] = {
     "worse": "is worse than the base",
     "kept": "is shown to be as good as the base",
     "changed": "differs from the base",
+    "identical": "has the same verdicts as the base on every image",
+    "judged unevenly": "cannot be told from the base, since other images of it could be judged",
     "not shown": "is not shown to differ from the base",
     "too little to tell": "cannot be told from the base with so few prompts",
 }

@@ -150,7 +150,7 @@ def shortfalls(figures: Iterable[ScorerFigures]) -> list[tuple[list[str], str]]:
             count = figure.statuses[status]
             if count:
                 reason = figure.reasons[status][0][0] if figure.reasons[status] else ""
-                of = "" if count == figure.images else f" on {count} of {figure.images} images"
+                of = "" if count == figure.images else f" on {count} of {counted(figure.images, 'image')}"
                 said.setdefault(f"{word}{of}: {reason}", []).append(figure.scorer)
     return [(scorers, sentence) for sentence, scorers in said.items()]
 
@@ -244,6 +244,11 @@ def count_rates(run: Run) -> list[CountRate]:
                 rate = error_rate(wrong, rows["prompt_id"])
                 found.append(CountRate(name, what, rate, int((apart > 0).sum()), int((apart < 0).sum())))
     return found
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things whose plural ends in s or es: "1 prompt", "2 prompts", "3 losses"."""
+    return f"{number} {noun if number == 1 else noun + ('es' if noun.endswith('s') else 's')}"
 
 
 def percent(value: float | None) -> str:

@@ -107,7 +107,7 @@ def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(t
     assert {name: one.verdict for name, one in by_name.items()} == {
         "good": "better",
         "half": "better",
-        "same": "not shown",
+        "same": "identical",
     }
     # 13 prompts change alike: 2 of the 2^13 exchanges are as far; Holm multiplies the smallest of three by 3.
     assert by_name["good"].difference.p_value == 2 / 2**13
@@ -133,10 +133,13 @@ def test_a_run_whose_errors_cannot_be_judged_is_not_better(tmp_path: Path) -> No
     assert only(compare_runs([worst, other])).verdict == "better"
 
 
-def test_what_a_next_run_needs_is_said(pair: tuple[Run, Run]) -> None:
-    text = to_markdown(compare_runs(pair, detect=0.3))
-    power = only(compare_runs(pair)).power
-    assert f"30 points would take {power.seeds_for(0.3)} seeds a prompt or {power.prompts_for(0.3)} prompts" in text
+def test_what_a_next_run_needs_is_said(tmp_path: Path) -> None:
+    one = coloured_run(tmp_path / "one", {f"p{i}": "eess" for i in range(20)}, name="old")
+    other = coloured_run(tmp_path / "two", {f"p{i}": ("sess", "esss")[i % 2] for i in range(20)}, name="new")
+    comparison = compare_runs([one, other], detect=0.3)
+    power = only(comparison).power
+    seeds, prompts = power.seeds_for(0.3), power.prompts_for(0.3)
+    assert f"30 points would take {seeds} seeds a prompt or {prompts} prompts" in to_markdown(comparison)
 
 
 def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tuple[Run, Run]) -> None:

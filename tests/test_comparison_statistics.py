@@ -247,7 +247,7 @@ def test_power_holds_in_simulation() -> None:
     pilot = rng.normal(size=4000)[clusters] * 0.2 + rng.normal(size=20_000) * 0.5
     plan = not_none(power_of(pilot, clusters))
     assert (plan.between, plan.within) == pytest.approx((0.04, 0.25), rel=0.1)
-    seeds = not_none(replace(plan, prompts=100, seeds=5).seeds_for(0.08))
+    seeds = not_none(replace(plan, prompts=100).seeds_for(0.08))
     found = 0
     for _ in range(400):
         values = 0.08 + rng.normal(size=100) * 0.2 + rng.normal(size=(seeds, 100)).mean(0) * 0.5

@@ -49,7 +49,8 @@ class MetricComparison:
 
     `baseline` and `candidate` are of all shared images; `difference` is of those that both could judge, where they are
     paired. `unjudged` is None for quality scores. `corrected_p` is Holm's over all candidates: for the first metric
-    alone, and within the other anatomy and the quality metrics.
+    alone, and within the other anatomy and the quality metrics. `identical` is whether every pair has the same verdict,
+    of quality scores the same value, or could not be judged on either side, and some pair was judged.
     """
 
     name: str
@@ -63,11 +64,14 @@ class MetricComparison:
     equivalence: Equivalence | None
     power: Power | None
     by_category: Mapping[str, Difference]
+    identical: bool = False
     corrected_p: float | None = None
 
     @property
     def verdict(self) -> str:
-        """In a word: better, worse, kept (within the margin), changed, judged unevenly, or that nothing is shown."""
+        """In a word: identical, better, worse, kept (within the margin), changed, judged unevenly, or not shown."""
+        if self.identical:
+            return "identical"
         p, moved = self.corrected_p, self.difference.estimate
         if p is None or moved is None:
             return "too little to tell"
@@ -124,8 +128,13 @@ def compare_runs(
     """Compare every other run with the one at place `baseline`.
 
     `margins` are how far a quality score may move and count as kept, by scorer, in its own units; the default is
-    MARGIN. Raises HafError if a candidate shares no prompt or no scorer with the baseline.
+    MARGIN. Raises HafError if a candidate shares no prompt or no scorer with the baseline, and for a difference to
+    detect that is not above 0 and at most 1.
     """
+    if not 0 < detect <= 1:
+        raise HafError(
+            f"The difference of rates to detect is {detect:g}; give one above 0 and at most 1, such as 0.02."
+        )
     labels = _labels(runs)
     first = runs[baseline]
     every = metrics_of(first)
@@ -207,6 +216,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
     figures = [summary(value, side["key"]) for value, side in zip(values, sides, strict=True)]
     keys = [side["key"] for side in sides]
     paired = bool(table["paired"].all())
+    identical = paired and bool(np.isfinite(values[0]).any()) and np.array_equal(values[0], values[1], equal_nan=True)
     unjudged = compare_unjudged(values[0], keys[0], values[1], keys[1], paired=paired) if anatomy else None
     if paired:
         both = np.isfinite(values[0]) & np.isfinite(values[1])
@@ -225,7 +235,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
         here = [(side[f"category_{end}"] == category).to_numpy() for side, end in zip(sides, "ab", strict=True)]
         own = [key[part] for key, part in zip(keys, here, strict=True)]
         by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
-    power = power_of(values[1] - values[0], table["key"]) if paired else None
+    power = power_of(values[1] - values[0], table["key"]) if paired and (anatomy or not identical) else None
     return MetricComparison(
         name,
         facts.role,
@@ -238,6 +248,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
         kept,
         power,
         by_category if len(by_category) > 1 else {},
+        identical,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hafbench.errors import HafError
-from hafbench.figures import Metric, metrics_of
+from hafbench.figures import Metric, counted, metrics_of
 from hafbench.runs import differences
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Shared:
     """What two runs have in common.
 
     `pairs` is the number of (prompt, seed) that both have; 0 where they share prompts but no seed, and are compared by
-    prompt. `remarks` say what was left out and why, `changes` how their pictures were made differently.
+    prompt. `same_images` is whether every pair is of two files with the same SHA-256. `remarks` say what was left out
+    and why, `changes` how their pictures were made differently.
     """
 
     prompts: int
@@ -30,6 +31,7 @@ class Shared:
     scorers: tuple[str, ...]
     remarks: tuple[str, ...]
     changes: tuple[str, ...]
+    same_images: bool = False
 
 
 def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[str]:
@@ -79,7 +81,7 @@ def keyed_metrics(run: Run, names: Sequence[str]) -> dict[str, Metric]:
     return keyed
 
 
-_COLUMNS = ["key", "pair", "image", "prompt", "category", "seed", "status", "value", "is_error"]
+_COLUMNS = ["key", "pair", "image", "sha256", "prompt", "category", "seed", "status", "value", "is_error"]
 
 
 def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +119,9 @@ def describe_shared(
         remarks.append("They share prompts but no seed: compared by prompt, without wins and losses.")
     left = [len(rows) - count for rows, count in zip(whole, counts, strict=True)]
     if any(left):
-        remarks.append(f"Not shared, and left out: {left[0]} images of the baseline, {left[1]} of the candidate.")
+        remarks.append(
+            f"Not shared, and left out: {counted(left[0], 'image')} of the baseline, {left[1]} of the candidate."
+        )
     return Shared(
         prompts=int(table["key"].nunique()),
         pairs=len(table) if paired else 0,
@@ -125,4 +129,5 @@ def describe_shared(
         scorers=tuple(names),
         remarks=tuple(remarks),
         changes=tuple(differences(baseline.manifest.pictures(), candidate.manifest.pictures())),
+        same_images=paired and bool((table["sha256_a"] == table["sha256_b"]).fillna(False).all()),
     )

@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hafbench.comparison.metrics import Comparison, MetricComparison, Versus, rsi_of
+from hafbench.comparison.metrics import Comparison, MetricComparison, rsi_of
+from hafbench.comparison.notes import notes, notes_of
 from hafbench.figures import number, p_value, percent, points
 
 COLUMNS = ("model", "metric", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
@@ -65,60 +66,6 @@ def ratio(one: MetricComparison) -> str:
         return "–"
     parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in rsi_of(one)]
     return f"{parts[0]} [{parts[1]}, {parts[2]}]" if wins.rsi_low is not None else parts[0]
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader must know to read the table, one sentence a line."""
-    said = [(versus.label, notes_of(versus, comparison.detect)) for versus in comparison.versus]
-    own = [f"{label}: {sentence}" for label, sentences in said for sentence in sentences]
-    return [f"Baseline: {comparison.label}.", *own]
-
-
-def notes_of(versus: Versus, detect: float) -> list[str]:
-    """What was compared, how the runs differ, what was judged, whether quality was kept, and what could be found."""
-    shared = versus.shared
-    count = f"{shared.pairs} pairs of the same prompt and seed"
-    if not shared.pairs:
-        count = f"{shared.images[0]} and {shared.images[1]} images by prompt"
-    said = [f"{count}, {shared.prompts} prompts. {' '.join(shared.remarks)}".rstrip()]
-    if shared.changes:
-        said.append(f"Differs in {'; '.join(shared.changes[:4])}.")
-    said += [sentence for one in versus.metrics if (sentence := judged_unevenly(one))]
-    for one in versus.metrics:
-        if one.equivalence:
-            kept = "stayed" if one.equivalence.shown else "is not shown to have stayed"
-            margin, p = number(one.equivalence.margin), p_value(one.equivalence.p_value)
-            said.append(f"{one.name} {kept} within ±{margin} of the baseline (two one-sided tests, p {p}).")
-    if sentence := planning(versus.metrics[0], detect):
-        said.append(sentence)
-    return said
-
-
-def judged_unevenly(one: MetricComparison) -> str | None:
-    """What to know where one run's images could be judged more often than the other's, and that may decide."""
-    unjudged = one.unjudged
-    if unjudged is None or unjudged.one_sided is None or not unjudged.uneven():
-        return None
-    shares = " and ".join(percent(share) for share in (unjudged.judged.baseline, unjudged.judged.candidate))
-    low, high = (points(bound) for bound in unjudged.one_sided)
-    return (
-        f"{one.name} could judge {shares} of the images: by those that it could judge of only one of the runs, the "
-        f"difference may be anything from {low} to {high} points."
-    )
-
-
-def planning(one: MetricComparison, detect: float) -> str | None:
-    """The smallest difference of rates that such a comparison finds, and what it would take to find `detect`."""
-    power = one.power
-    if power is None or one.role != "anatomy":
-        return None
-    seeds, prompts = power.seeds_for(detect), power.prompts_for(detect)
-    by_seeds = f"{seeds} seeds a prompt or " if seeds else ""
-    smallest = f"{100 * power.smallest:.1f} points"
-    return (
-        f"These prompts and seeds find a difference of {one.name} of {smallest} with 80 % power; "
-        f"{100 * detect:g} points would take {by_seeds}{prompts} prompts{'' if seeds else ', whatever the seeds'}."
-    )
 
 
 FOOT = (

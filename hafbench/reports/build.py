@@ -63,8 +63,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     manifest = run.manifest
     lines = [("hafbench", manifest.versions["hafbench"] + (f", {manifest.git[:12]}" if manifest.git else ""))]
     if suite := manifest.suite:
-        limit = f", {suite.limit} prompts" if suite.limit else ""
-        lines.append(("suite", f"{suite.name}{limit}, {suite.seeds} seed{'s' if suite.seeds > 1 else ''} a prompt"))
+        limit = f", {fig.counted(suite.limit, 'prompt')}" if suite.limit else ""
+        lines.append(("suite", f"{suite.name}{limit}, {fig.counted(suite.seeds, 'seed')} a prompt"))
     if generator := manifest.generator:
         settings = generator.settings
         arguments = ", ".join(f"{key} {value}" for key, value in settings.get("arguments", {}).items())
@@ -75,6 +75,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if manifest.images:
         lines.append(("folder", manifest.images.folder))
     machine = manifest.machine
-    lines.append(("machine", machine.gpu or f"{machine.processor}, {machine.cores} cores"))
+    cores = f", {fig.counted(machine.cores, 'core')}" if machine.cores else ""
+    lines.append(("machine", machine.gpu or f"{machine.processor}{cores}"))
     lines.append(("time", f"{manifest.started} to {manifest.ended}"))
     return lines

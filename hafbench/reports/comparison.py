@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.tables import FOOT, judged_unevenly, lines, planning, to_json
+from hafbench.comparison.notes import judged_unevenly, planning, special_cases, what_is_shared
+from hafbench.comparison.tables import FOOT, lines, to_json
 from hafbench.records import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 from hafbench.reports.page import render_page
@@ -54,13 +55,14 @@ class PairItem:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one candidate; `sentences` are of other metrics judged unevenly, and for planning."""
+    """What the page says of one candidate; `shared` is what was compared, `sentences` what else must be known of it."""
 
     versus: Versus
     forest: str | None
     scatter: str | None
     pairs: tuple[PairItem, ...]
     left_out: int
+    shared: str
     sentences: tuple[str, ...]
 
 
@@ -110,9 +112,9 @@ def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
         labels = (comparison.label, versus.label)
         scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
     pairs, left_out = pair_items(comparison.baseline, versus, room)
-    said = (*map(judged_unevenly, versus.metrics[1:]), planning(one, comparison.detect))
+    said = (*special_cases(versus), *map(judged_unevenly, versus.metrics[1:]), planning(versus, comparison.detect))
     forest = forest_plot(versus.metrics, versus.label)
-    return Section(versus, forest, scatter, tuple(pairs), left_out, tuple(filter(None, said)))
+    return Section(versus, forest, scatter, tuple(pairs), left_out, what_is_shared(versus), tuple(filter(None, said)))
 
 
 def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tuple[list[PairItem], int]:

@@ -28,7 +28,9 @@ def environment(folder: Path = TEMPLATES) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {name: getattr(fig, name) for name in ("percent", "number", "score", "share", "points", "p_value")}
+    made.filters |= {
+        name: getattr(fig, name) for name in ("counted", "percent", "number", "score", "share", "points", "p_value")
+    }
     made.filters["cell"] = _cell
     return made
 

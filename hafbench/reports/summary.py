@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from hafbench.figures import counted
 from hafbench.manifest import Counts
 from hafbench.statistics import Corrected
 from hafbench.types import Role
@@ -104,7 +105,7 @@ def print_summary(summary: Summary) -> None:
             figure = f"{kind} {as_text(one.estimate)}"
             if one.low is not None:
                 interval = f"{as_text(one.low)} to {as_text(one.high)}"
-        table.add_row(one.scorer, figure, interval, f"{one.scored} of {one.images} images")
+        table.add_row(one.scorer, figure, interval, f"{one.scored} of {counted(one.images, 'image')}")
         reasons += [f"{one.scorer}: {count} x {reason}" for reason, count in list(one.reasons.items())[:3]]
     console = Console(highlight=False)
     console.print(table)

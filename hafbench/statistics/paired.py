@@ -89,10 +89,12 @@ def compare_means(
     """The difference of two means of values or verdicts, over the prompts that both have; None and NaN are left out.
 
     The interval is a bootstrap of whole prompts, with expanded percentiles; the p-value is of the permutation test that
-    exchanges the models' labels for whole prompts. Where no image differs the data cannot tell how rare differences
-    are: the interval is then Wilson's bound for none among as many images as there are prompts.
+    exchanges the models' labels for whole prompts. Where all prompts differ alike, such as by nothing, the data cannot
+    tell how many others would not: that share is then Wilson's bound for none among as many images as there are
+    prompts, and the interval is from where those others move by all that values can one way, to the other way. There
+    is none where all values are one, which is then no verdict.
     """
-    one, other, both = _totals(baseline, baseline_clusters, candidate, candidate_clusters)
+    one, other, span = _totals(baseline, baseline_clusters, candidate, candidate_clusters)
     k, n_one, n_other = len(one), int(one[:, 1].sum()), int(other[:, 1].sum())
     if not k:
         return Difference(0, 0, 0, None, None, None, None, None, None, None)
@@ -101,29 +103,34 @@ def compare_means(
         return Difference(n_one, n_other, k, mean, new, new - mean, None, None, None, None)
     influence = (other[:, 0] - new * other[:, 1]) / n_other - (one[:, 0] - mean * one[:, 1]) / n_one
     error = robust_variance(influence, 1) ** 0.5
-    if not both:
-        # Nothing moves within the pairs: neither a resample nor an exchange can.
-        far = wilson(0.0, k, confidence)[1]
-        return Difference(n_one, n_other, k, mean, new, 0.0, -far, far, error, 1.0)
 
     def difference(x: Floats, y: Floats) -> Floats:
         return np.asarray(y[:, 0] / y[:, 1] - x[:, 0] / x[:, 1])
 
-    low, high = bootstrap(
+    p_value = permutation_p_value(one, other, difference, resamples=resamples, seed=seed)
+    moved, low, high = new - mean, None, None
+    if not span or np.all(np.abs(influence) <= 1e-9 * span / k):
+        if span:
+            far = wilson(0.0, k, confidence)[1]
+            low, high = moved - far * (span + moved), moved + far * (span - moved)
+        return Difference(n_one, n_other, k, mean, new, moved, low, high, 0.0, p_value)
+    lows, highs = bootstrap(
         np.hstack([one, other]),
         lambda sums: difference(sums[:, :2], sums[:, 2:])[:, None],
         resamples=resamples,
         seed=seed,
         confidence=confidence,
     )
-    p_value = permutation_p_value(one, other, difference, resamples=resamples, seed=seed)
-    return Difference(n_one, n_other, k, mean, new, new - mean, float(low[0]), float(high[0]), error, p_value)
+    return Difference(n_one, n_other, k, mean, new, moved, float(lows[0]), float(highs[0]), error, p_value)
 
 
 def _totals(
     baseline: Any, baseline_clusters: Any, candidate: Any, candidate_clusters: Any
-) -> tuple[Floats, Floats, bool]:
-    """The sum and number of each shared cluster, (k, 2) for each side, and whether the sides differ anywhere."""
+) -> tuple[Floats, Floats, float]:
+    """The sum and number of each shared cluster, (k, 2) for each side, and how far values can lie apart.
+
+    That is 1 for verdicts, and for other values the range of those seen.
+    """
     import pandas as pd
 
     values = [as_floats(baseline), as_floats(candidate)]
@@ -137,7 +144,9 @@ def _totals(
         tables.append(np.stack([sums, counts], axis=1))
     shared = (tables[0][:, 1] > 0) & (tables[1][:, 1] > 0)
     one, other = (np.asarray(table[shared], dtype=np.float64) for table in tables)
-    return one, other, bool(np.any(one != other))
+    seen = np.concatenate([value[np.isfinite(value)] for value in values])
+    span = 1.0 if np.all(np.isin(seen, (0, 1))) else float(np.ptp(seen))
+    return one, other, span
 
 
 def compare_wins(
@@ -153,7 +162,8 @@ def compare_wins(
     """Wins, ties, losses and RSI over pairs (n,) of the same prompt and seed; pairs with a None are left out.
 
     Values are verdicts (True is an error) or scores; equal ones are ties. The interval of the RSI is a bootstrap of
-    whole prompts, with expanded percentiles.
+    whole prompts, with expanded percentiles. Where all prompts have the same shares of wins, ties and losses, the share
+    of others that have only losses, or only wins, is Wilson's bound for none among as many images as there are prompts.
     """
     from statsmodels.stats.contingency_tables import mcnemar
 
@@ -169,6 +179,12 @@ def compare_wins(
     rsi = (win + tie) / (lose + tie) if lose + tie else float("inf")
     if len(counts) < 2:
         return WinTieLoss(win, tie, lose, rsi, None, None, p_value)
+
+    shares = counts / counts.sum(1, keepdims=True)
+    if np.allclose(shares, shares[0], rtol=0, atol=1e-12):
+        far = wilson(0.0, len(counts), confidence)[1]
+        up, down = ((1 - far) * float(np.sum(shares[0][places])) for places in ([0, 1], [1, 2]))
+        return WinTieLoss(win, tie, lose, rsi, up / (down + far), (up + far) / down if down else float("inf"), p_value)
 
     def index(sums: Floats) -> Floats:
         with np.errstate(divide="ignore"):

@@ -16,7 +16,8 @@ class Power:
     """The variances of a paired difference, for planning the next run.
 
     `between` is the variance of a prompt's expected difference, `within` that of a pair about it; `seeds` is the mean
-    number of pairs a prompt, and `quantile` the sum of the normal quantiles of level and power.
+    number of pairs a prompt, and `quantile` the sum of the normal quantiles of level and power. With less than `fewest`
+    prompts the permutation test cannot reach the level, whatever the difference.
     """
 
     prompts: int
@@ -24,27 +25,37 @@ class Power:
     between: float
     within: float
     quantile: float
+    fewest: int
 
     @property
     def smallest(self) -> float:
-        """The smallest true difference that such a comparison finds with the asked power."""
+        """The smallest true difference that such a comparison finds with the asked power, if the prompts suffice."""
         return self.quantile * math.sqrt((self.between + self.within / self.seeds) / self.prompts)
 
     def seeds_for(self, difference: float) -> int | None:
         """Seeds a prompt that would find a true difference of that size; None if only more prompts would do."""
+        if self.prompts < self.fewest:
+            return None
         room = self.prompts * (difference / self.quantile) ** 2 - self.between
         return max(1, math.ceil(self.within / room - 1e-9)) if room > 0 else None
 
     def prompts_for(self, difference: float) -> int:
         """Prompts that would find a true difference of that size with as many seeds as now."""
-        return math.ceil((self.quantile / difference) ** 2 * (self.between + self.within / self.seeds) - 1e-9)
+        needed = (self.quantile / difference) ** 2 * (self.between + self.within / self.seeds)
+        return max(self.fewest, math.ceil(needed - 1e-9))
 
 
 def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: float = 0.8) -> Power | None:
     """From the differences (n,) of pairs of the same prompt and seed; None if fewer than two prompts have one.
 
-    The variances are those of the one-way analysis of variance (method of moments); one seed a prompt cannot tell them
-    apart and all is taken as within, which makes `seeds_for` optimistic. Two-sided test, normal quantiles.
+    The variances are those of the one-way analysis of variance (method of moments). Two prompts are added to those
+    seen: half a prompt that the candidate wins, half a one that it loses, and one tie, the half in each cell of the
+    table of pairs by which Agresti & Min (2005, Statistics in Medicine 24, 729-740) improve intervals of paired
+    proportions. Without them the variance of models that agree on every prompt would be 0, and any difference would be
+    found. A win is a difference of 1 for verdicts, and for other values the root of the mean square of
+    those seen. One seed a prompt
+    cannot tell the variances apart and all is taken as within, which makes `seeds_for` optimistic. Two-sided test,
+    normal quantiles.
     """
     from scipy.stats import norm
 
@@ -58,9 +69,13 @@ def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: flo
     sizes = np.bincount(codes)
     means = np.bincount(codes, values) / sizes
     quantile = float(norm.ppf(1 - level / 2) + norm.ppf(power))
-    total = float(np.sum(sizes * (means - values.mean()) ** 2)) / (k - 1)
+    fewest = math.ceil(math.log2(2 / level))
+    win = 1.0 if np.all(np.isin(values, (-1, 0, 1))) else float(np.sqrt(np.mean(values**2)))
+    seeds, grand = n / k, float(values.sum()) / (n + 2 * n / k)
+    added = seeds * ((win - grand) ** 2 + (win + grand) ** 2 + 2 * grand**2) / 2
+    total = (float(np.sum(sizes * (means - grand) ** 2)) + added) / (k + 1)
     if n == k:
-        return Power(k, 1.0, 0.0, total, quantile)
+        return Power(k, 1.0, 0.0, total, quantile, fewest)
     within = float(np.sum((values - means[codes]) ** 2)) / (n - k)
     average = float(n - np.sum(sizes**2) / n) / (k - 1)
-    return Power(k, n / k, max(0.0, (total - within) / average), within, quantile)
+    return Power(k, seeds, max(0.0, (total - within) / average), within, quantile, fewest)

@@ -34,7 +34,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean of `n` values; None where there are too few for it."""
+    """A mean of `n` values; None where there are too few for it, and no interval where they are all alike."""
 
     n: int
     estimate: float | None
@@ -83,7 +83,11 @@ def wilson(estimate: float, size: float, confidence: float = 0.95) -> tuple[floa
 
 
 def mean_interval(values: Any, clusters: Any, confidence: float = 0.95) -> Mean:
-    """The mean of the values (n,) that are numbers, with a cluster-robust t interval on (clusters - 1) degrees."""
+    """The mean of the values (n,) that are numbers, with a cluster-robust t interval on (clusters - 1) degrees.
+
+    There is no interval for fewer than two clusters, nor for values that are all alike, which cannot tell how others
+    vary.
+    """
     from scipy.stats import t
 
     numbers = as_floats(values)
@@ -93,7 +97,7 @@ def mean_interval(values: Any, clusters: Any, confidence: float = 0.95) -> Mean:
         return Mean(0, None, None, None)
     estimate = float(numbers[kept].mean())
     sums = cluster_sums(numbers[kept] - estimate, cluster_codes(clusters)[kept])
-    if len(sums) < 2:
+    if len(sums) < 2 or np.ptp(numbers[kept]) == 0:
         return Mean(n, estimate, None, None)
     half = float(t.ppf((1 + confidence) / 2, len(sums) - 1)) * robust_variance(sums, n) ** 0.5
     return Mean(n, estimate, estimate - half, estimate + half)
