@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hafbench.runs import open_run
 from small import Brightness, folder_manifest
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
-FORMATS = {
+FORMATS: dict[str, dict[str, Any]] = {
     "a.png": {},
     "a.jpg": {"quality": 80},
     "b.jpg": {"progressive": True},

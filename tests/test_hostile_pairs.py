@@ -8,6 +8,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from test_hap import png, rewritten
 
 BRACKETS = "[" * 100_000
 OBJECTS = '{"a":' * 100_000
-RETYPED = (None, True, -1, 2.5, "text", [], {}, [[]], {"a": {"b": None}}, 10**30)
+RETYPED: tuple[Any, ...] = (None, True, -1, 2.5, "text", [], {}, [[]], {"a": {"b": None}}, 10**30)
 
 
 def made(folder: Path, count: int = 4, first: int = 0) -> HapManifest:
@@ -158,7 +159,11 @@ def checkpoint(folder: Path, step: int) -> Path:
     import torch
 
     state = checkpoints.State({"weights.a": torch.ones(2)}, {"step": step})
-    return checkpoints.save(folder, state, lambda path: (path / "pytorch_lora_weights.safetensors").write_bytes(b"w"))
+
+    def write(path: Path) -> None:
+        (path / "pytorch_lora_weights.safetensors").write_bytes(b"w")
+
+    return checkpoints.save(folder, state, write)
 
 
 def test_pruning_leaves_what_is_no_checkpoint(tmp_path: Path) -> None:
@@ -241,7 +246,7 @@ VALUES: dict[str, tuple[str, Any, str]] = {
 @pytest.mark.parametrize("name", VALUES)
 def test_a_value_that_cannot_be_is_found_and_never_read(hap: Path, name: str) -> None:
     column, value, words = VALUES[name]
-    shard = rewritten(hap, lambda rows: rows[1].update({column: value}))  # type: ignore[misc]
+    shard = rewritten(hap, lambda rows: rows[1].update({column: value}))
     assert any(f"{shard}, row 2: {words}" in problem for problem in validate(hap))
     assert words in sentence(lambda: list(read_pairs(hap)))
     assert words in sentence(lambda: read_table(hap))
@@ -416,7 +421,7 @@ def test_imports_of_damaged_files_are_a_sentence_or_counted(tmp_path: Path, hap:
         damaged = bytearray(data)
         damaged[dice.randrange(len(data) - 2000, len(data))] ^= 255
         (tmp_path / "flipped.parquet").write_bytes(damaged)
-        sentence(lambda number=number: import_pairs(tmp_path / "flipped.parquet", tmp_path / f"flipped{number}"))
+        sentence(partial(import_pairs, tmp_path / "flipped.parquet", tmp_path / f"flipped{number}"))
 
 
 def test_an_edited_state_is_passed_over(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hafbench.calibration import judged_by_run, make_card
 from hafbench.cards import cards_of, read_card, write_card
-from hafbench.errors import HafError
+from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate
 from hafbench.figures import all_figures, finding_rates
 from hafbench.labelled import read_labels
@@ -30,7 +30,7 @@ from hafbench.runs import Run, open_run, read_run
 from hafbench.settings import read_settings
 from hafbench.specs import RunSpec
 from hafbench.suites import Prompt, load_suite
-from hafbench.types import Finding, Score
+from hafbench.types import Finding, Score, Scorer
 from small import Blueness, Brightness, Painted, Returns, coloured_run, manifest_of, painted
 
 VERDICTS = {"a": "ees", "b": "ssu", "c": "sss"}
@@ -48,7 +48,7 @@ class Limbs(Painted):
         return score if score.status != "scored" else Score("scored", 0.1, False)
 
 
-SCORERS = {"hands": Painted(), "limbs": Limbs(), "iqa": Blueness()}
+SCORERS: dict[str, Scorer | Unavailable] = {"hands": Painted(), "limbs": Limbs(), "iqa": Blueness()}
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +364,7 @@ def test_a_foreign_line_on_resume_is_one_sentence_with_file_and_line(run: Path, 
 def test_a_scorer_never_writes_what_cannot_be_read(tmp_path: Path, score: Score) -> None:
     scorer = Returns("hands", score)
     scorer.role = "anatomy"
-    scorers = {"hands": scorer, "limbs": Brightness()}
+    scorers: dict[str, Scorer | Unavailable] = {"hands": scorer, "limbs": Brightness()}
     sample = Sample("a/0.png", Prompt(id="a", text="a hand"), 0)
     with open_run(tmp_path / "run", manifest_of(scorers, {})) as folder:
         folder.save_image(sample.image, painted("a", 0))

@@ -1,5 +1,7 @@
 """Progress where there is no terminal: a line every so often, by a clock that the test moves."""
 
+import pytest
+
 from hafbench.progress import Lines, progress_bars
 
 
@@ -50,7 +52,7 @@ def test_a_task_of_unknown_length_is_told_of_by_the_clock_alone() -> None:
     assert len(lines) == 2
 
 
-def test_a_log_gets_lines_and_quiet_nothing(capsys) -> None:
+def test_a_log_gets_lines_and_quiet_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet, words in [(False, "3/3 images"), (True, "")]:
         with progress_bars(quiet) as progress:
             progress.start("images", 3)
