@@ -129,7 +129,7 @@ def test_images_that_piqe_cannot_judge_are_unknown(piqe: Scorer) -> None:
     [
         ("piqqe", HafError, "did you mean piqe"),
         ("lpips", HafError, "compares with a reference"),
-        ("musiq", Unavailable, "take --iqa piqe, which needs none"),
+        ("musiq", Unavailable, "use --iqa piqe, which needs none"),
     ],
 )
 def test_metrics_that_are_not_to_be_had_are_one_sentence(name: str, error: type, words: str) -> None:
