@@ -206,20 +206,20 @@ def test_a_published_pipeline_is_replaced_only_by_its_own_kind(tmp_path: Path) -
 def test_only_stale_caches_go(tmp_path: Path) -> None:
     import torch
 
-    from asap_train.training.cache import Cache, _digest, forget_others
+    from asap_train.training.cache import Cache, digest_of, forget_others
 
     key = {"format": 1, "size": 16}
-    for name in (_digest(key), "mine", "0123456789abcdef"):
+    for name in (digest_of(key), "mine", "0123456789abcdef"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "key.json").write_text(json.dumps(key))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "key.json").write_text(BRACKETS)
-    (tmp_path / _digest(key) / "texts-00000.safetensors").write_bytes(b"")
+    (tmp_path / digest_of(key) / "texts-00000.safetensors").write_bytes(b"")
     own = Cache(tmp_path / "own", tmp_path, (), (), 16, torch.float32)
-    (tmp_path / _digest(key) / "photo.png").write_bytes(b"mine")
+    (tmp_path / digest_of(key) / "photo.png").write_bytes(b"mine")
     forget_others(own)
     assert len(list(tmp_path.iterdir())) == 4
-    (tmp_path / _digest(key) / "photo.png").unlink()
+    (tmp_path / digest_of(key) / "photo.png").unlink()
     forget_others(own)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0123456789abcdef", "mine", "secrets"]
 

@@ -127,7 +127,7 @@ def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: t
         raise HafError(f"{pairs} has no pairs of the split '{SPLIT}'; make more by `asap-train synth`.")
     key = key_of(pairs, backbone, size, stored)
     captions = tuple(caption or "" for caption in own["caption"])
-    cache = Cache(root / _digest(key), pairs, tuple(own["id"]), captions, size, stored)
+    cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, size, stored)
     with disk_errors(root):
         cache.folder.mkdir(parents=True, exist_ok=True)
         write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
@@ -141,7 +141,7 @@ def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> K
     return {"format": FORMAT, "pairs": shards, "model": backbone.facts["weights"], "size": size, "dtypes": dtypes}
 
 
-def _digest(key: Any) -> str:
+def digest_of(key: Any) -> str:
     """The name of the folder for a key."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -184,7 +184,7 @@ def forget_others(cache: Cache) -> None:
 def _is_cache(folder: Path) -> bool:
     """Whether the folder's name is that of the key within it."""
     try:
-        return folder.name == _digest(from_json((folder / "key.json").read_bytes()))
+        return folder.name == digest_of(from_json((folder / "key.json").read_bytes()))
     except (OSError, ValueError):
         return False
 
