@@ -1,9 +1,11 @@
 """Runs that do not differ, or are too small to compare: what is said of them is true, and in whole sentences."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,18 @@ def test_degenerate_comparisons_are_told_in_sentences(tmp_path: Path, case: str)
     for name in ("old", "new"):
         report = hafbench.report(tmp_path / name).with_name("report.md")
         assert not NONSENSE.search(report.read_text())
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.tuples(*[st.text("esu", min_size=1, max_size=2)] * 2), min_size=1, max_size=3))
+def test_whatever_little_is_compared_is_told_without_nonsense(words: list[tuple[str, str]]) -> None:
+    with TemporaryDirectory() as folder:
+        sides = [{f"p{number}": pair[side] for number, pair in enumerate(words)} for side in (0, 1)]
+        comparison = compared(Path(folder), sides[0], sides[1])
+        text = to_markdown(comparison)
+        assert not NONSENSE.search(text), NONSENSE.search(text)
+        json.dumps(to_json(comparison), allow_nan=False)
+        build_comparison(comparison, Path(folder) / "page")
 
 
 def test_a_run_compared_with_its_copy_says_that_the_images_are_the_same(tmp_path: Path) -> None:
