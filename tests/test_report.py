@@ -74,7 +74,7 @@ def test_headline_figures_coverage_and_reasons_are_on_the_page(tmp_path: Path) -
         assert "12.5" in content
     assert "Judged 7 of 8 images (87.5 %); 1 failed." in page
     assert "7 × nobody was found" in page
-    assert "1 × 7.png: this is not an image" in page
+    assert "1 × 7.png: this is damaged, or not an image" in page
     assert "If all that were not judged were correct" in page
 
 

@@ -130,7 +130,7 @@ def _decoded(data: bytes, mode: str) -> NDArray[Any]:
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"The image has over {MAX_PIXELS // 1_000_000} megapixels.")
-            return np.asarray(image.convert(mode))
+            return np.array(image.convert(mode))
     except BadImage:
         raise
     except Exception as error:  # whatever a decoder raises, the bytes are to blame
