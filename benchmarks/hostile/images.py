@@ -21,8 +21,8 @@ FORMATS = ("png", "jpeg", "webp", "bmp", "tiff", "gif", "avif", "ppm", "dds")
 SUFFIXES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif", "avif", "ppm")
 OUT = "out"
 WORDS = ("score", "images", "--scorers", "iqa", "--out", OUT, "--quiet")
-GREY = np.tile(np.arange(0, 250, 10, dtype=np.uint8), (20, 1))
-"""The picture behind odd modes: 20 x 25 grey values that stand in all of them exactly."""
+GREY = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (40, 1))
+"""The picture behind odd modes: 40 x 50 grey values that stand in all of them exactly; iqa needs sides of 32 pixels."""
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -94,13 +94,14 @@ def special(rng: Random) -> Iterator[Case]:
         yield _case(f"{format_} of 120 frames", f"a.{format_}", pages)
     yield from _modes()
     strange = (
-        b"caf\xe9.png",
         b"line\nbreak.png",
         "💥.png".encode(),
         b"<script>alert(1)</script>.png".replace(b"/", b"_"),
     )
     for name in (*strange, b"%s{0}$(id).png", b"'; drop.png", b"-rf.png", b"a" * 200 + b".png"):
         yield _case(f"the name {name[:30]!r}", name, encoded(noise(2), "png"))
+    # Records are UTF-8, and a name changed on the way could be found by nobody.
+    yield _case("a name that is not UTF-8", b"caf\xe9.png", encoded(noise(2), "png"), must="refuse")
     yield _case("HEIC, read or named", "a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
     yield from _no_files()
 
