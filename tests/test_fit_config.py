@@ -109,6 +109,8 @@ def test_how_checkpoints_are_sampled_can_be_set_and_what_they_are_cannot() -> No
     for other in ("score.model=sdxl", "score.model.model=sdxl", "score.model.lora=[x.safetensors]"):
         with pytest.raises(HafError, match="checkpoints are scored with the model that is tuned"):
             read_config(None, [*NEEDED, other])
+    with pytest.raises(HafError, match=r"score\.model"):
+        read_config(None, [*NEEDED, "score.model=[1]"])
 
 
 def test_where_things_lie_does_not_hinder_a_resumed_fit() -> None:

@@ -99,6 +99,12 @@ def test_yaml_is_read_and_options_come_on_top(tmp_path: Path) -> None:
     assert not values.keys() & {"count", "workers", "device", "licence"}
 
 
+@pytest.mark.parametrize("value", ["[[hands]]", "[{a: b}]", "[null]", "5", "{}"])
+def test_regions_that_are_no_names_are_refused_in_a_sentence(value: str) -> None:
+    with pytest.raises(HafError, match="regions"):
+        read_settings(SynthSpec, None, [f"regions={value}"], {"count": 7, "photos": Path("somewhere")})
+
+
 def test_the_scorers_follow_what_the_pictures_show() -> None:
     def names(**given: Any) -> list[str]:
         return [one.name for one in spec_of(**given).resolved().scorers or ()]

@@ -57,7 +57,9 @@ class FamilySpec(ComponentSpec):
 def _split(value: Any) -> Any:
     """`hands, feet` as a list, without repetitions."""
     names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-    return tuple(dict.fromkeys(names)) if isinstance(names, Sequence) else names
+    if isinstance(names, Sequence) and all(isinstance(name, str) for name in names):
+        return tuple(dict.fromkeys(names))
+    return names
 
 
 class SynthSpec(Spec):

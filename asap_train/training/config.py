@@ -181,7 +181,7 @@ class FitConfig(Spec):
     def _of_this_model(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, ScoreSettings):
             value = value.model_dump(exclude_unset=True)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or not isinstance(value.get("model") or {}, str | Mapping):
             return value
         model, own = value.get("model") or {}, info.data.get("model")
         model = {"model": own, **({"model": model} if isinstance(model, str) else model)}
