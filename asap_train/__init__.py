@@ -7,7 +7,9 @@ fit.scores.choice
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hafbench.lazy import exported
 
 if TYPE_CHECKING:
     from asap_train.api import Fit, fit, score_checkpoint, score_fit
@@ -22,7 +24,6 @@ _PUBLIC = {
     "asap_train.data.synthesis": ("synth",),
     "asap_train.training.config": ("FitConfig", "LoraSettings", "ScoreSettings"),
 }
-_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "Fit",
@@ -36,10 +37,4 @@ __all__ = [
     "synth",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'asap_train' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = exported(__name__, _PUBLIC)

@@ -7,7 +7,9 @@ run.records[run.records.scorer == "hands"].sort_values("value", ascending=False)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hafbench.lazy import exported
 
 if TYPE_CHECKING:
     from hafbench.api import calibrate, compare, report, run, score
@@ -26,7 +28,6 @@ _PUBLIC = {
     "hafbench.types": ("Finding", "Score"),
     "hafbench.errors": ("HafError",),
 }
-_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "Finding",
@@ -45,10 +46,4 @@ __all__ = [
     "score",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hafbench' has no attribute '{name}'")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = exported(__name__, _PUBLIC)
