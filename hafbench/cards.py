@@ -6,8 +6,6 @@ and everything that shows the run's rates shows them corrected by these cards, t
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -25,6 +23,7 @@ from pydantic import (
 
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
+from hafbench.provenance import sha256_of_json
 from hafbench.statistics import Accuracy
 from hafbench.suites import ID_PATTERN
 
@@ -215,7 +214,7 @@ def source_of(run: Run) -> str | None:
     if generator is None:
         return None
     kept = {key: value for key, value in generator.settings.items() if key not in ("device", "offload")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(kept)
 
 
 def _versions(run: Run) -> dict[str, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -19,6 +21,11 @@ PACKAGES = (
     *("ultralytics-opencv-headless", "ultralytics", "pyiqa", "mediapipe", "ai-edge-litert", "supervision"),
     *("opencv-python-headless", "numpy", "scipy", "statsmodels", "pandas", "pillow", "pyarrow", "imagehash"),
 )
+
+
+def sha256_of_json(value: Any) -> str:
+    """The hex SHA-256 of a JSON value, whatever the order of its keys: one hash for equal settings."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def now() -> str:

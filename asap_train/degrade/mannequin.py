@@ -6,8 +6,6 @@ once, all of them true.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING
 
 from asap_train.types import Candidate, Photo
@@ -15,6 +13,7 @@ from hafbench.errors import HafError
 from hafbench.mannequin.errors import TUNING
 from hafbench.mannequin.picture import SIZE, make_pair
 from hafbench.mannequin.taxonomy import DETAILS
+from hafbench.provenance import sha256_of_json
 
 if TYPE_CHECKING:
     from hafbench.mannequin.attributes import Framing
@@ -56,7 +55,7 @@ def mannequin_pair(seed: int, size: int = SIZE, framing: Framing | None = None) 
     scene = {"world": NAME, "seed": seed, "framing": framing}
     photo = Photo(
         name=f"{NAME}/{seed}",
-        sha256=hashlib.sha256(json.dumps(scene, sort_keys=True).encode()).hexdigest(),
+        sha256=sha256_of_json(scene),
         pixels=pair.correct.image,
         caption=caption(pair.correct.scene.attributes, random.Random(seed)),  # noqa: S311 (as in hafbench's data sets)
     )

@@ -11,7 +11,6 @@ Files are memory-mapped, and each is written whole or not at all, so that the wo
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, r
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
 from hafbench.images import sha256_of
+from hafbench.provenance import sha256_of_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +143,7 @@ def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> K
 
 def digest_of(key: Any) -> str:
     """The name of the folder for a key."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_of_json(key)[:16]
 
 
 def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:

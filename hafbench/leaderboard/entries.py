@@ -5,8 +5,6 @@ The published schema is leaderboards/schema/entry.json; docs/reference/leaderboa
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +14,7 @@ from pydantic_core import from_json
 
 from hafbench.cards import Chance, Count, Date, Frozen, Name, Sha256, Share, Words, ordered
 from hafbench.errors import HafError, first_problem, one_line
+from hafbench.provenance import sha256_of_json
 from hafbench.suites import ID_PATTERN
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -165,16 +164,12 @@ class Entry(Frozen):
     def table(self) -> str:
         """Entries with the same value were made with the same prompts and the same anatomy scorers."""
         judges = {name: [one.version, dict(one.settings), dict(one.weights)] for name, one in self.anatomy.items()}
-        return _digest([self.suite.sha256, self.ranked_by, judges])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        return sha256_of_json([self.suite.sha256, self.ranked_by, judges])
 
 
 def sha256_of_prompts(texts: Mapping[str, str]) -> str:
     """A hash of prompt ids and their texts, whatever their order and wherever they came from."""
-    return _digest(sorted(texts.items()))
+    return sha256_of_json(sorted(texts.items()))
 
 
 def check_entry(values: Any, where: str) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from hafbench.figures import number, percent
 from hafbench.leaderboard import Entry, Place, Table
 from hafbench.leaderboard.entries import RateFigure
+from hafbench.provenance import sha256_of_json
 from hafbench.reports.page import render_page
 from hafbench.suites import suite_names
 
@@ -106,8 +106,8 @@ def _quality_columns(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
 def _quality_keys(entry: Entry) -> dict[tuple[str, str], float | None]:
     means: dict[tuple[str, str], float | None] = {}
     for name, one in entry.quality.items():
-        identity = json.dumps([one.version, dict(one.settings), dict(one.weights)], sort_keys=True)
-        means[name, hashlib.sha256(identity.encode()).hexdigest()] = one.mean.estimate
+        identity = sha256_of_json([one.version, dict(one.settings), dict(one.weights)])
+        means[name, identity] = one.mean.estimate
     return means
 
 
