@@ -56,7 +56,7 @@ def test_a_traceback_a_hang_and_a_false_answer_are_findings_and_kept(
 def test_a_data_set_killed_at_random_lines_ends_as_one_left_alone(tmp_path: Path, context: ForkServerContext) -> None:
     synth = next(job for job in jobs(Path("-")) if job.name == "synth")
     small = replace(synth, words=(*synth.words, "--count", "12"))
-    results = killed(small, tmp_path / "kills", 2, Random(1), context)
+    results = list(killed(small, tmp_path / "kills", 2, Random(1), context))
     assert findings(results) == []
     assert 1 <= len(results) <= 2
 

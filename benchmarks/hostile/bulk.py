@@ -13,6 +13,7 @@ from benchmarks.hostile.cases import DONE, LOG, REFUSED, Result, kill, start
 from benchmarks.hostile.images import noise
 
 LIMIT_S = 7200.0
+MANY = "many files"
 ROOM_MB = 250
 """How much more memory the large folder may take than the small one."""
 
@@ -69,14 +70,14 @@ def _compared(
         kill(process)
         last = ((own / LOG).read_text(errors="replace").strip().splitlines() or [""])[-1]
         if hangs or process.exitcode not in DONE | REFUSED:
-            return Result("many files", f"{number} {name}", "hang" if hangs else "traceback", last, own)
+            return Result(MANY, f"{number} {name}", "hang" if hangs else "traceback", last, own)
         problem = check(own / "out", number)
         if problem:
-            return Result("many files", f"{number} {name}", "wrong", problem, own)
+            return Result(MANY, f"{number} {name}", "wrong", problem, own)
         peaks.append(peak)
     said = f"peak memory {peaks[0]:.0f} MB, and {peaks[1]:.0f} MB of {count}"
     grows = peaks[1] - peaks[0] > ROOM_MB
-    return Result("many files", f"{count} {name}", "wrong" if grows else "accepted", said, folder if grows else None)
+    return Result(MANY, f"{count} {name}", "wrong" if grows else "accepted", said, folder if grows else None)
 
 
 def memory_mb(pid: int) -> float:

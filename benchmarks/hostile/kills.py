@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -59,25 +60,19 @@ def _checkpoints(out: Path) -> Any:
 
 def jobs(pairs: Path) -> tuple[Job, ...]:
     """The commands that can be killed; `pairs` is the data set that the fit is of."""
-    run = (
-        "run",
-        "--model",
-        "mannequin",
-        "--limit",
-        "6",
-        "--seeds",
-        "4",
-        "--batch-size",
-        "2",
-        "--scorers",
-        "iqa",
-        "--quiet",
-    )
+    run = ("run", "--model", "mannequin", "--limit", "6", "--seeds", "4", "--batch-size", "2", "--scorers", "iqa")
+    fast = ("--quiet", "--set", "model.arguments.num_inference_steps=1")
     fit = ("fit", "--model", "mannequin", "--pairs", str(pairs), "--steps", "12", "--no-score", "--quiet")
     small = ("checkpointing_steps=3", "train_batch_size=1", "gradient_accumulation_steps=1", "lr_warmup_steps=2")
     synth = ("synth", "--source", "mannequin", "--count", "40", "--size", "64", "--workers", "1", "--quiet")
     return (
-        Job("run", "hafbench", (*run, "--set", "model.arguments.num_inference_steps=1"), "records.jsonl", _records),
+        Job(
+            "run",
+            "hafbench",
+            (*run, *fast),
+            "records.jsonl",
+            _records,
+        ),
         Job("synth", "asap-train", synth, "journal.jsonl", _pairs),
         Job(
             "fit", "asap-train", (*fit, *(word for one in small for word in ("--set", one))), "log.jsonl", _checkpoints
@@ -90,7 +85,7 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def killed(job: Job, folder: Path, kills: int, rng: Random, context: ForkServerContext) -> list[Result]:
+def killed(job: Job, folder: Path, kills: int, rng: Random, context: ForkServerContext) -> Iterator[Result]:
     """A result for each kill, and the findings: that a command did not go on, or ended with another result."""
     folder.mkdir(parents=True)
 
@@ -104,16 +99,17 @@ def killed(job: Job, folder: Path, kills: int, rng: Random, context: ForkServerC
         if not hangs and process.exitcode == 0:
             return None
         said = (folder / LOG).read_text(errors="replace").strip().splitlines()[-1:]
-        return Result("kills", f"{job.name} {out}", "hang" if hangs else "traceback", " ".join(said), folder)
+        return Result(f"kills of {job.name}", out, "hang" if hangs else "traceback", " ".join(said), folder)
 
     if problem := ended(run("whole"), "whole"):
-        return [problem]
+        yield problem
+        return
     whole, total = job.fingerprint(folder / "whole"), lines(folder / "whole" / job.journal)
-    results: list[Result] = []
+    done = 0
     for turn in range(kills):  # a command that ends before it is killed must not be tried for ever
         out = f"killed-{turn}"
         journal = folder / out / job.journal
-        while len(results) < kills and lines(journal) < total - 1:
+        while done < kills and lines(journal) < total - 1:
             process = run(out)
             wanted = lines(journal) + rng.randint(0, max(1, total // 4))
             while process.is_alive() and lines(journal) < wanted:
@@ -122,12 +118,14 @@ def killed(job: Job, folder: Path, kills: int, rng: Random, context: ForkServerC
             if not process.is_alive():
                 break
             kill(process)
-            results.append(Result("kills", f"{job.name} at line {lines(journal)} of {total}", "accepted", ""))
+            done += 1
+            yield Result(f"kills of {job.name}", f"at line {lines(journal)} of {total}", "accepted", "")
         if problem := ended(run(out), out):
-            return [*results, problem]
+            yield problem
+            return
         if job.fingerprint(folder / out) != whole:
-            return [
-                *results,
-                Result("kills", f"{job.name} {out}", "wrong", "another result than the whole run", folder),
-            ]
-    return results
+            yield Result(f"kills of {job.name}", out, "wrong", "another result than the whole run", folder)
+            return
+        shutil.rmtree(folder / out)
+        if done == kills:
+            return
