@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hafbench.cli.options import Card, Device, Json, Pose, Quiet, Set, scorer_settings
+from hafbench.cli.options import (
+    Card,
+    Device,
+    Json,
+    JudgeConcurrency,
+    JudgeExamples,
+    JudgeModels,
+    JudgeProtocol,
+    Judges,
+    JudgeSamples,
+    MaxQuestions,
+    Pose,
+    Quiet,
+    Set,
+    judge_settings,
+    scorer_settings,
+)
 
 if TYPE_CHECKING:
     from hafbench.cards import CalibrationCard, Share
@@ -41,6 +57,13 @@ def calibrate(
     device: Device = None,
     pose: Pose = None,
     hands_card: Card = None,
+    judge: Judges = [],  # noqa: B006
+    judge_model: JudgeModels = [],  # noqa: B006
+    judge_protocol: JudgeProtocol = None,
+    judge_examples: JudgeExamples = None,
+    judge_samples: JudgeSamples = None,
+    judge_concurrency: JudgeConcurrency = None,
+    max_questions: MaxQuestions = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -51,6 +74,15 @@ def calibrate(
     from hafbench.specs import ScoringSpec
 
     asked = {"scorers": scorer, "device": device, **scorer_settings(pose=pose, hands_card=hands_card)}
+    asked |= judge_settings(
+        judge,
+        judge_model,
+        protocol=judge_protocol,
+        examples=judge_examples,
+        samples=judge_samples,
+        concurrency=judge_concurrency,
+        max_questions=max_questions,
+    )
     spec = read_settings(ScoringSpec, None, set_, asked)
     with progress_bars(quiet or as_json) as progress:
         made = api.calibrate(
