@@ -95,11 +95,8 @@ def compare(
         max_questions=max_questions,
         within="",
     )
-    judges = None
-    if judge:
-        judges = parse_settings(
-            PairOptions, {key: value for key, value in asked.items() if value is not None}, "--judge"
-        )
+    given = {key: value for key, value in asked.items() if value is not None}
+    judges = parse_settings(PairOptions, given, "--judge") if judge else None
     with progress_bars(quiet or as_json) as progress:
         comparison = api.compare(
             runs,

@@ -127,8 +127,9 @@ def judge_settings(
     """The options of judges, by the keys of the settings that they stand for; raises HafError for unequal numbers."""
     if models and len(models) != len(judges):
         raise HafError(
-            f"There are {len(judges)} --judge and {len(models)} --judge-model; give one model for each judge."
+            f"{len(judges)} --judge and {len(models)} --judge-model are given; give one model for each judge."
         )
+
     named = [{"judge": judge, **({"model": models[place]} if models else {})} for place, judge in enumerate(judges)]
     return {
         f"{within}judges": named or None,

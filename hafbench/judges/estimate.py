@@ -71,7 +71,7 @@ def estimate(scorer: JudgeScorer, images: Sequence[tuple[Path, Prompt | None]]) 
         blank = np.zeros((512, 512, 3), np.uint8)
         asked = scorer.questions(scorer.unseen(blank), unseen[0])
         each = questions / made if made else float(len(asked) * len(scorer.askers))
-        cost = every / questions if questions else float(np.mean([tokens_of("", parts) for _, parts in asked]))
+        cost = every / questions if questions else sum(tokens_of("", parts) for _, parts in asked) / len(asked)
         questions += round(each * len(unseen))
         tokens += each * len(unseen) * cost
     return Estimate(len(images), made, questions, known, round(tokens))
@@ -81,4 +81,4 @@ def tokens_of(system: str, parts: Sequence[str | Picture]) -> float:
     """About how many tokens a question and its reply have."""
     texts = sum(len(part) for part in parts if isinstance(part, str)) + len(system)
     pixels = sum(part.pixels.shape[0] * part.pixels.shape[1] for part in parts if isinstance(part, Picture))
-    return texts / LETTERS_PER_TOKEN + pixels / PIXELS_PER_TOKEN + REPLY_TOKENS
+    return float(texts / LETTERS_PER_TOKEN + pixels / PIXELS_PER_TOKEN + REPLY_TOKENS)
