@@ -87,6 +87,12 @@ class MetricComparison:
         return "not shown"
 
 
+def rsi_of(one: MetricComparison) -> tuple[float | None, float | None, float | None]:
+    """The RSI of a metric and the ends of its interval."""
+    wins = one.win_tie_loss
+    return (wins.rsi, wins.rsi_low, wins.rsi_high) if wins else (None, None, None)
+
+
 @dataclass(frozen=True)
 class Versus:
     """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`).

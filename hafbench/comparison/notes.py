@@ -40,8 +40,8 @@ def judging(versus: Versus) -> list[str]:
         if one.biased and one.first is not None:
             place = "first" if (one.first.estimate or 0) > 0.5 else "second"
             said.append(
-                f"{one.judge} favours the picture that comes {place} ({share(one.first)} of its decisive replies are for "
-                "the first); pairs whose orders disagree count as ties."
+                f"{one.judge} favours the picture that comes {place}: {share(one.first)} of its decisive replies are "
+                "for the first. Pairs whose orders disagree count as ties."
             )
     for both in versus.agreements:
         kappa = both.kappa

@@ -143,9 +143,9 @@ def print_comparison(comparison: Comparison) -> None:
 
 JUDGED_COLUMNS = ("model", "judge", "win / tie / lose", "RSI", "p", "orders disagree", "first wins", "verdict")
 JUDGED_FOOT = (
-    "Pairs of the same prompt and seed, each judged in both orders: a picture wins only if it does in both. First wins: "
-    "among decisive replies, 50 % without a position bias, which the two orders cancel. p as above, corrected by Holm "
-    "over judges and models."
+    "Pairs of the same prompt and seed, each judged in both orders: a picture wins only if it does in both. First "
+    "wins: among decisive replies, 50 % without a position bias, which the two orders cancel. p as above, corrected by "
+    "Holm over judges and models."
 )
 
 

@@ -9,7 +9,7 @@ import base64
 import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_serializer
@@ -42,8 +42,8 @@ class Options(registry.Options):
 
     url: str = ""
     model: str = ""
-    timeout: float = Field(120.0, gt=0)
-    max_retries: int = Field(6, ge=0)
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    max_retries: Annotated[int, Field(ge=0)] = 6
     logprobs: bool = True
 
     @field_serializer("url", when_used="json")

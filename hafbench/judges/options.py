@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
@@ -49,9 +49,9 @@ class JudgeOptions(registry.Options):
 
     judges: tuple[JudgeSpec, ...] = ()
     protocol: str
-    samples: int = Field(1, ge=1)
-    concurrency: int = Field(32, ge=1, le=1024)
-    max_questions: int | None = Field(None, ge=0)
+    samples: Annotated[int, Field(ge=1)] = 1
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    max_questions: Annotated[int, Field(ge=0)] | None = None
     store: Path | None = None
 
 

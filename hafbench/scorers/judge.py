@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Options(JudgeOptions):
     protocol: str = "regions"
     examples: Path | None = None
     detector: Literal["photographs", "mannequins"] = "photographs"
-    threshold: float = Field(0.5, gt=0, lt=1)
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     @classmethod
     def home_defaults(cls, home: Home) -> Mapping[str, Any]:
