@@ -33,7 +33,7 @@ class Options(registry.Options):
     """
 
     model: str = ""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     revision: str | None = None
 

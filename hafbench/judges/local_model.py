@@ -163,15 +163,15 @@ class LocalModel:
         )
 
     def _alternatives(self, logprobs: Mapping[int, float]) -> dict[str, float]:
-        """Log-probabilities by text; tokens of the same text, such as parts of characters, are added up."""
+        """Log-probabilities by text; of tokens of the same text, such as parts of characters, the likeliest one's."""
         found: dict[str, float] = {}
         for each, logprob in logprobs.items():
             if math.isnan(logprob):
                 raise HafError(f"{self.name} made NaN; try --set scorers.judge.options.dtype=fp32 or bf16.")
+            if logprob == -math.inf:
+                continue
             text = self._text(each)
-            if text in found:
-                logprob = math.log(math.exp(found[text]) + math.exp(logprob) or math.ulp(0.0))
-            found[text] = logprob
+            found[text] = max(logprob, found.get(text, -math.inf))
         return found
 
     def _text(self, token: int) -> str:
