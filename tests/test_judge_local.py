@@ -371,6 +371,8 @@ def test_bad_models_get_one_sentence(folders: Callable[[str], Path], tmp_path: P
 
     assert "name a hub id or a folder" in message("")
     assert "There is no folder" in message(tmp_path / "nothing")
+    with pytest.raises(HafError, match="no revision 'main'"):
+        load(Options(model=str(folder), revision="main"), "cpu")
     assert "config.json" in message(tmp_path)
     copy = without_weights(folder, tmp_path)
     assert "has no weights" in message(copy)

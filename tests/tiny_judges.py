@@ -278,8 +278,9 @@ def gemma4(folder: Path) -> Path:
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
-    "qwen3_5": qwen3_5,
     "internvl": internvl,
     "gemma3": gemma3,
-    "gemma4": gemma4,
+    # The oldest transformers of pyproject.toml lacks these.
+    **({"qwen3_5": qwen3_5} if hasattr(hf, "Qwen3_5Config") else {}),
+    **({"gemma4": gemma4} if hasattr(hf, "Gemma4Config") else {}),
 }

@@ -92,8 +92,8 @@ class LocalJudge:
         while batch := self._next_batch():
             try:
                 outcomes = await loop.run_in_executor(self._thread, self._outcomes, batch)
-            except RuntimeError as error:  # the thread takes nothing more
-                outcomes = [RunStopped(one_line(error))] * len(batch)
+            except Exception as error:
+                outcomes = [_explained(self.name, error)] * len(batch)
             for each, outcome in zip(batch, outcomes, strict=True):
                 if each.reply.done():
                     continue
@@ -108,7 +108,7 @@ class LocalJudge:
         if waiting and waiting[0].question.temperature > 0:
             batch = waiting[:1]
         else:
-            batch = [each for each in waiting if each.question.temperature == 0][: self._batch_size]
+            batch = [each for each in waiting if each.question.temperature <= 0][: self._batch_size]
         self._waiting = [each for each in waiting if each not in batch]
         return batch
 

@@ -40,6 +40,8 @@ def find(model: str, revision: str | None = None) -> Files:
     """
     path = Path(model)
     if path.is_dir():
+        if revision:
+            raise HafError(f"{model} is a folder, which has no revision '{revision}'; leave the revision out.")
         folder, name = path, path.resolve().name
     elif HUB_ID.fullmatch(model) and not path.exists():
         folder, name = _fetch(model, revision), model
