@@ -36,7 +36,7 @@ SCHEMA = {
     "$defs": {"Finding": FINDING},
     "properties": {
         "reasoning": {"type": "string"},
-        "error": {"type": "string", "enum": ["yes", "no", "cannot_tell"]},
+        "error": {"type": "string", "enum": ["yes", "no", "unclear"]},
         "findings": {"type": "array", "items": {"$ref": "#/$defs/Finding"}},
         "people": {"type": "integer", "minimum": 1},
     },

@@ -152,7 +152,8 @@ def test_a_dry_run_counts_and_asks_nothing(server: Server, tmp_path: Path) -> No
     spec = score_spec(tmp_path / "images", judge_options(server, tmp_path / "judge.sqlite"))
     found = api.estimate(spec)
     assert (found.images, found.made, found.questions, found.known) == (4, 4, 4, 2)
-    assert 2 * 512 * 512 / 28**2 < found.tokens < 4 * 512 * 512 / 28**2
+    text, picture, reply = 700, 512 * 512 / 28**2, 120
+    assert 2 * (picture + reply) < found.tokens < 2 * (picture + reply + text)
     assert seen(server) == before
     with pytest.raises(HafError, match="name it: --scorers judge"):
         api.estimate(spec.model_copy(update={"scorers": ()}))

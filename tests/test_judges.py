@@ -30,7 +30,7 @@ from hafbench.judges.votes import Voting, majority, score_of
 from hafbench.statistics import cohen_kappa
 from hafbench.types import Score
 
-WORDS = ("yes", "no", "cannot_tell")
+WORDS = ("yes", "no", "unclear")
 
 
 def tokens(*texts: str, at: int, alternatives: dict[str, float]) -> list[Token]:
@@ -41,22 +41,22 @@ def tokens(*texts: str, at: int, alternatives: dict[str, float]) -> list[Token]:
 @pytest.mark.parametrize(
     "reply",
     [
-        tokens('{"', "error", '":', ' "', "yes", '"}', at=4, alternatives={"yes": 0.7, "no": 0.2, "cannot": 0.1}),
-        tokens('{"error":"', "y", 'es"}', at=1, alternatives={"y": 0.7, "no": 0.2, "c": 0.1}),
-        tokens('{"error', '": "yes', '"}', at=1, alternatives={'": "yes': 0.7, '": "no': 0.2, '": "cannot_tell': 0.1}),
-        tokens('{"error":', ' "yes"', "}", at=1, alternatives={' "yes"': 0.7, ' "no"': 0.2, ' "cannot_tell"': 0.1}),
+        tokens('{"', "error", '":', ' "', "yes", '"}', at=4, alternatives={"yes": 0.7, "no": 0.2, "unclear": 0.1}),
+        tokens('{"error":"', "y", 'es"}', at=1, alternatives={"y": 0.7, "no": 0.2, "u": 0.1}),
+        tokens('{"error', '": "yes', '"}', at=1, alternatives={'": "yes': 0.7, '": "no': 0.2, '": "unclear': 0.1}),
+        tokens('{"error":', ' "yes"', "}", at=1, alternatives={' "yes"': 0.7, ' "no"': 0.2, ' "unclear"': 0.1}),
         tokens(
             '{"observations": "no \\"error\\" here", "error": "',
             "yes",
             '"}',
             at=1,
-            alternatives={"yes": 0.4, "Yes": 0.3, "no": 0.2, "cannot": 0.1},
+            alternatives={"yes": 0.4, "Yes": 0.3, "no": 0.2, "unclear": 0.1},
         ),
     ],
 )
 def test_the_chance_of_a_verdict_is_that_of_the_tokens_in_which_it_begins(reply: list[Token]) -> None:
     found = chances_of(reply, "error", WORDS)
-    assert found == pytest.approx({"yes": 0.7, "no": 0.2, "cannot_tell": 0.1})
+    assert found == pytest.approx({"yes": 0.7, "no": 0.2, "unclear": 0.1})
 
 
 def test_without_the_field_or_without_log_probabilities_there_are_no_chances() -> None:
@@ -235,7 +235,7 @@ PARTS = [
 
 def test_an_image_is_scored_by_its_worst_part() -> None:
     fault = Fault(region="hands", kind="extra", detail="six  fingers", box=(500, 500, 1000, 1000))
-    bad = Answer(verdict("yes", (fault,)), {"yes": 0.6, "no": 0.2, "cannot_tell": 0.2}, "logprobs")
+    bad = Answer(verdict("yes", (fault,)), {"yes": 0.6, "no": 0.2, "unclear": 0.2}, "logprobs")
     score = score_of([bad, answer("no", 0.1)], PARTS, 0.5)
     assert score.value == pytest.approx(0.75)
     assert score.is_error
@@ -244,7 +244,7 @@ def test_an_image_is_scored_by_its_worst_part() -> None:
         *("hands", "extra", "six fingers"),
         (30.0, 40.0, 50.0, 60.0),
     )
-    assert score.measures == {"questions": 2, "p_by_logprobs": 2, "refused": 0, "cannot_tell": 0}
+    assert score.measures == {"questions": 2, "p_by_logprobs": 2, "refused": 0, "unclear": 0}
 
 
 def test_an_error_whose_place_the_judge_does_not_say_is_where_the_part_is() -> None:
@@ -256,9 +256,9 @@ def test_what_no_answer_says_is_unknown_refused_or_failed() -> None:
     refused: Answer[Verdict] = Answer(None, {}, refusal="no people")
     broken: Answer[Verdict] = Answer(None, {}, problem="500")
     cases: list[tuple[list[Answer[Verdict]], str, str | None]] = [
-        ([answer("not_visible"), answer("not_visible")], "unknown", "the judge sees nobody"),
-        ([answer("cannot_tell"), answer("not_visible")], "unknown", "the judge cannot tell"),
-        ([refused, answer("not_visible")], "unknown", "the judge refused: no people"),
+        ([answer("absent"), answer("absent")], "unknown", "the judge sees nobody"),
+        ([answer("unclear"), answer("absent")], "unknown", "the judge cannot tell"),
+        ([refused, answer("absent")], "unknown", "the judge refused: no people"),
         ([refused, answer("no")], "scored", None),
         ([broken, answer("no")], "failed", "500"),
         ([broken, answer("yes")], "scored", None),

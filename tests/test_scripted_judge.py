@@ -40,7 +40,7 @@ def test_it_tells_the_truth_of_the_last_image_by_the_schema(server: Server) -> N
     server.change(Script(truth=TRUTH))
 
     async def work(client: AsyncOpenAI) -> None:
-        for parts, expected in (((BAD,), "yes"), ((BAD, "like that", SOUND), "no"), ((OTHER,), "cannot_tell")):
+        for parts, expected in (((BAD,), "yes"), ((BAD, "like that", SOUND), "no"), ((OTHER,), "unclear")):
             choice = await ask(client, "Is there an error?", *parts)
             assert (choice.finish_reason, choice.logprobs) == ("stop", None)
             reply = json.loads(choice.message.content)
@@ -98,8 +98,8 @@ def test_log_probabilities_hold_the_confidence(server: Server) -> None:
     assert "".join(row.token for row in rows) == choice.message.content
     assert all(bytes(row.bytes).decode() == row.token and row.top_logprobs for row in rows)
     tokens = [Token(row.token, {other.token: other.logprob for other in row.top_logprobs}) for row in rows]
-    words = ("yes", "no", "cannot_tell")
-    assert chances_of(tokens, "error", words) == pytest.approx({"yes": 0.8, "no": 0.1, "cannot_tell": 0.1})
+    words = ("yes", "no", "unclear")
+    assert chances_of(tokens, "error", words) == pytest.approx({"yes": 0.8, "no": 0.1, "unclear": 0.1})
     server.change(Script(truth=TRUTH, logprobs=False))
     assert asking(server, work).logprobs is None
 

@@ -135,7 +135,7 @@ def find_verdict(asked: Asked, script: Script) -> tuple[str, str] | None:
     if name not in fields:
         return None
     words = _resolved(fields[name], asked.schema).get("enum", [])
-    unknown = script.unknown_answer or ("cannot_tell" if "cannot_tell" in words else "tie" if pair else "no")
+    unknown = script.unknown_answer or ("unclear" if "unclear" in words else "tie" if pair else "no")
     word = (_of_pair if pair else _of_image)(asked, script) or unknown
     if word == "tie" and "tie" not in words:
         word = "first" if draw(script.seed, "coin", asked.images[-2:]) < 0.5 else "second"

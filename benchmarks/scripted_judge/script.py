@@ -28,7 +28,7 @@ class Script:
     position_bias: float = 0.0
     """Of pairs, the share where the judge prefers the first image without looking."""
     unknown_answer: str | None = None
-    """About images that are not in `truth`; None is cannot_tell, or what comes nearest to it in the schema."""
+    """About images that are not in `truth`; None is unclear, or what comes nearest to it in the schema."""
     verdict_field: str = "error"
     """The field of the schema that is to be yes or no, of the last image of the request."""
     pair_field: str = "sounder"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,6 +116,9 @@ class EndpointJudge:
                 asked |= OPTIONAL[name]
             if "max_completion_tokens" in asked:
                 asked["max_completion_tokens"] = asked.pop("max_tokens")
+            if asked["response_format"] is None:  # then the schema is at least told
+                told = {"type": "text", "text": f"The JSON schema of the reply: {json.dumps(question.schema)}"}
+                asked["messages"] = [*messages[:-1], {**messages[-1], "content": [*messages[-1]["content"], told]}]
             asked = {name: value for name, value in asked.items() if value is not None}
             try:
                 return await self._client.chat.completions.create(model=self.name, **asked)

@@ -96,7 +96,8 @@ def chances_of(tokens: Sequence[Token], verdict: str, words: Sequence[str]) -> d
             rest = alternative.removeprefix(before) if before else alternative
             begun = rest.strip().strip('"').lower()
             matches = [word for word in words if begun and (word.startswith(begun) or begun.startswith(word))]
-            if len(matches) == 1:
-                found[matches[0]] += math.exp(logprob)
+            whole = [word for word in matches if word == begun]
+            if len(whole or matches) == 1:
+                found[(whole or matches)[0]] += math.exp(logprob)
         return found if sum(found.values()) > 0 else {}
     return {}

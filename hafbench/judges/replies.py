@@ -41,10 +41,10 @@ class Verdict(_Reply):
     """Whether a picture, or a part of it, shows an error."""
 
     VERDICT: ClassVar[str] = "error"
-    WORDS: ClassVar[tuple[str, ...]] = ("yes", "no", "cannot_tell", "not_visible")
+    WORDS: ClassVar[tuple[str, ...]] = ("yes", "no", "unclear", "absent")
 
     observations: Words
-    error: Literal["yes", "no", "cannot_tell", "not_visible"]
+    error: Literal["yes", "no", "unclear", "absent"]
     sure: float = Field(ge=0, le=100)
     faults: tuple[Fault, ...]
 

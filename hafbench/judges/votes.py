@@ -62,14 +62,14 @@ def score_of(answers: Sequence[Answer[Verdict]], parts: Sequence[Part], threshol
     if problem and value < threshold:
         return Score("failed", reason=problem)
     if not judged:
-        nobody = "the judge cannot tell" if said["cannot_tell"] else "the judge sees nobody"
+        nobody = "the judge cannot tell" if said["unclear"] else "the judge sees nobody"
         return Score("unknown", reason=f"the judge refused: {refusal}" if refusal else nobody)
     sources = Counter(a.source for a, chance in zip(answers, chances, strict=True) if chance is not None)
     measures = {
         "questions": float(len(answers)),
         **{f"p_by_{source}": float(count) for source, count in sources.items()},
         "refused": float(sum(answer.refusal is not None for answer in answers)),
-        "cannot_tell": float(said["cannot_tell"]),
+        "unclear": float(said["unclear"]),
     }
     findings = [
         finding
