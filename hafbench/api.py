@@ -244,7 +244,7 @@ def calibrate(
     scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is the card's
     file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
     """
-    from hafbench import calibration, labelled
+    from hafbench import calibration, labelled, verdicts
 
     spec = ScorerSpec.model_validate(scorer)
     row = SCORERS.get(spec.name)
@@ -258,7 +258,7 @@ def calibrate(
     finished = read_run(run, findings=False) if run else None
     if finished:
         found = labelled.read_labels(Path(labels), finished.image_root)
-        judged = calibration.judged_by_run(found, finished, spec.name)
+        judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
         home = MANNEQUINS.home if renders else row.home or PHOTOGRAPHS.home
@@ -271,7 +271,7 @@ def calibrate(
         else:
             listed = labelled.read_labels(Path(labels), images)
             todo, count, said = iter(listed), len(listed), f"images of {Path(labels).name}"
-        judged, version = calibration.judge(todo, loaded, count, progress), loaded.version
+        judged, version = verdicts.judge(todo, loaded, count, progress), loaded.version
     card = calibration.make_card(
         judged,
         spec.name,

@@ -35,6 +35,7 @@ def build_report(run: Run) -> Path:
         "categories": categories,
         "findings": fig.finding_rates(run),
         "counts": fig.count_rates(run),
+        "uncalibrated": fig.UNCALIBRATED if any(f.rate and f.rate.scored and not f.card for f in figures) else None,
         "cards": [f.card for f in figures if f.card],
         "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run),
