@@ -245,6 +245,8 @@ def calibrate(
     file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
     """
     from hafbench import calibration, labelled, verdicts
+    from hafbench.comparison.order import order_shares
+    from hafbench.judges.options import JudgeOptions
 
     spec = ScorerSpec.model_validate(scorer)
     row = SCORERS.get(spec.name)
@@ -266,12 +268,12 @@ def calibrate(
         assert not isinstance(loaded, HafError)  # noqa: S101 (a required scorer that is unavailable raises)
         if renders:
             first = labelled.WORLD_SEED if seed is None else seed
-            todo, count = labelled.render_world(row.regions, limit, first), limit
+            listed = list(labelled.render_world(row.regions, limit, first))
             said = f"renders of the built-in world, seeds {first} x 10,000,000 and on, half of them with an error"
         else:
             listed = labelled.read_labels(Path(labels), images)
-            todo, count, said = iter(listed), len(listed), f"images of {Path(labels).name}"
-        judged, version = verdicts.judge(todo, loaded, count, progress), loaded.version
+            said = f"images of {Path(labels).name}"
+        judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(
         judged,
         spec.name,
@@ -280,6 +282,8 @@ def calibrate(
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
     )
+    if isinstance(spec.options, JudgeOptions) and not finished:
+        card = card.model_copy(update={"order": order_shares(listed, spec.options, device, progress)})
     path = out or Path("cards") / f"{spec.name}.json"
     with disk_errors(path.parent):
         write_card(card, path)

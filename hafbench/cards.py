@@ -127,6 +127,21 @@ class KindShare(Frozen):
         return flagged, self.sensitivity.n - flagged, self.unknown
 
 
+class OrderShare(Frozen):
+    """How a judge compared images with an error with sound ones, each pair in both orders, by a protocol.
+
+    `sounder` is the share of pairs where it chose the sound image in both, `inconsistent` where the orders disagree,
+    and `first` how often the first image won among its decisive replies: 50 % without a position bias.
+    """
+
+    judge: Words
+    protocol: Words
+    pairs: Count
+    sounder: Share
+    inconsistent: Share
+    first: Share
+
+
 class CalibrationCard(Frozen):
     """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
 
@@ -135,8 +150,9 @@ class CalibrationCard(Frozen):
     sensitivity, threshold), `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to
     beat. `made_on` says in words what the images were, `sha256` identifies them with their labels, and `source` is that
     of a model's pictures (`source_of`), None for others. `kinds` are of the bad images whose region, or region and
-    kind, of the error is known: each region as a whole, and its kinds. `reasons` say why images could not be judged,
-    with how many each. Both are empty on a card that was made without them.
+    kind, of the error is known: each region as a whole, and its kinds. `order` is of judges, by pairs of a bad and a
+    good image. `reasons` say why images could not be judged, with how many each. All three are empty on a card that was
+    made without them.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -163,6 +179,7 @@ class CalibrationCard(Frozen):
     operating: tuple[Operating, ...]
     roc: tuple[tuple[Chance, Chance, float | None], ...]
     kinds: tuple[KindShare, ...] = ()
+    order: tuple[OrderShare, ...] = ()
     reasons: Mapping[Words, Count] = {}
 
     @model_validator(mode="after")

@@ -152,6 +152,10 @@ def _figures(card: CalibrationCard) -> Table:
     for one in card.operating:
         name = f"sensitivity from {one.threshold:.4f} on ({one.false_alarms:.0%} false alarms)"
         table.add_row(name, *_cells(one.sensitivity))
+    for order in card.order:
+        table.add_row(f"pairs by {order.judge}: the sound one chosen", *_cells(order.sounder))
+        table.add_row("  orders disagree", *_cells(order.inconsistent))
+        table.add_row("  the first one wins (50 % without bias)", *_cells(order.first))
     for stratum in card.strata:
         table.add_row(f"AUROC, {stratum.by} {stratum.name}", *_cells(stratum.auroc))
     return table

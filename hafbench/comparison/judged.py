@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from hafbench.errors import HafError
 from hafbench.figures import count_alike
+from hafbench.images import load_image
 from hafbench.judges.pairs import JudgedPair, Pair, judge_pairs
 from hafbench.statistics import (
     Kappa,
@@ -24,10 +26,13 @@ from hafbench.statistics import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hafbench.comparison.metrics import Comparison, Versus
     from hafbench.judges.asking import Asker
     from hafbench.progress import Progress
     from hafbench.runs import Run
+    from hafbench.types import Pixels
 
 MAJORITY = "majority"
 LEVEL = 0.05
@@ -144,10 +149,14 @@ def pairs_of(baseline: Run, versus: Versus) -> list[Pair]:
         Pair(
             str(row["key"]),
             row["prompt_a"] if isinstance(row["prompt_a"], str) else None,
-            *(root / str(row[name]) for root, name in zip(roots, ("image_a", "image_b"), strict=True)),
+            *(partial(_read, root / str(row[name])) for root, name in zip(roots, ("image_a", "image_b"), strict=True)),
         )
         for row in table.to_dict("records")
     ]
+
+
+def _read(path: Path) -> Pixels:
+    return np.asarray(load_image(path))
 
 
 def _floats(gains: Sequence[int | None]) -> list[float]:

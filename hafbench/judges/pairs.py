@@ -9,28 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage
+from hafbench.judges.parts import shown
 from hafbench.judges.replies import Choice
 from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from hafbench.judges.asking import Answer, Asker
     from hafbench.judges.questions import Picture
+    from hafbench.types import Pixels
 
 TASK = "pairs"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Files of the baseline and the candidate for one prompt and seed; `key` is the prompt's identity."""
+    """What reads the RGB images (height, width, 3) of the baseline and the candidate for one prompt and seed.
+
+    `key` is the prompt's identity. Reading raises BadImage or OSError for a file that is none.
+    """
 
     key: str
     prompt: str | None
-    baseline: Path
-    candidate: Path
+    baseline: Callable[[], Pixels]
+    candidate: Callable[[], Pixels]
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def judge_pairs(pairs: Sequence[Pair], asker: Asker, threads: int, progress: Pro
 def _asking(asker: Asker) -> Callable[[Pair], JudgedPair]:
     def ask(pair: Pair) -> JudgedPair:
         try:
-            one, other = (_picture(path) for path in (pair.baseline, pair.candidate))
+            one, other = (shown(read()) for read in (pair.baseline, pair.candidate))
         except (BadImage, OSError) as error:
             return JudgedPair(pair.key, None, None, str(error))
         orders = [("pair", question(asker, pair.prompt, *order)) for order in ((one, other), (other, one))]
@@ -97,15 +101,6 @@ def question(asker: Asker, prompt: str | None, first: Picture, second: Picture) 
     about = asker.protocol.about(prompt)
     pictures: list[str | Picture] = ["The first picture:", first, "The second picture:", second]
     return [*([about] if about else []), *pictures, asker.protocol.question("pair")]
-
-
-def _picture(path: Path) -> Picture:
-    import numpy as np
-
-    from hafbench.images import load_image
-    from hafbench.judges.parts import shown
-
-    return shown(np.asarray(load_image(path)))
 
 
 def _chosen(answer: Answer[Choice]) -> str | None:
