@@ -17,6 +17,7 @@ from hafbench.generators import load_generator, read_folder
 from hafbench.images import sha256_of
 from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
+from hafbench.pools import Workers
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
@@ -67,7 +68,15 @@ def run(
     )
     folder = Path(out or Path("runs") / slug(_name(generator.name, suite.name, spec)))
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(started, samples, scorers, generator, batch_size=spec.batch_size or 1, progress=progress)
+        finished = evaluate(
+            started,
+            samples,
+            scorers,
+            generator,
+            batch_size=spec.batch_size or 1,
+            workers=Workers(spec.workers, spec.scorers or (), spec.device),
+            progress=progress,
+        )
     report(finished, cards=cards)
     return finished
 
@@ -118,7 +127,8 @@ def score(
         **provenance.made_with(),
     )
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(started, samples, scorers, progress=progress)
+        workers = Workers(spec.workers, spec.scorers or (), spec.device)
+        finished = evaluate(started, samples, scorers, workers=workers, progress=progress)
     report(finished, cards=cards)
     return finished
 

@@ -58,14 +58,15 @@ class ScoringSpec(Spec):
     """How images are scored, wherever they come from.
 
     scorers: None takes those that suit the pictures. require: scorers without which nothing is begun. device: a torch
-    device, or auto.
+    device, or auto. workers: processes for the scorers that run on the CPU.
     """
 
     scorers: Components[ScorerSpec] | None = None
     require: tuple[str, ...] = ()
     device: str = "auto"
+    workers: Count = 1
 
-    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device"})
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers"})
     """Fields with which a run may be resumed whatever they were."""
 
     def compared(self) -> dict[str, Any]:

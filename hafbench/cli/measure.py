@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from hafbench.judges.estimate import Estimate
     from hafbench.runs import Run
 
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, metavar="N", help="Processes for the scorers on the CPU; default: 1.")
+]
+
 
 def run(
     model: Annotated[
@@ -79,6 +83,7 @@ def run(
         typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once; default: 1, mannequin 10."),
     ] = None,
     device: Device = None,
+    workers: WorkerCount = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = None,
     offload: Annotated[
         str | None, typer.Option("--offload", metavar="NAME", help="none, model, sequential, group: for small GPUs.")
@@ -132,6 +137,7 @@ def run(
             "scorers": scorers,
             "require": require or None,
             "device": device,
+            "workers": workers,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
             **judge_settings(
                 judge,
@@ -162,6 +168,7 @@ def score(
     config: Config = None,
     set_: Set = [],  # noqa: B006
     device: Device = None,
+    workers: WorkerCount = None,
     require: Require = [],  # noqa: B006
     iqa: Iqa = None,
     clip: Clip = None,
@@ -202,6 +209,7 @@ def score(
             "scorers": scorers,
             "require": require or None,
             "device": device,
+            "workers": workers,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
             **judge_settings(
                 judge,
