@@ -74,7 +74,8 @@ class ScriptedJudge:
         """A request, and whether others may follow."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
-        method, path, _ = first.split(" ", 2)
+        method, target, _ = first.split(" ", 2)
+        path = target.partition("?")[0]
         pairs = (line.partition(":") for line in lines)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         if self._script.down and path.startswith("/v1/"):

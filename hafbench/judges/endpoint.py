@@ -103,6 +103,7 @@ class EndpointJudge:
 
         schema = {"name": "reply", "strict": True, "schema": dict(question.schema)}
         while True:
+            before = frozenset(self._refused)
             asked: dict[str, Any] = {
                 "messages": messages,
                 "max_tokens": question.max_tokens,
@@ -112,7 +113,7 @@ class EndpointJudge:
                 "logprobs": True,
                 "top_logprobs": 20,
             }
-            for name in self._refused:
+            for name in before:
                 asked |= OPTIONAL[name]
             if "max_completion_tokens" in asked:
                 asked["max_completion_tokens"] = asked.pop("max_tokens")
@@ -123,7 +124,7 @@ class EndpointJudge:
             try:
                 return await self._client.chat.completions.create(model=self.name, **asked)
             except openai.BadRequestError as error:
-                refused = {name for name in OPTIONAL if name in str(error)} - self._refused
+                refused = {name for name in OPTIONAL if name in str(error)} - before
                 if not refused:
                     raise
                 self._refused |= refused
