@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hafbench.suites import Prompt
 
 SECONDS = 2.0
-"""How long an image may take before progress is told again: of a scorer that waits, how long it will wait."""
+"""How long an image may take before it is told again how far the scorers are that wait."""
 
 
 def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
@@ -138,7 +138,8 @@ class _Queue:
         """Write what is complete, and wait until at most so many images are left."""
         while self._scoring and (len(self._scoring) > most or self._scoring[0][1].complete):
             while not self._scoring[0][1].wait(SECONDS):
-                self._counter.tell()
+                if self._pools.note():
+                    self._counter.tell()
             self._write_first()
 
     def write_complete(self) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -224,18 +227,15 @@ _ASKED: list[tuple[Sequence[Mapping[str, Any]], str]] = []
 def _begin(end: Connection, threads: int, specs: Sequence[Mapping[str, Any]], device: str) -> None:
     """What a worker process begins with."""
     threading.Thread(target=_end_with, args=(end,), daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import logging
-    import warnings
-
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # which torch reads when it is loaded
     import cv2
-    import torch
 
+    cv2.setNumThreads(threads)
+    if torch := sys.modules.get("torch"):  # a script that was started may have imported it
+        torch.set_num_threads(threads)
     # The main process loads the same scorers and passes on what libraries warn of.
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.ERROR)
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
-    cv2.setNumThreads(threads)
     _ASKED[:] = [(specs, device)]
 
 
