@@ -124,6 +124,8 @@ class Pools:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for scorer in self._waiting:
+            scorer.stop()
         for pool in self._pools:
             pool.close()
 

@@ -120,7 +120,7 @@ class ConcurrentScorer(Scorer, Protocol):
         ...
 
     def stop(self) -> None:
-        """End at once what is waited for: calls of `score` that wait raise `RunStopped`."""
+        """End at once what is waited for, and all connections; calls of `score`, also later ones, raise RunStopped."""
         ...
 
 

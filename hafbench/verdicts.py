@@ -69,10 +69,9 @@ def _looked_at(images: Iterable[Labelled], scorer: Scorer) -> Iterator[Iterator[
     with ThreadPoolExecutor(scorer.concurrency, "scorer") as pool:
         try:
             yield _ahead(pool, look, images, 2 * scorer.concurrency)
-        except BaseException:
+        finally:
             scorer.stop()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _ahead(pool: ThreadPoolExecutor, look: Look, images: Iterable[Labelled], most: int) -> Iterator[Judged | None]:

@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[list
     """Two runs of pictures of the same names, the truth, and which of each pair is sounder: 1, 0 or -1."""
     folder = tmp_path_factory.mktemp("runs")
     bad = [[n % 2 == 0 for n in range(PAIRS)], [n % 5 == 0 for n in range(PAIRS)]]
-    truth = {}
+    truth: dict[str, bool] = {}
     for name, own, first in zip("ab", bad, (0, 1000), strict=True):
         truth |= make_images(folder / name, own, first)
         server.change(Script(truth=truth))
@@ -57,7 +57,8 @@ def test_wins_ties_and_losses_are_those_of_the_truth(
     wins = found.wins
     assert (wins.win, wins.tie, wins.lose) == tuple(gains.count(sign) for sign in (1, 0, -1))
     assert wins.rsi == pytest.approx((wins.win + wins.tie) / (wins.lose + wins.tie))
-    assert wins.rsi_low is not None and wins.rsi_high is not None and 1 < wins.rsi_low < wins.rsi < wins.rsi_high
+    assert wins.rsi is not None and wins.rsi_low is not None and wins.rsi_high is not None
+    assert 1 < wins.rsi_low < wins.rsi < wins.rsi_high
     assert found.verdict == "better" and not found.biased
     assert found.inconsistent is not None and found.inconsistent.errors == 0
     before = server.stats().seen

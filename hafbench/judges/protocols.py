@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -59,7 +60,7 @@ class JudgeProtocol(Spec):
             raise ValueError("the text of prompt holds {prompt}, and that of again {problem}")
         return self
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Name and version, and the beginning of the hash where the file is not one of ours."""
         own = TEXTS / f"{self.name}.yaml"

@@ -6,8 +6,9 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from hafbench.types import Pixels
@@ -18,11 +19,13 @@ class Picture:
     """An RGB image of shape (height, width, 3), uint8, within a question."""
 
     pixels: Pixels
+    sha256: str = field(init=False)
+    """Of its shape and pixels: the same however it is encoded on its way to the judge."""
 
-    @cached_property
-    def sha256(self) -> str:
-        """Of its shape and pixels: the same however it is encoded on its way to the judge."""
-        return hashlib.sha256(f"{self.pixels.shape}".encode() + self.pixels.tobytes()).hexdigest()
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{self.pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        object.__setattr__(self, "sha256", digest.hexdigest())
 
 
 @dataclass(frozen=True)

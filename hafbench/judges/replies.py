@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -64,6 +65,7 @@ R = TypeVar("R", Verdict, Choice)
 _LEFT_OUT = ("title", "default", "minimum", "maximum", "maxLength")
 
 
+@cache
 def schema_of(model: type[R]) -> dict[str, Any]:
     """The JSON schema, without references and ranges, which not every endpoint can follow; replies are validated."""
     whole = model.model_json_schema()
