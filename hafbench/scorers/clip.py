@@ -88,9 +88,9 @@ class ClipScorer:
 
         filling = self.batch_size - len(images)
         pixels = [self._preprocess(Image.fromarray(image)) for image in images]
-        tokens = self._tokenizer([*texts, *texts[-1:] * filling])
+        tokens = self._tokenizer([*texts, *[texts[-1]] * filling])
         with torch.inference_mode():
-            batch = torch.stack([*pixels, *pixels[-1:] * filling]).to(self._device)
+            batch = torch.stack([*pixels, *[pixels[-1]] * filling]).to(self._device)
             seen = self._model.encode_image(batch, normalize=True).cpu().double()
             read = self._model.encode_text(tokens.to(self._device), normalize=True).cpu().double()
             return [float((seen[i : i + 1] @ read[i : i + 1].T).item()) for i in range(len(images))]
