@@ -211,7 +211,7 @@ def test_a_scorer_that_waits_has_several_images_at_once_in_their_order() -> None
     scorer = Waits()
     assert isinstance(scorer, ConcurrentScorer)
     assert judge(images_of(13), scorer, 13, Noted()) == judge(images_of(13), Painted())
-    assert not scorer.stopped.is_set()
+    assert scorer.stopped.is_set()  # its connections end with it
     assert judge(images_of(13), Waits(), 13, Noted())[-1].name == "12"
     assert notes == dict.fromkeys(range(1, 14), "waiting")
 

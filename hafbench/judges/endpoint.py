@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_serializer
 
 from hafbench import registry
-from hafbench.errors import HafError, RunStopped, first_problem, one_line
+from hafbench.errors import HafError, RunStopped, causes, first_problem, one_line
 from hafbench.judges.completion import Completion
 from hafbench.judges.questions import Picture, Question, Reply
 
@@ -86,11 +86,12 @@ class EndpointJudge:
         ]
         try:
             reply = await self._create(question, messages)
-        except openai.APITimeoutError as error:
-            said = f"The judge's endpoint {self.host} gives no answer in time"
-            raise self._error(said, "start it, or set a longer timeout", error) from error
         except openai.APIConnectionError as error:
-            said = f"The judge's endpoint {self.host} cannot be reached ({self._said(error.__cause__ or error)})"
+            # The library calls a connection that was closed a timeout, too.
+            if any(isinstance(one, TimeoutError) for one in causes(error)):
+                said = f"The judge's endpoint {self.host} gives no answer in time"
+                raise self._error(said, "start it, or set a longer timeout", error) from error
+            said = f"The judge's endpoint {self.host} cannot be reached ({self._said(list(causes(error))[-1])})"
             raise RunStopped(f"{said}; start it, and run the same command again.") from error
         except openai.APIStatusError as error:
             said = f"The judge's endpoint {self.host} answers {error.status_code} ({self._said(error)})"
