@@ -274,8 +274,10 @@ def test_several_judges_vote_and_a_tie_is_unknown() -> None:
     won = majority([Voting("a", yes), Voting("b", no), Voting("c", yes)])
     assert won.is_error
     assert won.value == pytest.approx(2 / 3)
-    assert won.measures["a: p(error)"] == 0.9 and won.measures["b: error"] == 0.0 and won.measures["judges"] == 3
-    assert majority([Voting("a", yes), Voting("b", no)]).status == "unknown"
+    assert won.measures["a: p"] == 0.9 and won.measures["b: error"] == 0.0 and won.measures["judges"] == 3
+    tie = majority([Voting("a", yes), Voting("b", no)])
+    assert (tie.status, tie.reason) == ("unknown", "the judges disagree")
+    assert (tie.measures["a: error"], tie.measures["b: error"]) == (1.0, 0.0)  # for the rates of each, and their kappa
     assert majority([Voting("a", no), Voting("b", unknown)]).is_error is False
     tied = majority([Voting("a", unknown), Voting("b", unknown)])
     assert (tied.status, tied.reason) == ("unknown", "a: the judge cannot tell; b: the judge cannot tell")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hafbench.judges.parts import Part
     from hafbench.types import Box
 
+ERROR = "error"
+"""The measure `JUDGE: error` is that judge's verdict where several judges vote."""
 REGIONS: dict[str, tuple[Region, ...]] = {
     "hands": ("hands",),
     "feet": ("feet",),
@@ -117,21 +119,21 @@ def majority(votes: Sequence[Voting]) -> Score:
         return votes[0].score
     known = [one for one in votes if one.score.value is not None]
     errors = sum(bool(one.score.is_error) for one in known)
-    if not known or 2 * errors == len(known):
-        failed = next((one for one in votes if one.score.status == "failed"), None)
-        if failed is not None:
-            return Score("failed", reason=f"{failed.judge}: {failed.score.reason}")
-        said = "; ".join(f"{one.judge}: {one.score.reason}" for one in votes if one.score.reason)
-        return Score("unknown", reason=f"the judges disagree{f' ({said})' if said else ''}" if known else said)
-    measures = {"judges": float(len(votes))}
+    measures: dict[str, float] = {"judges": float(len(votes))}
     for one in known:
         measures |= {
-            f"{one.judge}: p(error)": one.score.value or 0.0,
-            f"{one.judge}: error": float(bool(one.score.is_error)),
+            f"{one.judge}: p": one.score.value or 0.0,
+            f"{one.judge}: {ERROR}": float(bool(one.score.is_error)),
         }
+    for one in votes:
         for name, value in one.score.measures.items():
             measures[name] = measures.get(name, 0.0) + value
-    is_error = 2 * errors > len(known)
+    if not known or 2 * errors == len(known):
+        said = "; ".join(f"{one.judge}: {one.score.reason}" for one in votes if one.score.reason)
+        failed = any(one.score.status == "failed" for one in votes)
+        reason = f"the judges disagree{f' ({said})' if said else ''}" if known else said
+        return Score("failed" if failed else "unknown", reason=reason, measures=measures)
     mean = sum(one.score.value or 0.0 for one in known) / len(known)
-    findings = tuple(f for one in known if one.score.is_error for f in one.score.findings) if is_error else ()
+    is_error = 2 * errors > len(known)
+    findings = tuple(finding for one in known if one.score.is_error and is_error for finding in one.score.findings)
     return Score("scored", mean, is_error, None, findings, measures)
