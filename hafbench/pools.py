@@ -40,7 +40,7 @@ class Workers:
     def take(self, scorers: Mapping[str, Scorer | Unavailable]) -> Workers:
         """With the scorers alone that are for worker processes: those that compute rather than wait.
 
-        On a GPU those of whole batches stay in the main process; the others have small models, or run on the CPU anyway.
+        On a GPU those of whole batches stay in the main process; the others have small models, or run on the CPU.
         """
         from hafbench.devices import pick_device
 
