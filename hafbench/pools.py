@@ -38,9 +38,9 @@ class Workers:
     device: str = "auto"
 
     def take(self, scorers: Mapping[str, Scorer | Unavailable]) -> Workers:
-        """With the scorers alone that are for worker processes: those that compute, and do it on the CPU.
+        """With the scorers alone that are for worker processes: those that compute rather than wait.
 
-        On a GPU the scorers of whole batches stay in the process that has their weights there.
+        On a GPU those of whole batches stay in the main process; the others have small models, or run on the CPU.
         """
         from hafbench.devices import pick_device
 
