@@ -46,6 +46,7 @@ class ScorerFigures:
     scorer: str
     role: str
     about: str
+    version: str | None
     images: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, tuple[tuple[str, int], ...]]
@@ -83,6 +84,7 @@ def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = Non
         scorer=name,
         role=facts.role,
         about=facts.about,
+        version=facts.version,
         images=len(rows),
         statuses={status: statuses[status] for status in STATUSES},
         reasons={

@@ -69,6 +69,11 @@ class ScoringSpec(Spec):
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers"})
     """Fields with which a run may be resumed whatever they were."""
 
+    @classmethod
+    def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
+        """No scorers: there are no pictures that they could suit."""
+        return () if place == ("scorers",) else None
+
     def compared(self) -> dict[str, Any]:
         """What makes the numbers, as JSON values: a run folder is resumed with the same only."""
         return self.model_dump(mode="json", exclude=set(self.ELSEWHERE))

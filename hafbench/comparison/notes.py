@@ -30,7 +30,8 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
 
 def judging(versus: Versus) -> list[str]:
     """What to know of the judges: which pairs they could not judge, whether they favour a place, whether they agree."""
-    said = []
+    facts = versus.candidate.manifest.scorers.get("judge")
+    said = [f"judge is {facts.version}."] if facts and "judge" in versus.shared.scorers else []
     for one in versus.judged:
         if one.unjudged:
             count = sum(number for _, number in one.unjudged)

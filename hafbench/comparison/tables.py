@@ -143,9 +143,9 @@ def print_comparison(comparison: Comparison) -> None:
 
 JUDGED_COLUMNS = ("model", "judge", "win / tie / lose", "RSI", "p", "orders disagree", "first wins", "verdict")
 JUDGED_FOOT = (
-    "Pairs of the same prompt and seed, each judged in both orders: a picture wins only if it does in both. First "
-    "wins: among decisive replies, 50 % without a position bias, which the two orders cancel. p as above, corrected by "
-    "Holm over judges and models."
+    "Judged pairs: of the same prompt and seed, each in both orders; a picture wins only if it does in both, and orders"
+    " that disagree are a tie. First: how often the first picture wins among decisive replies, 50 % without a position "
+    "bias. A bias makes ties, and favours neither model. p as above, corrected by Holm over judges and models."
 )
 
 
@@ -153,13 +153,16 @@ def judged_table(versus: Versus, comparison: Comparison) -> Table:
     """What judges say of a candidate's pairs, for the terminal."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for column in JUDGED_COLUMNS[1:]:
-        table.add_column(column, overflow="fold")
-    for row in judged_lines(comparison):
-        if row.model == versus.label:
-            style = {"worse": "red", "better": "green"}.get(row.verdict, "")
-            table.add_row(*list(asdict(row).values())[1:], style=style)
+    title = f"\nPairs by judges, {versus.judged[0].protocol}"
+    table = Table(box=None, pad_edge=False, title_justify="left", title=title)
+    table.add_column("judge", overflow="fold")
+    for column in ("W / T / L", "RSI", "p", "disagree", "first", "verdict"):
+        table.add_column(column, no_wrap=True)
+    rows = [row for row in judged_lines(comparison) if row.model == versus.label]
+    for one, row in zip(versus.judged, rows, strict=True):
+        shares = [percent(rate.estimate) if rate else "–" for rate in (one.inconsistent, one.first)]
+        style = {"worse": "red", "better": "green"}.get(row.verdict, "")
+        table.add_row(one.judge, row.counts, row.rsi, row.p, *shares, row.verdict, style=style)
     return table
 
 

@@ -28,6 +28,7 @@ class ScorerSummary(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     scorer: str
+    version: str | None = None
     role: Role
     images: int
     scored: int
@@ -73,6 +74,7 @@ def _scorer(figures: ScorerFigures) -> ScorerSummary:
     return ScorerSummary.model_validate(
         {
             "scorer": figures.scorer,
+            "version": figures.version,
             "role": figures.role,
             "images": figures.images,
             **figures.statuses,
@@ -113,6 +115,8 @@ def print_summary(summary: Summary) -> None:
     console = Console(highlight=False)
     console.print(table)
     for one in summary.scorers:
+        if one.scorer == "judge" and one.version:
+            console.print(Text(f"judge: {one.version}"), soft_wrap=True)
         rate = one.corrected
         if rate and rate.estimate is not None and rate.low is not None:
             text = f"{rate.estimate:.1%}, {rate.low:.1%} to {rate.high:.1%}"
