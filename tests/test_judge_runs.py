@@ -139,7 +139,7 @@ def test_an_endpoint_that_answers_nobody_ends_the_run(
 def test_a_run_stops_at_the_most_questions_and_goes_on_with_more(server: Server, tmp_path: Path) -> None:
     before = seen(server)
     with pytest.raises(RunStopped, match=r"4 questions were asked, as --max-questions allows"):
-        scored(server, tmp_path, Script(), [True] * 6, max_questions=4)
+        scored(server, tmp_path, Script(latency_s=0.3), [True] * 6, max_questions=4)
     run = scored(server, tmp_path, Script(), [True] * 6, max_questions=4)
     assert seen(server) - before == 6
     assert run.manifest.counts.scored == 6
@@ -210,7 +210,8 @@ def test_a_run_that_is_ended_at_any_moment_pays_for_what_was_in_flight_at_most_t
     again = command(server, tmp_path)
     assert again.wait(timeout=120) == 0
     asked = seen(server) - stats.seen
-    assert 60 <= asked <= 60 + max(in_flight, 32)
+    # After Ctrl-C the answers that were on their way came, and were kept.
+    assert asked == 60 if ending is signal.SIGINT else 60 <= asked <= 60 + max(in_flight, 32)
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(kept) > 60
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.figures import counted, number, p_value, percent, points, share
+from hafbench.notes import judged_by
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -30,8 +31,7 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
 
 def judging(versus: Versus) -> list[str]:
     """What to know of the judges: which pairs they could not judge, whether they favour a place, whether they agree."""
-    facts = versus.candidate.manifest.scorers.get("judge")
-    said = [f"judge is {facts.version}."] if facts and "judge" in versus.shared.scorers else []
+    said = judged_by(versus.candidate.manifest.scorers) if "judge" in versus.shared.scorers else []
     for one in versus.judged:
         if one.unjudged:
             count = sum(number for _, number in one.unjudged)

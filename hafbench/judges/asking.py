@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hafbench.types import Judge
 
 SAMPLE_TEMPERATURE = 1.0
+GRACE_S = 0.8
+"""How long answers that are on their way are waited for when all is to end."""
 T = TypeVar("T")
 
 
@@ -84,6 +86,7 @@ class Asker:
         self._places = asyncio.Semaphore(concurrency)
         self._store: AnswerStore | None = None
         self._under_way: dict[str, asyncio.Task[Kept]] = {}
+        self._asking: set[asyncio.Future[Any]] = set()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: set[Future[Any]] = set()
@@ -127,7 +130,7 @@ class Asker:
             self._waiting.discard(future)
 
     def stop(self) -> None:
-        """End what is asked at the moment; who waits for it gets RunStopped. Answers that came are in the store."""
+        """Ask nothing more; who waits gets RunStopped. Answers that come within GRACE_S are kept, others are lost."""
         with self._lock:
             if self._stopped:
                 return
@@ -139,10 +142,12 @@ class Asker:
             return
         ended = asyncio.run_coroutine_threadsafe(self._close(), loop)
         with contextlib.suppress(Exception):  # connections that do not close end with the process
-            ended.result(timeout=1.0)
+            ended.result(timeout=2 * GRACE_S)
         loop.call_soon_threadsafe(loop.stop)
 
     async def _close(self) -> None:
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=GRACE_S)
         for task in self._under_way.values():
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
@@ -231,13 +236,22 @@ class Asker:
 
     async def _ask(self, key: str, part: str, question: Question, model: type[R]) -> Kept:
         async with self._places:
+            if self._stopped:
+                raise RunStopped("The judge was stopped.")
             if self._most is not None and self.tally.asked >= self._most:
+                await asyncio.gather(*self._asking, return_exceptions=True)  # they are paid for
                 raise RunStopped(
                     f"{self._most} questions were asked, as --max-questions allows; run the same command again, with "
                     "more of them, to go on."
                 )
             self.tally.asked += 1
-            got = await self.judge.answer(question)
+            asked = asyncio.ensure_future(self._paid(key, part, question, model))
+            self._asking.add(asked)
+            asked.add_done_callback(self._asking.discard)
+            return await asked
+
+    async def _paid(self, key: str, part: str, question: Question, model: type[R]) -> Kept:
+        got = await self.judge.answer(question)
         self.tally.tokens_in += got.tokens_in
         self.tally.tokens_out += got.tokens_out
         chances = chances_of(got.tokens, model.VERDICT, model.WORDS)

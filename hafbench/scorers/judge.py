@@ -60,7 +60,11 @@ class JudgeScorer:
         examples: Examples,
     ) -> None:
         names = " and ".join(one.judge.name for one in askers)
-        self.version = f"{names}, {protocol.label}"
+        more = [f"{options.samples} samples"] if options.samples > 1 else []
+        more += [f"threshold {options.threshold:g}"] if options.threshold != Options().threshold else []
+        more += [f"examples {examples.sha256[:8]}"] if examples.sha256 else []
+        # All on which verdicts depend: a calibration card is of one version.
+        self.version = ", ".join([names, protocol.label, *more])
         many = "by a majority of the judges" if len(askers) > 1 else "by the judge"
         self.about = f"Whether an image has an anatomical error, {many} {names} asked by the protocol {protocol.label}."
         self.settings: Mapping[str, Any] = {
