@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from hafbench import api
 from hafbench.errors import HafError, RunStopped, Unavailable
 from hafbench.judges.local import LocalJudge, Options, load
 from hafbench.judges.local_files import Files
 from hafbench.judges.local_model import LocalModel, load_model
 from hafbench.judges.questions import Picture, Question, Reply
+from hafbench.judges.store import AnswerStore
+from hafbench.specs import ScoreSpec
 from tiny_judges import END, FAMILIES, TEXT, template, tokenizer
 
 TOKENS = 8
@@ -418,3 +422,18 @@ def test_a_template_without_the_switch(folders: Callable[[str], Path], tmp_path:
         each.write_text(template("<start_of_image>").partition("{% if enable_thinking")[0] + "{% endif %}")
     model = load_model(Files("plain", folder, {}), "float32", "cpu")
     assert model.reply([ask("Is it?", picture(1, 30, 30))])[0].text
+
+
+def test_a_run_is_scored_by_a_local_judge_whose_useless_replies_fail(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "a.png")
+    judges = [{"judge": "local", "model": str(folders("qwen3_vl"))}]
+    options = {"judges": judges, "protocol": "single", "store": tmp_path / "judge.sqlite"}
+    asked = {"images": tmp_path, "device": "cpu", "scorers": ({"name": "judge", "options": options},)}
+    run = api.score(ScoreSpec.model_validate(asked), out=tmp_path / "out")
+    (row,) = run.records.to_dict("records")
+    # Random weights write no JSON: asked twice, and then given up with the reason.
+    assert row["status"] == "failed" and "could not be used twice" in row["reason"]
+    assert run.manifest.scorers["judge"].version == "qwen3_vl, single-1"
+    assert AnswerStore(tmp_path / "judge.sqlite").counts()[0][2] == 2
