@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -50,6 +54,8 @@ class PartFinder(Protocol):
 
     name: str
     weights: Mapping[str, str]
+    most: int
+    """How many of them may work at once, each in a thread of its own."""
     parts: tuple[str, ...]
     """Names of the parts that these pictures can have."""
 
@@ -62,6 +68,7 @@ class PhotographParts:
     """Hands by MediaPipe's hand nets; feet, faces and people by its body net."""
 
     name = "mediapipe"
+    most = 8
     parts: tuple[str, ...] = PARTS
 
     def __init__(self) -> None:
@@ -91,6 +98,7 @@ class MannequinParts:
     """Hands and people by the detector of the built-in world, whose figures have neither toes nor faces."""
 
     name = "mannequin"
+    most = 1  # its net is the one that the scorers of mannequins have, too
     parts: tuple[str, ...] = ("hands", "person")
 
     def __init__(self, device: str = "auto") -> None:
@@ -106,9 +114,31 @@ class MannequinParts:
         return [(name, _box(row.xyxy[0])) for name, row in rows]
 
 
-def load_parts(detector: Literal["photographs", "mannequins"], device: str = "auto") -> PartFinder:
-    """The finder for pictures of that kind; raises Unavailable if its weights are not on this machine."""
-    return MannequinParts(device) if detector == "mannequins" else PhotographParts()
+class PartFinders:
+    """As many finders as threads ask at the same time: one for each core, at most `most` of the kind."""
+
+    def __init__(self, make: Callable[[], PartFinder]) -> None:
+        self._make, first = make, make()
+        self.name, self.weights, self.parts = first.name, first.weights, first.parts
+        self._places = threading.Semaphore(min(first.most, os.cpu_count() or 1))
+        self._idle = deque([first])
+
+    def find(self, image: Pixels) -> list[tuple[str, Box]]:
+        """As `PartFinder.find`; from any thread."""
+        with self._places:
+            try:
+                finder = self._idle.pop()
+            except IndexError:
+                finder = self._make()
+            try:
+                return finder.find(image)
+            finally:
+                self._idle.append(finder)
+
+
+def load_parts(detector: Literal["photographs", "mannequins"], device: str = "auto") -> PartFinders:
+    """The finders for pictures of that kind; raises Unavailable if their weights are not on this machine."""
+    return PartFinders(partial(MannequinParts, device) if detector == "mannequins" else PhotographParts)
 
 
 def _box(values: Any) -> Box:

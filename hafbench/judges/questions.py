@@ -6,19 +6,17 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from hafbench.types import Pixels
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """An RGB image of shape (height, width, 3), uint8, within a question."""
 
-    pixels: Pixels
+    pixels: NDArray[np.uint8]
     sha256: str = field(init=False)
     """Of its shape and pixels: the same however it is encoded on its way to the judge."""
 

@@ -5,7 +5,6 @@ The Anatomical Error Rate of HAF-Bench (ASAP, eq. 7) is the share of images in w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +20,7 @@ from hafbench.types import Role
 if TYPE_CHECKING:
     from hafbench.judges.asking import Asker
     from hafbench.judges.examples import Examples
-    from hafbench.judges.parts import Part, PartFinder
+    from hafbench.judges.parts import Part, PartFinders
     from hafbench.judges.protocols import JudgeProtocol
     from hafbench.suites import Prompt
     from hafbench.types import Pixels, Score
@@ -56,7 +55,7 @@ class JudgeScorer:
         askers: Sequence[Asker],
         protocol: JudgeProtocol,
         options: Options,
-        finder: PartFinder | None,
+        finder: PartFinders | None,
         examples: Examples,
     ) -> None:
         names = " and ".join(one.judge.name for one in askers)
@@ -79,7 +78,7 @@ class JudgeScorer:
         }
         self.concurrency = options.concurrency
         self.askers, self._protocol, self._finder, self._examples = askers, protocol, finder, examples
-        self._threshold, self._lock = options.threshold, threading.Lock()
+        self._threshold = options.threshold
         self._names = [name for name in protocol.questions if finder is None or name in finder.parts]
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
@@ -92,9 +91,7 @@ class JudgeScorer:
         """What is asked about in an image."""
         if self._finder is None:
             return self.unseen(image)
-        with self._lock:
-            found = self._finder.find(image)
-        return cut(image, found, self._names)
+        return cut(image, self._finder.find(image), self._names)
 
     def unseen(self, image: Pixels) -> list[Part]:
         """The same for an image in which no detector finds anything."""
