@@ -17,17 +17,21 @@ from hafbench.generators import load_generator, read_folder
 from hafbench.images import sha256_of
 from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
+from hafbench.pools import Workers
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
 from hafbench.scorers import SCORERS
+from hafbench.scorers.judge import JudgeScorer
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
-from hafbench.suites import load_suite
+from hafbench.suites import Suite, load_suite
 from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS
 
 if TYPE_CHECKING:
     from hafbench.comparison import Comparison
+    from hafbench.judges.estimate import Estimate
+    from hafbench.judges.options import PairOptions
 
 
 def run(
@@ -46,7 +50,7 @@ def run(
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
-    suite = load_suite(spec.suite or "")
+    suite, samples = _planned(spec)
     generator = load_generator(spec.model, spec.device)
     scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
     manifest = Manifest(
@@ -63,11 +67,23 @@ def run(
         **provenance.made_with(),
     )
     folder = Path(out or Path("runs") / slug(_name(generator.name, suite.name, spec)))
-    samples = plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(started, samples, scorers, generator, batch_size=spec.batch_size or 1, progress=progress)
+        finished = evaluate(
+            started,
+            samples,
+            scorers,
+            generator,
+            batch_size=spec.batch_size or 1,
+            workers=Workers(spec.workers, spec.scorers or (), spec.device),
+            progress=progress,
+        )
     report(finished, cards=cards)
     return finished
+
+
+def _planned(spec: RunSpec) -> tuple[Suite, list[Sample]]:
+    suite = load_suite(spec.suite or "")
+    return suite, plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
 
 
 def _name(generator: str, suite: str, spec: RunSpec) -> str:
@@ -111,9 +127,35 @@ def score(
         **provenance.made_with(),
     )
     with open_run(folder, manifest, resume) as started:
-        finished = evaluate(started, samples, scorers, progress=progress)
+        workers = Workers(spec.workers, spec.scorers or (), spec.device)
+        finished = evaluate(started, samples, scorers, workers=workers, progress=progress)
     report(finished, cards=cards)
     return finished
+
+
+def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Estimate:
+    """How many questions the scorer `judge` would ask for `run` or `score`; nothing is made, and nothing is asked.
+
+    Images of a run that `out` holds already are looked at. Raises HafError if `judge` is not among the scorers.
+    """
+    from hafbench.judges.estimate import estimate as estimated
+
+    resolved = spec.resolved()
+    judges = [one for one in resolved.scorers or () if one.name == "judge"]
+    if not judges:
+        raise HafError("A dry run counts the questions of the scorer judge; name it: --scorers judge.")
+    scorer = load_scorers(judges, spec.device, ["judge"])["judge"]
+    assert isinstance(scorer, JudgeScorer)  # noqa: S101 (a required scorer that is unavailable raises)
+    if isinstance(resolved, RunSpec):
+        samples = _planned(resolved)[1]
+        root = Path(out or "-") / "images"
+        images = [(root / sample.image, sample.prompt) for sample in samples]
+    else:
+        images = [(image.path, image.prompt) for image in read_folder(resolved.images, resolved.prompts)]
+    try:
+        return estimated(scorer, images)
+    finally:
+        scorer.stop()
 
 
 def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
@@ -146,12 +188,16 @@ def compare(
     baseline: int = 0,
     margins: Mapping[str, float] | None = None,
     detect: float = 0.02,
+    judges: PairOptions | None = None,
+    device: str = "auto",
     out: str | Path | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
     """Compare runs with the one at place `baseline`, on the prompts, seeds and scorers that they share; write the page.
 
     `margins` are how far a quality score may move and count as kept, `detect` is the difference of error rates to plan
-    the next run for. The page is `out`/index.html, by default below runs/. Raises HafError for runs that share nothing.
+    the next run for. `judges` are asked about every pair, in both orders, on `device` where they run here. The page is
+    `out`/index.html, by default below runs/. Raises HafError for runs that share nothing, RunStopped.
     """
     from hafbench.comparison import compare_runs
     from hafbench.reports.comparison import build_comparison
@@ -160,9 +206,23 @@ def compare(
         raise HafError("Give at least two run folders to compare.")
     read = [one if isinstance(one, Run) else read_run(Path(one), findings=False) for one in runs]
     comparison = compare_runs(read, baseline, margins, detect)
+    if judges is not None:
+        comparison = _judged(comparison, judges, device, progress)
     names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
     folder = Path(out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names)))
     return replace(comparison, page=build_comparison(comparison, folder))
+
+
+def _judged(comparison: Comparison, judges: PairOptions, device: str, progress: Progress) -> Comparison:
+    from hafbench.comparison.judged import judge_comparison
+    from hafbench.judges.options import load_askers
+
+    askers, _ = load_askers(judges, ("pair",), device)
+    try:
+        return judge_comparison(comparison, askers, judges.concurrency, progress)
+    finally:
+        for asker in askers:
+            asker.stop()
 
 
 @dataclass(frozen=True)
@@ -194,7 +254,9 @@ def calibrate(
     scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is the card's
     file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
     """
-    from hafbench import calibration, labelled
+    from hafbench import calibration, labelled, verdicts
+    from hafbench.comparison.order import order_shares
+    from hafbench.judges.options import JudgeOptions
 
     spec = ScorerSpec.model_validate(scorer)
     row = SCORERS.get(spec.name)
@@ -208,7 +270,7 @@ def calibrate(
     finished = read_run(run, findings=False) if run else None
     if finished:
         found = labelled.read_labels(Path(labels), finished.image_root)
-        judged = calibration.judged_by_run(found, finished, spec.name)
+        judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
         home = MANNEQUINS.home if renders else row.home or PHOTOGRAPHS.home
@@ -216,12 +278,12 @@ def calibrate(
         assert not isinstance(loaded, HafError)  # noqa: S101 (a required scorer that is unavailable raises)
         if renders:
             first = labelled.WORLD_SEED if seed is None else seed
-            todo, count = labelled.render_world(row.regions, limit, first), limit
+            listed = list(labelled.render_world(row.regions, limit, first))
             said = f"renders of the built-in world, seeds {first} x 10,000,000 and on, half of them with an error"
         else:
             listed = labelled.read_labels(Path(labels), images)
-            todo, count, said = iter(listed), len(listed), f"images of {Path(labels).name}"
-        judged, version = calibration.judge(todo, loaded, count, progress), loaded.version
+            said = f"images of {Path(labels).name}"
+        judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(
         judged,
         spec.name,
@@ -230,6 +292,8 @@ def calibrate(
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
     )
+    if isinstance(spec.options, JudgeOptions) and not finished:
+        card = card.model_copy(update={"order": order_shares(listed, spec.options, device, progress)})
     path = out or Path("cards") / f"{spec.name}.json"
     with disk_errors(path.parent):
         write_card(card, path)

@@ -1,98 +1,34 @@
-"""From labelled images and what a scorer says of them to its calibration card."""
+"""From what a scorer says of labelled images to its calibration card."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from hafbench.cards import Bin, CalibrationCard, Operating, Share, Stratum, source_of
+from hafbench.cards import Bin, CalibrationCard, KindShare, Operating, Share, Stratum, source_of
 from hafbench.errors import HafError
-from hafbench.progress import SILENT, Progress
-from hafbench.record_checks import problem_of
+from hafbench.figures import count_alike
 from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
 from hafbench.statistics.clusters import Floats, cluster_codes, cluster_sums, robust_variance
 from hafbench.statistics.rates import wilson
+from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
-    from hafbench.labelled import Labelled
     from hafbench.runs import Run
-    from hafbench.types import Pixels, Scorer
+    from hafbench.verdicts import Judged
 
 FALSE_ALARMS = (0.01, 0.05, 0.1)
 FEWEST = 5
 """Good, and bad, images that a stratum needs for a figure."""
 BINS = 10
 ROC_POINTS = 200
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A labelled image and what the scorer says; `value` and `flagged` are None if it could not judge it.
-
-    `size` is the shorter side in pixels, `sharpness` the log variance of the Laplacian at 512 pixels.
-    """
-
-    name: str
-    bad: bool
-    source: str | None
-    prompt: str | None
-    value: float | None
-    flagged: bool | None
-    size: float
-    sharpness: float
-
-
-def judge(images: Iterable[Labelled], scorer: Scorer, count: int = 0, progress: Progress = SILENT) -> list[Judged]:
-    """Score every clearly labelled image of `count`; raises HafError for one that cannot be read or scored."""
-    judged = []
-    progress.start("images", count)
-    for number, one in enumerate(images, 1):
-        progress.update("images", number)
-        if one.bad is None:
-            continue
-        pixels = one.read()
-        score = scorer.score(pixels, None)
-        if problem := problem_of(score, scorer.role):
-            raise HafError(f"{scorer.name} gives no score of {one.name}: {problem}.")
-        judged.append(Judged(one.name, one.bad, one.source, one.prompt, score.value, score.is_error, *_cues(pixels)))
-    return judged
-
-
-def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
-    """What a run's records say of the labelled images, whose names are the records'; prompts are theirs, too."""
-    if scorer not in run.manifest.scorers:
-        raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
-    if run.manifest.scorers[scorer].role != "anatomy":
-        raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
-    own = run.records[run.records["scorer"] == scorer]
-    rows = {str(row["image"]): row for row in own.to_dict("records")}
-    judged = []
-    for one in images:
-        if one.name not in rows:
-            raise HafError(f"{run.folder} has no image {one.name}: the labels are of another run.")
-        if one.bad is None:
-            continue
-        row = rows[one.name]
-        known = row["status"] == "scored"
-        prompt = row["prompt_id"] if isinstance(row["prompt_id"], str) else one.prompt
-        value, flagged = (float(row["value"]), bool(row["is_error"])) if known else (None, None)
-        judged.append(Judged(one.name, one.bad, one.source, prompt, value, flagged, *_cues(one.read())))
-    return judged
-
-
-def _cues(pixels: Pixels) -> tuple[float, float]:
-    from PIL import Image
-    from scipy.ndimage import laplace
-
-    height, width = pixels.shape[:2]
-    grey = Image.fromarray(pixels).convert("L")
-    grey.thumbnail((512, 512))
-    return float(min(height, width)), float(np.log(laplace(np.asarray(grey, dtype=np.float64)).var() + 1e-6))
+LONGEST_REASON = 300
+"""Characters that are kept of why an image could not be judged."""
 
 
 def make_card(
@@ -141,6 +77,8 @@ def make_card(
         reliability=tuple(_reliability(values, truth, clusters)),
         operating=tuple(_operating(values, truth, clusters, rate) for rate in false_alarms),
         roc=tuple(_roc(values, truth)),
+        kinds=tuple(_kinds([one for one in judged if one.bad])),
+        reasons=_reasons(judged),
     )
 
 
@@ -205,6 +143,27 @@ def _strata(
         enough = min(int(own.sum()), int((~own).sum())) >= FEWEST
         found = auroc(values[part], own, clusters[part])
         yield Stratum(by=by, name=name, auroc=found if enough else Share(estimate=None, low=None, high=None, n=found.n))
+
+
+def _kinds(bad: Sequence[Judged]) -> Iterable[KindShare]:
+    """Each region of the errors as a whole, then its kinds, in the order of the taxonomy."""
+    for region in get_args(Region):
+        for kind in (None, *get_args(Kind)):
+            own = [one for one in bad if one.region == region and kind in (None, one.kind)]
+            sure = [one for one in own if one.value is not None]
+            if own:
+                flagged = np.array([one.flagged for one in sure], dtype=bool)
+                share = _share(flagged, cluster_codes([one.prompt for one in sure]))
+                yield KindShare(region=region, kind=kind, sensitivity=share, unknown=len(own) - len(sure))
+
+
+def _reasons(judged: Sequence[Judged]) -> Mapping[str, int]:
+    """Why images could not be judged, most common first; reasons that differ in numbers only are one."""
+    given = (one.reason or "no reason given" for one in judged if one.value is None)
+    counted: Counter[str] = Counter()
+    for reason, count in count_alike(" ".join(reason.split())[:LONGEST_REASON] for reason in given):
+        counted[reason] += count
+    return dict(counted.most_common())
 
 
 def _reliability(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Iterable[Bin]:

@@ -26,6 +26,7 @@ from hafbench.files import write_whole
 from hafbench.provenance import sha256_of_json
 from hafbench.statistics import Accuracy
 from hafbench.suites import ID_PATTERN
+from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
@@ -108,6 +109,39 @@ class Operating(Frozen):
     specificity: Share
 
 
+class KindShare(Frozen):
+    """The sensitivity to the errors of one region and kind; `kind` is None for all errors of the region.
+
+    `unknown` images have such an error, too, but the scorer could not judge them.
+    """
+
+    region: Region
+    kind: Kind | None
+    sensitivity: Share
+    unknown: Count
+
+    @property
+    def counts(self) -> tuple[float, float, int]:
+        """Images that were flagged, passed, and not judged."""
+        flagged = (self.sensitivity.estimate or 0.0) * self.sensitivity.n
+        return flagged, self.sensitivity.n - flagged, self.unknown
+
+
+class OrderShare(Frozen):
+    """How a judge compared images with an error with sound ones, each pair in both orders, by a protocol.
+
+    `sounder` is the share of pairs where it chose the sound image in both, `inconsistent` where the orders disagree,
+    and `first` how often the first image won among its decisive replies: 50 % without a position bias.
+    """
+
+    judge: Words
+    protocol: Words
+    pairs: Count
+    sounder: Share
+    inconsistent: Share
+    first: Share
+
+
 class CalibrationCard(Frozen):
     """How a scorer did. Counts are of images that it judged; `unknown` are those that it could not.
 
@@ -115,7 +149,10 @@ class CalibrationCard(Frozen):
     one prompt are alike. `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms,
     sensitivity, threshold), `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to
     beat. `made_on` says in words what the images were, `sha256` identifies them with their labels, and `source` is that
-    of a model's pictures (`source_of`), None for others.
+    of a model's pictures (`source_of`), None for others. `kinds` are of the bad images whose region, or region and
+    kind, of the error is known: each region as a whole, and its kinds. `order` is of judges, by pairs of a bad and a
+    good image. `reasons` say why images could not be judged, with how many each. All three are empty on a card that was
+    made without them.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -141,6 +178,9 @@ class CalibrationCard(Frozen):
     reliability: tuple[Bin, ...]
     operating: tuple[Operating, ...]
     roc: tuple[tuple[Chance, Chance, float | None], ...]
+    kinds: tuple[KindShare, ...] = ()
+    order: tuple[OrderShare, ...] = ()
+    reasons: Mapping[Words, Count] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -155,12 +195,35 @@ class CalibrationCard(Frozen):
                 raise ValueError(f"the {name} is {share.estimate} of {share.n}, but the counts are {right} of {count}")
         return self
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len({(row.region, row.kind) for row in self.kinds}) < len(self.kinds):
+            raise ValueError("a region and kind of error is there twice")
+        regions = {row.region: row for row in self.kinds if row.kind is None}
+        if lone := {row.region for row in self.kinds} - set(regions):
+            raise ValueError(f"the kinds of {min(lone)} are there, but not the region as a whole")
+        bad = (self.flagged_bad, self.bad - self.flagged_bad, self.unknown_bad)
+        _check_sums("the bad images", list(regions.values()), bad)
+        for region, whole in regions.items():
+            kinds = [row for row in self.kinds if row.region == region and row.kind is not None]
+            _check_sums(f"its images with an error of the {region}", kinds, whole.counts)
+        if self.reasons and sum(self.reasons.values()) != self.unknown_bad + self.unknown_good:
+            raise ValueError("the reasons are not of as many images as could not be judged")
+        return self
+
     @property
     def accuracy(self) -> Accuracy:
         """The counts as so many independent images, for correcting a rate."""
         bad = self.effective_bad / self.bad if self.bad else 0.0
         good = self.effective_good / self.good if self.good else 0.0
         return Accuracy(self.flagged_bad * bad, self.bad * bad, self.passed_good * good, self.good * good)
+
+
+def _check_sums(what: str, parts: Iterable[KindShare], whole: tuple[float, float, int]) -> None:
+    """Raises ValueError if the parts together have more flagged, passed or unknown images than the whole."""
+    sums = [sum(counts) for counts in zip(*(part.counts for part in parts), strict=True)]
+    if any(part > most * (1 + NEAR) + NEAR for part, most in zip(sums, whole, strict=False)):
+        raise ValueError(f"the kinds of errors are of more than {what}")
 
 
 def read_card(path: Path) -> CalibrationCard:

@@ -15,6 +15,10 @@ class Unavailable(HafError):
     """
 
 
+class RunStopped(HafError):
+    """Nothing more can be done now, such as where a judge's endpoint is down: the run stops, and can be resumed."""
+
+
 class BadImage(HafError):
     """A file that cannot be read as an image; recorded as `failed`, and the run goes on."""
 

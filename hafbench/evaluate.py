@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from hafbench.errors import BadImage, HafError, Unavailable, one_line
-from hafbench.images import load_image, sha256_of
+from hafbench.errors import HafError, RunStopped, Unavailable
 from hafbench.manifest import ScorerFacts
+from hafbench.pools import Pending, Pools, Workers, no_image
 from hafbench.progress import SILENT, Progress
-from hafbench.records import FileFacts, Record, Sample, make_record
+from hafbench.records import Record, Sample
 from hafbench.scorers import SCORERS, load_scorer
-from hafbench.types import Generator, Role, Score, Scorer
+from hafbench.scoring import Job, make_records, reason_of
+from hafbench.types import Generator, Scorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from hafbench.runs import Run, RunFolder
     from hafbench.specs import ScorerSpec
     from hafbench.suites import Prompt
+
+SECONDS = 2.0
+"""How long an image may take before it is told again how far the scorers are that wait."""
 
 
 def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
@@ -82,44 +86,85 @@ def evaluate(
     generator: Generator | None = None,
     *,
     batch_size: int = 1,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Make (unless `generator` is None) and score every sample that the run does not hold yet, then finish the run.
 
-    An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on.
-    Records reach the disk one image at a time, in the order of `samples`.
+    An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on. Records
+    reach the disk one image at a time, in the order of `samples`. `workers` are processes that share in the scoring,
+    and change no record. Where generator or scorer raises RunStopped, or a worker process ends, what is complete is
+    kept, and RunStopped is raised.
     """
     run.check_samples(samples)
     finished = run.finished_images
-    counter = _Counter(len(finished), progress)
     progress.start("images", len(samples), len(finished))
     # Batches are cut from all samples, done or not: an image is drawn in the same batch when a run is resumed.
     batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer") as pool:
-        waiting: list[Future[list[Record]]] = []
+    with Pools(scorers, workers) as pools:
+        queue = _Queue(run, scorers, pools, _Counter(len(finished), progress, pools.note))
+        # So few images wait at a time that memory stays flat.
+        most = max(batch_size, pools.depth)
         try:
-            for batch in [*batches, ()]:
+            for batch in batches:
                 todo = [sample for sample in batch if sample.image not in finished]
                 problems = make_images(run, generator, batch) if generator and todo else {}
-                # What was handed over before this batch was made has been scored meanwhile.
-                for future in waiting:
-                    run.append(future.result())
-                    counter.add(future.result())
-                waiting = [
-                    pool.submit(score_sample, one, run.image_root / one.image, scorers, problems.get(one.image))
-                    for one in todo
-                ]
+                for sample in todo:
+                    queue.write(most - 1)
+                    queue.add(sample, problems.get(sample.image))
+            queue.write(0)
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pools.stop()
+            queue.write_complete()
             raise
     return run.finish([sample.image for sample in samples])
 
 
-class _Counter:
-    """Images done, and of each scorer's verdicts so far how many are errors."""
+class _Queue:
+    """The images that are being scored, in order. Records are written when those of the images before have been."""
 
-    def __init__(self, done: int, progress: Progress) -> None:
-        self._done, self._progress = done, progress
+    def __init__(
+        self, run: RunFolder, scorers: Mapping[str, Scorer | Unavailable], pools: Pools, counter: _Counter
+    ) -> None:
+        self._run, self._scorers, self._pools, self._counter = run, scorers, pools, counter
+        self._scoring: deque[tuple[Sample, Pending]] = deque()
+
+    def add(self, sample: Sample, problem: str | None) -> None:
+        """One more image; `problem` says why there is none to score."""
+        job = Job(sample.image, self._run.image_root / sample.image, sample.prompt)
+        self._scoring.append((sample, self._pools.submit(job) if problem is None else no_image(problem)))
+
+    def write(self, most: int) -> None:
+        """Write what is complete, and wait until at most so many images are left."""
+        while self._scoring and (len(self._scoring) > most or self._scoring[0][1].complete):
+            while not self._scoring[0][1].wait(SECONDS):
+                if self._pools.note():
+                    self._counter.tell()
+            self._write_first()
+
+    def write_complete(self) -> None:
+        """Write what is complete when a run ends before its time, whose error is the one to be told."""
+        with suppress(HafError):
+            while self._scoring and self._scoring[0][1].complete:
+                self._write_first()
+
+    def _write_first(self) -> None:
+        sample, pending = self._scoring[0]
+        records = make_records(sample, self._scorers, pending.result())
+        try:
+            self._run.append(records)
+        except BaseException:
+            self._scoring.clear()  # nothing may follow a line that is perhaps not whole
+            raise
+        self._scoring.popleft()
+        self._counter.add(records)
+
+
+class _Counter:
+    """Images done, of each scorer's verdicts so far how many are errors, and what the scorers say that wait."""
+
+    def __init__(self, done: int, progress: Progress, note: Callable[[], str]) -> None:
+        self._done, self._progress, self._note = done, progress, note
         self._verdicts: dict[str, list[bool]] = {}
 
     def add(self, records: Sequence[Record]) -> None:
@@ -128,54 +173,12 @@ class _Counter:
         for record in records:
             if record.is_error is not None:
                 self._verdicts.setdefault(record.scorer, []).append(record.is_error)
-        note = ", ".join(f"{name} {sum(own)}/{len(own)} errors" for name, own in self._verdicts.items())
-        self._progress.update("images", self._done, note)
+        self.tell()
 
-
-def score_sample(
-    sample: Sample, path: Path, scorers: Mapping[str, Scorer | Unavailable], problem: str | None = None
-) -> list[Record]:
-    """The records of one image; `problem` says why there is no image to score."""
-    import numpy as np
-
-    facts, pixels = FileFacts(), None
-    if problem is None:
-        try:
-            image = load_image(path)
-            facts = FileFacts(sha256_of(path), image.width, image.height)
-            pixels = np.asarray(image)
-        except (BadImage, OSError) as error:
-            problem = str(error).replace(str(path), sample.image)  # records are shared, and paths name people
-    records = []
-    for name, scorer in scorers.items():
-        version = None if isinstance(scorer, Unavailable) else scorer.version
-        role: Role = "quality" if isinstance(scorer, Unavailable) else scorer.role
-        if problem is not None:
-            score = Score("failed", reason=problem)
-        elif isinstance(scorer, Unavailable):
-            score = Score("unscored", reason=str(scorer))
-        else:
-            assert pixels is not None  # noqa: S101 (no problem means that the image was read)
-            score = _score_safely(scorer, pixels, sample.prompt)
-        try:
-            records.append(make_record(sample, facts, name, version, score, role))
-        except ValueError as error:
-            failed = Score("failed", reason=f"{name}: {error}")
-            records.append(make_record(sample, facts, name, version, failed, role))
-    return records
-
-
-def _score_safely(scorer: Scorer, pixels: Any, prompt: Prompt | None) -> Score:
-    # Whatever breaks in a scorer, be it ours or a library's, costs this one score and not the run.
-    try:
-        return scorer.score(pixels, prompt)
-    except Exception as error:
-        return Score("failed", reason=f"{scorer.name}: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    text = one_line(error, 300) or "no message"
-    return text if isinstance(error, HafError) else f"{type(error).__name__}: {text}"
+    def tell(self) -> None:
+        """Report how far it is."""
+        notes = [f"{name} {sum(own)}/{len(own)} errors" for name, own in self._verdicts.items()]
+        self._progress.update("images", self._done, ", ".join(filter(None, [*notes, self._note()])))
 
 
 def make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
@@ -199,9 +202,11 @@ def _generate(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image
     seeds = [sample.seed for sample in samples if sample.seed is not None]
     try:
         images = generator.generate(prompts, seeds)
+    except RunStopped:
+        raise
     except Exception as error:
         if len(samples) == 1:
-            yield f"generator: {_reason(error)}"
+            yield f"generator: {reason_of(error)}"
             return
         _free_memory()
         half = len(samples) // 2

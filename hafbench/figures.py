@@ -28,6 +28,11 @@ TOGETHER = ScorerFacts(
     about="All anatomy scorers together: an image counts as an error if any of them suspects one, and as judged if "
     "any of them could judge it.",
 )
+UNCALIBRATED = (
+    "no calibration card says how often these verdicts are wrong. A card is of one scorer: "
+    "make it with `hafbench calibrate LABELS --scorer NAME`."
+)
+"""What is said of a rate whose scorer has no card, after the word "Uncalibrated"."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ScorerFigures:
     scorer: str
     role: str
     about: str
+    version: str | None
     images: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, tuple[tuple[str, int], ...]]
@@ -54,6 +60,11 @@ class ScorerFigures:
     def coverage(self) -> float:
         """The share of images that were judged."""
         return self.statuses["scored"] / self.images if self.images else 0.0
+
+    @property
+    def calibrated(self) -> bool | None:
+        """Whether there is a calibration card; None for quality scorers, which have none."""
+        return self.card is not None if self.role == "anatomy" else None
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = Non
         scorer=name,
         role=facts.role,
         about=facts.about,
+        version=facts.version,
         images=len(rows),
         statuses={status: statuses[status] for status in STATUSES},
         reasons={

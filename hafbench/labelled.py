@@ -6,15 +6,16 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic_core import from_json
 
 from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
+from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
-    from hafbench.types import Pixels, Region
+    from hafbench.types import Pixels
 
 LABELS = {"good": False, "bad": True, "unclear": None}
 WORLD = "mannequin"
@@ -27,20 +28,26 @@ WORLD_SEED = 40
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image with its label; `bad` is None for an unclear one, `source` names where it comes from, if known."""
+    """An image with its label; `bad` is None for an unclear one, `source` names where it comes from, if known.
+
+    `region` and `kind` are those of the image's error, if known: a kind only with its region, none for a good image.
+    """
 
     name: str
     bad: bool | None
     source: str | None
     prompt: str | None
     read: Callable[[], Pixels]
+    region: Region | None = None
+    kind: Kind | None = None
 
 
 def read_labels(labels: Path, images: Path | None) -> list[Labelled]:
     """Labelled images of a folder with good/ and bad/, of a CSV, or of a set of renders (images.npy, truth.jsonl).
 
-    A CSV has the columns image and label (good, bad, unclear), and may have source and prompt_id; its images lie below
-    `images`, or below its own folder. Raises HafError for anything else, naming the line.
+    A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, and the region and kind
+    of the error; its images lie below `images`, or below its own folder. Raises HafError for anything else, naming the
+    line.
     """
     if (labels / "truth.jsonl").exists():
         return list(_from_renders(labels))
@@ -92,8 +99,25 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
         if name in found:
             raise HafError(f"{path}, line {number}: {name} has a label already.")
         prompt, source = (row.get(key) or None for key in ("prompt_id", "source"))
-        found[name] = Labelled(name, LABELS[label], source, prompt, _file(images / name))
+        words = [(row.get(key) or "").strip().lower() or None for key in ("region", "kind")]
+        try:
+            region, kind = _error_of(LABELS[label], *words)
+        except ValueError as error:
+            raise HafError(f"{path}, line {number}: {error}.") from error
+        found[name] = Labelled(name, LABELS[label], source, prompt, _file(images / name), region, kind)
     return list(found.values())
+
+
+def _error_of(bad: bool | None, region: object, kind: object) -> tuple[Region | None, Kind | None]:
+    """The region and kind of an image's error; raises ValueError for what cannot be."""
+    for name, word, known in (("region", region, get_args(Region)), ("kind", kind, get_args(Kind))):
+        if word is not None and word not in known:
+            raise ValueError(f"{word!r:.100} is not a {name}; use {', '.join(known)}")
+    if bad is False and (region or kind):
+        raise ValueError("a good image has no error, and so no region or kind of one")
+    if kind and not region:
+        raise ValueError(f"the error has the kind {kind}, but no region")
+    return cast("Region | None", region), cast("Kind | None", kind)
 
 
 def _from_renders(folder: Path) -> Iterator[Labelled]:
@@ -113,21 +137,23 @@ def _from_renders(folder: Path) -> Iterator[Labelled]:
         raise HafError(f"{folder}: truth.jsonl has {len(truths)} lines, but images.npy {len(images)} images.")
     for index, (number, line) in enumerate(truths):
         try:
-            truth = from_json(line)
-            named = truth["attributes"]["framing"], truth["error"]
+            found = _render(str(index), from_json(line), images[index])
         except (ValueError, KeyError, TypeError) as error:
             raise HafError(
                 f"{folder / 'truth.jsonl'}, line {number}: this is not the truth of a render ({one_line(error)})."
             ) from error
-        if not isinstance(named[0], str):
-            raise HafError(f"{folder / 'truth.jsonl'}, line {number}: the framing is {named[0]!r:.100}.")
-        yield _render(str(index), truth, images[index])
+        yield found
 
 
 def _render(name: str, truth: dict[str, Any], pixels: Pixels) -> Labelled:
+    """A render by its truth; raises ValueError, KeyError or TypeError if that is none."""
     import numpy as np
 
-    return Labelled(name, truth["error"] is not None, truth["attributes"]["framing"], None, lambda: np.array(pixels))
+    framing, error = truth["attributes"]["framing"], truth["error"]
+    if not isinstance(framing, str):
+        raise TypeError(f"the framing is {framing!r:.100}")
+    region, kind = (None, None) if error is None else _error_of(True, error["region"], error["kind"])
+    return Labelled(name, error is not None, framing, None, lambda: np.array(pixels), region, kind)
 
 
 def render_world(regions: Sequence[Region], count: int, seed: int) -> Iterator[Labelled]:

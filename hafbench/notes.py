@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.specs import RunSpec, ScorerSpec
 from hafbench.worlds import MANNEQUINS, world_of
+
+if TYPE_CHECKING:
+    from hafbench.manifest import ScorerFacts
 
 
 def notes(spec: RunSpec, suite: str) -> list[str]:
@@ -43,3 +47,9 @@ def _home(scorer: ScorerSpec) -> Home | None:
 def _listed(names: Sequence[str]) -> str:
     *head, last = names
     return f"The scorers {', '.join(head)} and {last} are" if head else f"The scorer {last} is"
+
+
+def judged_by(scorers: Mapping[str, ScorerFacts]) -> list[str]:
+    """Who the scorer judge is, without which none of its figures is shown; nothing where it is not among them."""
+    judge = scorers.get("judge")
+    return [f"judge is {judge.version}."] if judge and judge.version else []

@@ -167,12 +167,12 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
             f"--set {text}: write KEY=VALUE, for example --set seeds=4 or --set scorers.clip.model=ViT-L-14."
         )
     try:
-        return path, _parse_yaml(value)
+        return path, parse_yaml(value)
     except ValueError as error:
         raise HafError(f"--set {text[:200]}: the value cannot be read as YAML ({one_line(error)}).") from error
 
 
-def _parse_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """The value of a YAML text; raises ValueError for what is not YAML, or has more than MOST_VALUES."""
     try:
         value = yaml.safe_load(text)
@@ -193,7 +193,7 @@ def _parse_yaml(text: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = _parse_yaml(read_whole(path).decode("utf-8"))
+        values = parse_yaml(read_whole(path).decode("utf-8"))
     except OSError as error:
         raise HafError(f"{path} cannot be read ({error.strerror or one_line(error)}).") from error
     except ValueError as error:

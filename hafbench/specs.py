@@ -58,15 +58,21 @@ class ScoringSpec(Spec):
     """How images are scored, wherever they come from.
 
     scorers: None takes those that suit the pictures. require: scorers without which nothing is begun. device: a torch
-    device, or auto.
+    device, or auto. workers: processes for the scorers that run on the CPU.
     """
 
     scorers: Components[ScorerSpec] | None = None
     require: tuple[str, ...] = ()
     device: str = "auto"
+    workers: Count = 1
 
-    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device"})
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers"})
     """Fields with which a run may be resumed whatever they were."""
+
+    @classmethod
+    def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
+        """No scorers: there are no pictures that they could suit."""
+        return () if place == ("scorers",) else None
 
     def compared(self) -> dict[str, Any]:
         """What makes the numbers, as JSON values: a run folder is resumed with the same only."""

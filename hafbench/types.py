@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from hafbench.judges.questions import Question, Reply
     from hafbench.suites import Prompt
 
     Pixels = NDArray[np.uint8]
@@ -97,17 +98,48 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchScorer(Scorer, Protocol):
+    """A scorer that is faster with several images at once, and gives each the score that it has alone."""
+
+    batch_size: int
+
+    def score_batch(self, images: Sequence[Pixels], prompts: Sequence[Prompt | None]) -> list[Score]:
+        """A score for each RGB image of shape (height, width, 3), which may differ in size."""
+        ...
+
+
+@runtime_checkable
+class ConcurrentScorer(Scorer, Protocol):
+    """A scorer that mostly waits, such as for an endpoint: `score` is called from `concurrency` threads at once."""
+
+    concurrency: int
+
+    def note(self) -> str:
+        """How far it is, for the line of progress."""
+        ...
+
+    def stop(self) -> None:
+        """End at once what is waited for, and all connections; calls of `score`, also later ones, raise RunStopped."""
+        ...
+
+
 class Judge(Protocol):
-    """A model that is asked about an image, such as a vision-language model."""
+    """A model that is asked questions about images, such as a vision-language model."""
 
     name: str
+    """The model's name, without which no figure of it is shown."""
     version: str
     settings: Mapping[str, Any]
     """What shapes its answers, as JSON values; no keys of services."""
 
-    def judge(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """How likely an RGB image of shape (height, width, 3) has an anatomical error, and which.
+    async def answer(self, question: Question) -> Reply:
+        """Ask; several questions are asked at once.
 
-        `prompt.expect` says what a correct image shows, where the text makes it certain.
+        Raises HafError where this question got no answer, and RunStopped where no other one would get one either.
         """
+        ...
+
+    async def close(self) -> None:
+        """Nothing more will be asked."""
         ...

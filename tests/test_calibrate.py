@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 from typer.testing import CliRunner
 
-from hafbench.calibration import Judged, auroc, judge, make_card, powered
+from hafbench.calibration import auroc, make_card, powered
 from hafbench.cards import attach_cards, cards_of, read_card, write_card
 from hafbench.cli import app
 from hafbench.errors import HafError
@@ -23,6 +23,7 @@ from hafbench.figures import all_figures
 from hafbench.labelled import read_labels, render_world
 from hafbench.reports import build_report
 from hafbench.runs import Run
+from hafbench.verdicts import Judged, judge, judged_by_run
 from small import Painted, coloured_run, not_none
 
 FLOATS = st.floats(0, 1, allow_nan=False).map(lambda value: round(value, 2))
@@ -171,6 +172,10 @@ def test_a_table_of_labels_leaves_out_unclear_ones(tmp_path: Path) -> None:
         ("image,label\na.png,good\na.png,bad\n", "line 3: a.png has a label already"),
         ("picture,label\na.png,good\n", "has the columns image and label"),
         ("", "has the columns image and label"),
+        ("image,label,region\na.png,bad,hands\nb.png,bad,hand\n", "line 3: 'hand' is not a region; use torso, limbs"),
+        ("image,label,region,kind\na.png,bad,hands,six\n", "line 2: 'six' is not a kind; use missing, extra"),
+        ("image,label,kind\na.png,bad,extra\n", "line 2: the error has the kind extra, but no region"),
+        ("image,label,region\na.png,good,hands\n", "line 2: a good image has no error"),
     ],
 )
 def test_wrong_tables_are_named_by_line(tmp_path: Path, text: str, said: str) -> None:
@@ -203,6 +208,10 @@ def test_mistakes_are_one_sentence(
 def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Path) -> None:
     renders = list(render_world(("hands",), 6, 41))
     assert {one.source for one in renders} <= {"hand", "two_hands"}
+    assert {(one.bad, one.region, one.kind is not None) for one in renders} == {
+        (True, "hands", True),
+        (False, None, False),
+    }
     assert [one.name for one in renders] == [one.name for one in render_world(("hands",), 6, 41)]
     result = CliRunner().invoke(
         app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "24", "--out", str(tmp_path / "d.json"), "-q"]
@@ -211,6 +220,9 @@ def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Pat
     card = read_card(tmp_path / "d.json")
     assert card.bad + card.good + card.unknown_bad + card.unknown_good == 24
     assert not_none(card.auroc.estimate) > 0.8
+    whole, *kinds = card.kinds
+    assert (whole.region, whole.kind, whole.sensitivity) == ("hands", None, card.sensitivity)
+    assert sum(row.sensitivity.n + row.unknown for row in kinds) == card.bad + card.unknown_bad
 
 
 @pytest.fixture
@@ -245,8 +257,6 @@ def test_a_card_of_a_runs_images_corrects_its_rate_and_shows_in_its_report(
 
 
 def test_labels_and_verdicts_together_by_hand(labelled_run: tuple[Run, Path]) -> None:
-    from hafbench.calibration import judged_by_run
-
     run, labels = labelled_run
     found = powered(judged_by_run(read_labels(labels, run.image_root), run, "hands"), run, "hands")
     # 9 of 20 labelled are bad, and the verdicts of both halves are alike: nothing moves the labels' own rate.

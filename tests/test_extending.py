@@ -66,13 +66,16 @@ def test_a_scorer_with_an_option_is_listed_set_and_run(installed: dict[str, str]
 
 def test_a_generator_and_a_judge_make_a_run(installed: dict[str, str], tmp_path: Path) -> None:
     words = ("run", "--set", "model.generator=stripes", "--set", "model.arguments.width=8", "--suite", "haf-50")
-    judge = ("--scorers", "judge", "--set", "scorers.judge.name=cautious", "--limit", 10, "--out", "out", "--quiet")
-    done = run(installed, "hafbench", *words, *judge, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = read_run(tmp_path / "out")
-    assert found.manifest.generator is not None and found.manifest.generator.settings == {"width": 8}
-    assert set(found.records["status"]) == {"scored", "unknown"}
-    assert found.records["is_error"].dropna().nunique() == 2
+    judge = ("--scorers", "judge", "--judge-protocol", "single", "--limit", 2, "--quiet")
+    for darkest, error in ((64, False), (200, True)):
+        named = f"scorers.judge.judges=[{{judge: cautious, options: {{darkest: {darkest}}}}}]"
+        asked = (*words, *judge, "--set", named, "--out", f"out{darkest}")
+        done = run(installed, "hafbench", *asked, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = read_run(tmp_path / f"out{darkest}")
+        assert found.manifest.generator is not None and found.manifest.generator.settings == {"width": 8}
+        assert found.records["is_error"].tolist() == [error, error]
+        assert found.manifest.scorers["judge"].version == "cautious, single-1"
 
 
 def test_a_family_makes_candidates_and_has_its_options(installed: dict[str, str]) -> None:

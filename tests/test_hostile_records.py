@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hafbench.calibration import judged_by_run, make_card
+from hafbench.calibration import make_card
 from hafbench.cards import cards_of, read_card, write_card
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate
@@ -31,6 +31,7 @@ from hafbench.settings import read_settings
 from hafbench.specs import RunSpec
 from hafbench.suites import Prompt, load_suite
 from hafbench.types import Finding, Score, Scorer
+from hafbench.verdicts import judged_by_run
 from small import Blueness, Brightness, Painted, Returns, coloured_run, manifest_of, painted
 
 VERDICTS = {"a": "ees", "b": "ssu", "c": "sss"}
@@ -373,7 +374,14 @@ def test_a_scorer_never_writes_what_cannot_be_read(tmp_path: Path, score: Score)
     assert run.records["status"].tolist()[0] == "failed"
 
 
-@pytest.mark.parametrize("truth", [NESTED, "{}", "5", '{"error": null, "attributes": {"framing": []}}', "\x00"])
+@pytest.mark.parametrize(
+    "truth",
+    [
+        *(NESTED, "{}", "5", '{"error": null, "attributes": {"framing": []}}', "\x00"),
+        *('{"error": 5, "attributes": {"framing": "hand"}}', '{"error": {}, "attributes": {"framing": "hand"}}'),
+        '{"error": {"region": "wings", "kind": "extra"}, "attributes": {"framing": "hand"}}',
+    ],
+)
 def test_renders_whose_truth_is_damaged_are_one_sentence(tmp_path: Path, truth: str) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8, 3), dtype=np.uint8))
     (tmp_path / "truth.jsonl").write_text('{"error": null, "attributes": {"framing": "hand"}}\n' + truth + "\n")

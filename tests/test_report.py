@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hafbench.cards import SHIPPED, read_card, write_card
 from hafbench.errors import Unavailable
 from hafbench.evaluate import evaluate
 from hafbench.figures import count_alike, count_rates
@@ -21,6 +22,7 @@ from hafbench.records import Sample
 from hafbench.reports import build_report
 from hafbench.reports.gallery import gallery_items
 from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
+from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run, open_run
 from hafbench.suites import Category, Expect, Prompt
 from hafbench.types import Finding, Score
@@ -76,6 +78,33 @@ def test_headline_figures_coverage_and_reasons_are_on_the_page(tmp_path: Path) -
     assert "7 × nobody was found" in page
     assert "1 × 7.png: this is damaged, or not an image" in page
     assert "If all that were not judged were correct" in page
+
+
+def test_a_rate_without_a_card_is_uncalibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scorers = {"hands": Brightness(), "iqa": Returns("iqa", Score("scored", 12.5))}
+    run = make_run(tmp_path, [f"{i}.png" for i in range(4)], scorers)
+
+    def said() -> tuple[list[int], list[bool | None]]:
+        page, text = page_of(run), (run.folder / "report" / "report.md").read_text()
+        summary = read_summary(run.folder)
+        print_summary(summary)
+        texts = [text, capsys.readouterr().out]
+        badges = page.count('<span class="verdict">uncalibrated</span>')
+        hints = [one.count("hafbench calibrate LABELS") for one in (page, *texts)]
+        words = [one.count(" %, uncalibrated") + one.count("0%, uncalibrated") for one in texts]
+        return [badges, *words, *hints], [one.calibrated for one in summary.scorers]
+
+    assert said() == ([1] * 6, [False, None])
+    write_card(
+        read_card(SHIPPED / "digits.json").model_copy(update={"scorer": "hands", "scorer_version": "1"}),
+        run.folder / "cards" / "hands.json",
+    )
+    assert said() == ([0] * 6, [True, None])
+
+
+def test_a_rate_of_nothing_is_not_called_uncalibrated(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a.png"], {"hands": Brightness()}, broken=("a.png",))
+    assert "ncalibrated" not in page_of(run) + (run.folder / "report" / "report.md").read_text()
 
 
 def test_the_page_is_whole_in_itself(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         pairs=pairs,
         left_out=left_out,
         strips=strips(scores, narrowed, runs),
-        facts=facts(config, scores),
+        facts=facts(config, scores, base),
         settings=settings_text(config),
         parts=PARTS,
         signed=signed,
@@ -84,12 +84,13 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
     return write_whole(config.out / "index.html", text)
 
 
-def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
+def facts(config: FitConfig, scores: Scores, base: Run) -> list[tuple[str, str]]:
     """What was trained and how it was scored, in short lines."""
     loss, lora = config.loss, config.lora
     numbers = f"alpha {loss.alpha:g}, tau {loss.tau:g}, beta {loss.beta:g}, guard {loss.guard}"
     tuned = f"LoRA of rank {lora.rank}, alpha {lora.lora_alpha:g}" if lora else "all weights of the network"
     batch = config.train_batch_size * config.gradient_accumulation_steps
+    judge = base.manifest.scorers.get("judge")
     return [
         ("model", shown_model(config.model)),
         ("pairs", config.pairs.name),
@@ -97,6 +98,7 @@ def facts(config: FitConfig, scores: Scores) -> list[tuple[str, str]]:
         ("tuned", tuned),
         ("training", f"{config.max_train_steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
         ("scored on", f"{scores.suite}, {scores.seeds} image{'s' if scores.seeds > 1 else ''} a prompt"),
+        *([("judge", judge.version)] if judge and judge.version else []),
     ]
 
 

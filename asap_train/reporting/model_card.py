@@ -15,6 +15,7 @@ from hafbench.figures import number, p_value, percent, points
 from hafbench.files import write_whole
 from hafbench.generators.lora import FOLDER_FILE
 from hafbench.generators.sources import HUB_ID, find_source
+from hafbench.notes import judged_by
 
 if TYPE_CHECKING:
     from asap_train.choose import Figure, Scores
@@ -51,7 +52,7 @@ def write_card(config: FitConfig, scores: Scores | None, base: Run | None = None
         scores=scores,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported) if scores else None,
         rows=[written(figure) for figure in scores.reported] if scores else [],
-        notes=base.manifest.notes if base else [],
+        notes=[*base.manifest.notes, *judged_by(base.manifest.scorers)] if base else [],
         data=_data(config),
         licence=licence,
         model=shown_model(config.model),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from hafbench.cli import calibrate, compare, leaderboard, lists, measure, schema
+from hafbench.cli import calibrate, compare, judge, leaderboard, lists, measure, schema
 from hafbench.cli.options import run_app
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(leaderboard.app, name="leaderboard")
 app.command(short_help="List the model presets.")(lists.models)
 app.command()(lists.suites)
 app.add_typer(lists.scorers_app, name="scorers")
+app.add_typer(judge.app, name="judge")
 app.add_typer(lists.weights_app, name="weights")
 app.command(short_help="Print the JSON schemas of specs, records and entries.")(schema.schema)
 

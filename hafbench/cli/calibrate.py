@@ -7,10 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hafbench.cli.options import Card, Device, Json, Pose, Quiet, Set, scorer_settings
+from hafbench.cli.options import (
+    Card,
+    Device,
+    Json,
+    JudgeConcurrency,
+    JudgeExamples,
+    JudgeModels,
+    JudgeProtocol,
+    Judges,
+    JudgeSamples,
+    MaxQuestions,
+    Pose,
+    Quiet,
+    Set,
+    judge_settings,
+    scorer_settings,
+)
 
 if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
     from hafbench.cards import CalibrationCard, Share
+
+REASONS = 5
+"""How many reasons are printed; the card has all."""
 
 
 def calibrate(
@@ -41,6 +63,13 @@ def calibrate(
     device: Device = None,
     pose: Pose = None,
     hands_card: Card = None,
+    judge: Judges = [],  # noqa: B006
+    judge_model: JudgeModels = [],  # noqa: B006
+    judge_protocol: JudgeProtocol = None,
+    judge_examples: JudgeExamples = None,
+    judge_samples: JudgeSamples = None,
+    judge_concurrency: JudgeConcurrency = None,
+    max_questions: MaxQuestions = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -51,6 +80,15 @@ def calibrate(
     from hafbench.specs import ScoringSpec
 
     asked = {"scorers": scorer, "device": device, **scorer_settings(pose=pose, hands_card=hands_card)}
+    asked |= judge_settings(
+        judge,
+        judge_model,
+        protocol=judge_protocol,
+        examples=judge_examples,
+        samples=judge_samples,
+        concurrency=judge_concurrency,
+        max_questions=max_questions,
+    )
     spec = read_settings(ScoringSpec, None, set_, asked)
     with progress_bars(quiet or as_json) as progress:
         made = api.calibrate(
@@ -80,33 +118,66 @@ def calibrate(
 
 def _print(card: CalibrationCard, path: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from hafbench.figures import counted
+
     console = Console(highlight=False)
-    title = Text.assemble((card.scorer, "bold"), f" {card.scorer_version}: {card.bad} bad and {card.good} good images")
-    table = Table(box=None, pad_edge=False, title_justify="left", title=title)
-    for column in ("", "figure", "95 % interval", "n"):
-        table.add_column(column, no_wrap=True)
-
-    def add(name: str, share: Share) -> None:
-        figure = "too few" if share.estimate is None else f"{share.estimate:.3f}"
-        interval = "" if share.low is None else f"{share.low:.3f} to {share.high:.3f}"
-        table.add_row(name, figure, interval, str(share.n))
-
-    add("AUROC", card.auroc)
-    for name, share in card.baselines.items():
-        add(f"  to beat: {name} alone", share)
-    add("sensitivity", card.sensitivity)
-    add("specificity", card.specificity)
-    for one in card.operating:
-        add(f"sensitivity from {one.threshold:.4f} on ({one.false_alarms:.0%} false alarms)", one.sensitivity)
-    for stratum in card.strata:
-        add(f"AUROC, {stratum.by} {stratum.name}", stratum.auroc)
-    console.print(table)
+    console.print(_figures(card))
+    if card.kinds:
+        console.print()
+        console.print(_kinds(card))
     if card.unknown_bad + card.unknown_good:
         console.print(Text(f"It could not judge {card.unknown_bad} bad and {card.unknown_good} good images."))
+    for reason, count in list(card.reasons.items())[:REASONS]:
+        console.print(Text(f"  {count} x {reason}", style="dim"))
+    if len(card.reasons) > REASONS:
+        console.print(Text(f"  and {counted(len(card.reasons) - REASONS, 'more reason')}, in the card", style="dim"))
     best = max((share.estimate or 0 for share in card.baselines.values()), default=0)
     if (card.auroc.low or 0) <= best:
         console.print(Text("It is not shown to be better than size or sharpness alone.", style="bold"))
     console.print(Text(f"Card: {path}"), soft_wrap=True)
+
+
+def _figures(card: CalibrationCard) -> Table:
+    from rich.text import Text
+
+    title = Text.assemble((card.scorer, "bold"), f" {card.scorer_version}: {card.bad} bad and {card.good} good images")
+    table = _table("", "figure", "95 % interval", "n", title=title)
+    table.add_row("AUROC", *_cells(card.auroc))
+    for name, share in card.baselines.items():
+        table.add_row(f"  to beat: {name} alone", *_cells(share))
+    table.add_row("sensitivity", *_cells(card.sensitivity))
+    table.add_row("specificity", *_cells(card.specificity))
+    for one in card.operating:
+        name = f"sensitivity from {one.threshold:.4f} on ({one.false_alarms:.0%} false alarms)"
+        table.add_row(name, *_cells(one.sensitivity))
+    for order in card.order:
+        table.add_row(f"pairs by {order.judge}: the sound one chosen", *_cells(order.sounder))
+        table.add_row("  orders disagree", *_cells(order.inconsistent))
+        table.add_row("  the first one wins (50 % without bias)", *_cells(order.first))
+    for stratum in card.strata:
+        table.add_row(f"AUROC, {stratum.by} {stratum.name}", *_cells(stratum.auroc))
+    return table
+
+
+def _kinds(card: CalibrationCard) -> Table:
+    table = _table("true errors", "sensitivity", "95 % interval", "n", "not judged")
+    for row in card.kinds:
+        table.add_row(f"  {row.kind}" if row.kind else row.region, *_cells(row.sensitivity), str(row.unknown))
+    return table
+
+
+def _table(*columns: str, title: Text | None = None) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title_justify="left", title=title)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _cells(share: Share) -> tuple[str, str, str]:
+    """A figure, its interval, and of how many images it is."""
+    figure = "too few" if share.estimate is None else f"{share.estimate:.3f}"
+    return figure, "" if share.low is None else f"{share.low:.3f} to {share.high:.3f}", str(share.n)

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hafbench.cli.options import CONDITION_HELD, Json, Quiet
+from hafbench.cli.options import (
+    CONDITION_HELD,
+    Device,
+    Json,
+    JudgeConcurrency,
+    JudgeModels,
+    JudgeProtocol,
+    Judges,
+    JudgeSamples,
+    MaxQuestions,
+    Quiet,
+    judge_settings,
+)
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
@@ -43,6 +55,13 @@ def compare(
             help='Exit with 4 if this condition holds, such as "aer > baseline + 0.02".',
         ),
     ] = [],  # noqa: B006
+    judge: Judges = [],  # noqa: B006
+    judge_model: JudgeModels = [],  # noqa: B006
+    judge_protocol: JudgeProtocol = None,
+    judge_samples: JudgeSamples = None,
+    judge_concurrency: JudgeConcurrency = None,
+    max_questions: MaxQuestions = None,
+    device: Device = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
     as_json: Json = False,
@@ -51,6 +70,9 @@ def compare(
     """Compare runs on the prompts, seeds and scorers that they share: differences, their certainty, and a page."""
     from hafbench import api
     from hafbench.comparison.condition import failures, parse_condition
+    from hafbench.judges.options import PairOptions
+    from hafbench.progress import progress_bars
+    from hafbench.settings import parse_settings
 
     if sum((markdown, latex, as_json)) > 1:
         raise HafError("Give only one of --markdown, --latex and --json.")
@@ -64,7 +86,28 @@ def compare(
             raise HafError(f"--baseline {baseline} is not one of the runs that are compared.")
         place = folders.index(baseline.resolve())
     margins = dict(_margin(text) for text in margin)
-    comparison = api.compare(runs, baseline=place, margins=margins, detect=detect, out=out)
+    asked = judge_settings(
+        judge,
+        judge_model,
+        protocol=judge_protocol,
+        samples=judge_samples,
+        concurrency=judge_concurrency,
+        max_questions=max_questions,
+        within="",
+    )
+    given = {key: value for key, value in asked.items() if value is not None}
+    judges = parse_settings(PairOptions, given, "--judge") if judge else None
+    with progress_bars(quiet or as_json) as progress:
+        comparison = api.compare(
+            runs,
+            baseline=place,
+            margins=margins,
+            detect=detect,
+            judges=judges,
+            device=device or "auto",
+            out=out,
+            progress=progress,
+        )
     held = [sentence for condition in conditions for sentence in failures(condition, comparison)]
     if not quiet:
         _print(comparison, markdown, latex, as_json)

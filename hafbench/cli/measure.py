@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,16 @@ from hafbench.cli.options import (
     Clip,
     Config,
     Device,
+    DryRun,
     Iqa,
     Json,
+    JudgeConcurrency,
+    JudgeExamples,
+    JudgeModels,
+    JudgeProtocol,
+    Judges,
+    JudgeSamples,
+    MaxQuestions,
     Offline,
     Out,
     Pose,
@@ -26,12 +35,18 @@ from hafbench.cli.options import (
     Resume,
     ScorerNames,
     Set,
+    judge_settings,
     scorer_settings,
 )
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
+    from hafbench.judges.estimate import Estimate
     from hafbench.runs import Run
+
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, metavar="N", help="Processes for the scorers on the CPU; default: 1.")
+]
 
 
 def run(
@@ -68,6 +83,7 @@ def run(
         typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once; default: 1, mannequin 10."),
     ] = None,
     device: Device = None,
+    workers: WorkerCount = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = None,
     offload: Annotated[
         str | None, typer.Option("--offload", metavar="NAME", help="none, model, sequential, group: for small GPUs.")
@@ -78,6 +94,14 @@ def run(
     pose: Pose = None,
     hands_card: Card = None,
     card: Cards = [],  # noqa: B006
+    judge: Judges = [],  # noqa: B006
+    judge_model: JudgeModels = [],  # noqa: B006
+    judge_protocol: JudgeProtocol = None,
+    judge_examples: JudgeExamples = None,
+    judge_samples: JudgeSamples = None,
+    judge_concurrency: JudgeConcurrency = None,
+    max_questions: MaxQuestions = None,
+    dry_run: DryRun = False,
     resume: Resume = True,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -113,9 +137,22 @@ def run(
             "scorers": scorers,
             "require": require or None,
             "device": device,
+            "workers": workers,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
+            **judge_settings(
+                judge,
+                judge_model,
+                protocol=judge_protocol,
+                examples=judge_examples,
+                samples=judge_samples,
+                concurrency=judge_concurrency,
+                max_questions=max_questions,
+            ),
         },
     )
+    if dry_run:
+        _estimate(api.estimate(spec, out=out), as_json)
+        return
     with progress_bars(quiet or as_json) as progress:
         finished = api.run(spec, out=out, resume=resume, cards=card, progress=progress)
     _tell(finished, quiet, as_json)
@@ -131,12 +168,21 @@ def score(
     config: Config = None,
     set_: Set = [],  # noqa: B006
     device: Device = None,
+    workers: WorkerCount = None,
     require: Require = [],  # noqa: B006
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
     hands_card: Card = None,
     card: Cards = [],  # noqa: B006
+    judge: Judges = [],  # noqa: B006
+    judge_model: JudgeModels = [],  # noqa: B006
+    judge_protocol: JudgeProtocol = None,
+    judge_examples: JudgeExamples = None,
+    judge_samples: JudgeSamples = None,
+    judge_concurrency: JudgeConcurrency = None,
+    max_questions: MaxQuestions = None,
+    dry_run: DryRun = False,
     resume: Resume = True,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -163,9 +209,22 @@ def score(
             "scorers": scorers,
             "require": require or None,
             "device": device,
+            "workers": workers,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
+            **judge_settings(
+                judge,
+                judge_model,
+                protocol=judge_protocol,
+                examples=judge_examples,
+                samples=judge_samples,
+                concurrency=judge_concurrency,
+                max_questions=max_questions,
+            ),
         },
     )
+    if dry_run:
+        _estimate(api.estimate(spec, out=out), as_json)
+        return
     with progress_bars(quiet or as_json) as progress:
         finished = api.score(spec, out=out, resume=resume, cards=card, progress=progress)
     _tell(finished, quiet, as_json)
@@ -181,6 +240,10 @@ def report(
 
     page = api.report(folder, cards=card)
     print(json.dumps({"report": str(page)}) if as_json else page)
+
+
+def _estimate(estimate: Estimate, as_json: bool) -> None:
+    print(json.dumps(asdict(estimate)) if as_json else estimate)
 
 
 def _tell(finished: Run, quiet: bool, as_json: bool) -> None:

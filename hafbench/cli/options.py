@@ -68,6 +68,34 @@ Cards = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use what is on this machine.")]
+Judges = Annotated[
+    list[str],
+    typer.Option(
+        "--judge",
+        metavar="URL|NAME",
+        help="Who judges: an endpoint's base URL, or a judge such as local; several vote. May be repeated.",
+    ),
+]
+JudgeModels = Annotated[
+    list[str], typer.Option("--judge-model", metavar="MODEL", help="The judge's model; one for each --judge.")
+]
+JudgeProtocol = Annotated[
+    str | None, typer.Option("--judge-protocol", metavar="NAME|FILE", help="What it is asked: a protocol, or a file.")
+]
+JudgeExamples = Annotated[
+    Path | None, typer.Option("--judge-examples", metavar="DIR", help="good/ and bad/ pictures that it is shown.")
+]
+JudgeSamples = Annotated[
+    int | None,
+    typer.Option("--judge-samples", min=1, metavar="N", help="Replies to ask for where it has no log-probabilities."),
+]
+JudgeConcurrency = Annotated[
+    int | None, typer.Option("--judge-concurrency", min=1, metavar="N", help="Questions at a time; default: 32.")
+]
+MaxQuestions = Annotated[
+    int | None, typer.Option("--max-questions", min=0, metavar="N", help="Stop before a judge is asked more than this.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many questions the judge would be asked.")]
 PromptsFile = Annotated[
     Path | None, typer.Option("--prompts", metavar="FILE", help="Suite or table mapping images to prompts and seeds.")
 ]
@@ -82,6 +110,34 @@ def scorer_settings(
         "scorers.iqa.metric": iqa,
         "scorers.limbs.pose": pose,
         "scorers.hands.card": hands_card,
+    }
+
+
+def judge_settings(
+    judges: Sequence[str],
+    models: Sequence[str],
+    *,
+    protocol: str | None = None,
+    examples: Path | None = None,
+    samples: int | None = None,
+    concurrency: int | None = None,
+    max_questions: int | None = None,
+    within: str = "scorers.judge.",
+) -> dict[str, Any]:
+    """The options of judges, by the keys of the settings that they stand for; raises HafError for unequal numbers."""
+    if models and len(models) != len(judges):
+        raise HafError(
+            f"{len(judges)} --judge and {len(models)} --judge-model are given; give one model for each judge."
+        )
+
+    named = [{"judge": judge, **({"model": models[place]} if models else {})} for place, judge in enumerate(judges)]
+    return {
+        f"{within}judges": named or None,
+        f"{within}protocol": protocol,
+        f"{within}examples": examples,
+        f"{within}samples": samples,
+        f"{within}concurrency": concurrency,
+        f"{within}max_questions": max_questions,
     }
 
 

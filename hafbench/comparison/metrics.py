@@ -31,6 +31,7 @@ from hafbench.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hafbench.comparison.judged import Agreement, JudgedPairs
     from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 
@@ -94,13 +95,18 @@ def rsi_of(one: MetricComparison) -> tuple[float | None, float | None, float | N
 
 @dataclass(frozen=True)
 class Versus:
-    """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`)."""
+    """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`).
+
+    `judged` is what judges say of the pairs, where they were asked, and `agreements` how far they agree.
+    """
 
     candidate: Run
     label: str
     shared: Shared
     metrics: tuple[MetricComparison, ...]
     tables: Mapping[str, pd.DataFrame]
+    judged: tuple[JudgedPairs, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
-from hafbench.figures import counted, number, p_value, percent, points
+from hafbench.figures import counted, number, p_value, percent, points, share
+from hafbench.notes import judged_by
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -24,6 +25,31 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
     said += filter(None, map(judged_unevenly, versus.metrics))
     said += filter(None, map(kept_within, versus.metrics))
     said += filter(None, [planning(versus, detect)])
+    said += judging(versus)
+    return said
+
+
+def judging(versus: Versus) -> list[str]:
+    """What to know of the judges: which pairs they could not judge, whether they favour a place, whether they agree."""
+    said = judged_by(versus.candidate.manifest.scorers) if "judge" in versus.shared.scorers else []
+    for one in versus.judged:
+        if one.unjudged:
+            count = sum(number for _, number in one.unjudged)
+            said.append(
+                f"{one.judge} judged {one.pairs - count} of {counted(one.pairs, 'pair')}: {one.unjudged[0][0]}."
+            )
+        if one.biased and one.first is not None:
+            place = "first" if (one.first.estimate or 0) > 0.5 else "second"
+            said.append(
+                f"{one.judge} favours the picture that comes {place}: {share(one.first)} of its decisive replies are "
+                "for the first. Pairs whose orders disagree count as ties."
+            )
+    for both in versus.agreements:
+        kappa = both.kappa
+        if kappa.agree is not None:
+            known = "" if kappa.estimate is None else f", Cohen's kappa {kappa.estimate:.2f}"
+            interval = "" if kappa.low is None else f" [{kappa.low:.2f}, {kappa.high:.2f}]"
+            said.append(f"{listed(both.judges)} agree on {percent(kappa.agree)} of {kappa.n} pairs{known}{interval}.")
     return said
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.metrics import Comparison, MetricComparison, rsi_of
+from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.comparison.notes import notes, notes_of
-from hafbench.figures import number, p_value, percent, points
+from hafbench.figures import number, p_value, percent, points, share
+from hafbench.statistics import WinTieLoss
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("model", "metric", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
 
@@ -49,9 +53,41 @@ def line(label: str, one: MetricComparison) -> Line:
         apart(found.estimate) + interval,
         p_value(one.corrected_p),
         f"{wins.win} / {wins.tie} / {wins.lose}" if wins else "–",
-        ratio(one),
+        ratio(wins),
         one.verdict,
     )
+
+
+@dataclass(frozen=True)
+class JudgedLine:
+    """What one judge says of a candidate's pairs, written out."""
+
+    model: str
+    judge: str
+    counts: str
+    rsi: str
+    p: str
+    inconsistent: str
+    first: str
+    verdict: str
+
+
+def judged_lines(comparison: Comparison) -> list[JudgedLine]:
+    """One line a candidate and judge; none where no judge was asked."""
+    return [
+        JudgedLine(
+            versus.label,
+            f"{one.judge}, {one.protocol}",
+            f"{one.wins.win} / {one.wins.tie} / {one.wins.lose}",
+            ratio(one.wins),
+            p_value(one.corrected_p),
+            share(one.inconsistent) if one.inconsistent else "–",
+            share(one.first) if one.first else "–",
+            one.verdict,
+        )
+        for versus in comparison.versus
+        for one in versus.judged
+    ]
 
 
 def signed(value: float | None) -> str:
@@ -59,12 +95,12 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
 
 
-def ratio(one: MetricComparison) -> str:
+def ratio(wins: WinTieLoss | None) -> str:
     """The RSI with its interval, two decimals."""
-    wins = one.win_tie_loss
     if wins is None or wins.rsi is None:
         return "–"
-    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in rsi_of(one)]
+    ends = (wins.rsi, wins.rsi_low, wins.rsi_high)
+    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in ends]
     return f"{parts[0]} [{parts[1]}, {parts[2]}]" if wins.rsi_low is not None else parts[0]
 
 
@@ -91,6 +127,8 @@ def print_comparison(comparison: Comparison) -> None:
             style = {"worse": "red", "better": "green"}.get(one.verdict, "")
             table.add_row(one.name, row.baseline, row.candidate, row.difference, row.p, row.verdict, style=style)
         console.print(table)
+        if versus.judged:
+            console.print(judged_table(versus, comparison))
         first = line(versus.label, versus.metrics[0])
         if versus.metrics[0].win_tie_loss:
             console.print(Text(f"{first.metric}: win / tie / lose {first.counts}, RSI {first.rsi}"))
@@ -98,14 +136,46 @@ def print_comparison(comparison: Comparison) -> None:
             console.print(Text(sentence, style="dim"))
         console.print()
     console.print(Text(FOOT, style="dim"))
+    if judged_lines(comparison):
+        console.print(Text(JUDGED_FOOT, style="dim"))
     console.print(Text(f"Page: {comparison.page}"), soft_wrap=True)
+
+
+JUDGED_COLUMNS = ("model", "judge", "win / tie / lose", "RSI", "p", "orders disagree", "first wins", "verdict")
+JUDGED_FOOT = (
+    "Judged pairs: of the same prompt and seed, each in both orders; a picture wins only if it does in both, and orders"
+    " that disagree are a tie. First: how often the first picture wins among decisive replies, 50 % without a position "
+    "bias. A bias makes ties, and favours neither model. p as above, corrected by Holm over judges and models."
+)
+
+
+def judged_table(versus: Versus, comparison: Comparison) -> Table:
+    """What judges say of a candidate's pairs, for the terminal."""
+    from rich.table import Table
+
+    title = f"\nPairs by judges, {versus.judged[0].protocol}"
+    table = Table(box=None, pad_edge=False, title_justify="left", title=title)
+    table.add_column("judge", overflow="fold")
+    for column in ("W / T / L", "RSI", "p", "disagree", "first", "verdict"):
+        table.add_column(column, no_wrap=True)
+    rows = [row for row in judged_lines(comparison) if row.model == versus.label]
+    for one, row in zip(versus.judged, rows, strict=True):
+        shares = [percent(rate.estimate) if rate else "–" for rate in (one.inconsistent, one.first)]
+        style = {"worse": "red", "better": "green"}.get(row.verdict, "")
+        table.add_row(one.judge, row.counts, row.rsi, row.p, *shares, row.verdict, style=style)
+    return table
 
 
 def to_markdown(comparison: Comparison) -> str:
     """A Markdown table with its notes."""
     rows = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     rows += ["| " + " | ".join(_cell(text) for text in asdict(line).values()) + " |" for line in lines(comparison)]
-    return "\n".join([*rows, "", *(f"- {_cell(sentence)}" for sentence in notes(comparison)), "", FOOT])
+    judged = judged_lines(comparison)
+    if judged:
+        rows += ["", "| " + " | ".join(JUDGED_COLUMNS) + " |", "|" + "---|" * len(JUDGED_COLUMNS)]
+        rows += ["| " + " | ".join(_cell(text) for text in asdict(one).values()) + " |" for one in judged]
+    foot = [FOOT, *([JUDGED_FOOT] if judged else [])]
+    return "\n".join([*rows, "", *(f"- {_cell(sentence)}" for sentence in notes(comparison)), "", *foot])
 
 
 def _cell(text: str) -> str:
@@ -143,8 +213,15 @@ def to_latex(comparison: Comparison) -> str:
         for one in versus.metrics:
             cells = list(asdict(line(versus.label, one)).values())[:-1]
             body.append("    " + " & ".join(escape(cell) for cell in cells) + r" \\")
+        for row in judged_lines(comparison):
+            if row.model == versus.label:
+                cells = [row.model, f"pairs by {row.judge}", "–", "–", "–", row.p, row.counts, row.rsi]
+                body.append("    " + " & ".join(escape(cell) for cell in cells) + r" \\")
         body.append(r"    \addlinespace")
-    caption = " ".join(escape(sentence) for sentence in (*(s for s in notes(comparison) if "one-sided" not in s), FOOT))
+    feet = [FOOT, *([JUDGED_FOOT] if judged_lines(comparison) else [])]
+    caption = " ".join(
+        escape(sentence) for sentence in (*(s for s in notes(comparison) if "one-sided" not in s), *feet)
+    )
     return "\n".join(
         [
             r"\begin{table}",
@@ -176,6 +253,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 "label": versus.label,
                 "run": str(versus.candidate.folder),
                 "shared": asdict(versus.shared),
+                "judged": [_plain(asdict(one) | {"verdict": one.verdict}) for one in versus.judged],
+                "agreements": [_plain(asdict(one)) for one in versus.agreements],
                 "metrics": [
                     _plain(asdict(one) | {"verdict": one.verdict, "smallest": one.power and one.power.smallest})
                     for one in versus.metrics

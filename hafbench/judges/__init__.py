@@ -1,6 +1,9 @@
-"""The judges: models that answer questions about an image, and come from other packages so far (docs/extending.md).
+"""Judges: models that answer questions about images, such as vision-language models behind an endpoint.
 
-The scorer `judge` asks one of them: `--scorers judge --set scorers.judge.name=NAME`.
+    picture, prompt -> protocol -> questions -> (store | judge) -> replies -> score
+
+A row of the registry is one file: what answers questions. `protocols` holds the texts that are asked, `asking` the
+machinery, `parts` what is cut out of a picture, `pairs` the comparison of two runs.
 """
 
 from __future__ import annotations
@@ -13,7 +16,15 @@ from hafbench.registry import Entry, Registry
 if TYPE_CHECKING:
     from hafbench.types import Judge
 
-JUDGES: Registry[Entry] = Registry("judge", "hafbench.judges", Entry, ())
+# fmt: off
+_TABLE = (
+    Entry("endpoint", "a model behind an OpenAI-compatible endpoint: vLLM, SGLang, Ollama, hosted ones",
+          "hafbench.judges.endpoint:load", "hafbench.judges.endpoint:Options"),
+    Entry("local", "a vision-language model on this machine, by transformers",
+          "hafbench.judges.local:load", "hafbench.judges.local:Options"),
+)
+# fmt: on
+JUDGES: Registry[Entry] = Registry("judge", "hafbench.judges", Entry, _TABLE)
 
 
 def load_judge(name: str, options: Mapping[str, Any], device: str = "auto") -> Judge:
@@ -21,5 +32,5 @@ def load_judge(name: str, options: Mapping[str, Any], device: str = "auto") -> J
     from hafbench.settings import parse_settings
 
     entry = JUDGES.get(name)
-    checked = parse_settings(entry.options_model, options, f"scorers.judge.options: judge {name}")
+    checked = parse_settings(entry.options_model, options, f"judge {name}")
     return cast("Judge", entry.load()(checked, device))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench import figures as fig
 from hafbench.cards import source_of
 from hafbench.files import disk_errors, write_whole
+from hafbench.judges.figures import judge_figures
 from hafbench.reports.gallery import gallery_items, kinds_of
 from hafbench.reports.page import render_page, render_text
 from hafbench.reports.plots import card_plots, category_plot
@@ -35,6 +36,8 @@ def build_report(run: Run) -> Path:
         "categories": categories,
         "findings": fig.finding_rates(run),
         "counts": fig.count_rates(run),
+        "judges": judge_figures(run),
+        "uncalibrated": fig.UNCALIBRATED if any(f.rate and f.rate.scored and not f.card for f in figures) else None,
         "cards": [f.card for f in figures if f.card],
         "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.notes import judged_unevenly, planning, special_cases, what_is_shared
-from hafbench.comparison.tables import FOOT, lines, to_json
+from hafbench.comparison.notes import judged_unevenly, judging, planning, special_cases, what_is_shared
+from hafbench.comparison.tables import FOOT, JUDGED_FOOT, judged_lines, lines, to_json
 from hafbench.records import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 from hafbench.reports.page import render_page
@@ -81,6 +81,8 @@ def build_comparison(comparison: Comparison, folder: Path) -> Path:
         sections=sections,
         lines=lines(comparison),
         foot=FOOT,
+        judged=judged_lines(comparison),
+        judged_foot=JUDGED_FOOT,
         notes=_notes(comparison),
     )
     with disk_errors(folder):
@@ -113,6 +115,7 @@ def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
         scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
     pairs, left_out = pair_items(comparison.baseline, versus, room)
     said = (*special_cases(versus), *map(judged_unevenly, versus.metrics[1:]), planning(versus, comparison.detect))
+    said += tuple(judging(versus))
     forest = forest_plot(versus.metrics, versus.label)
     return Section(versus, forest, scatter, tuple(pairs), left_out, what_is_shared(versus), tuple(filter(None, said)))
 

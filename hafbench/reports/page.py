@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ def environment(folder: Path = TEMPLATES) -> Environment:
     made.filters |= {
         name: getattr(fig, name) for name in ("counted", "percent", "number", "score", "share", "points", "p_value")
     }
-    made.filters["cell"] = _cell
+    made.filters |= {"cell": _cell, "code": _code}
     return made
 
 
@@ -67,3 +68,10 @@ def render_text(template: str, *, folder: Path = TEMPLATES, **context: Any) -> s
 def _cell(text: object) -> str:
     """A text within a Markdown table: on one line, without what would end the cell or start a tag."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """A sentence as HTML, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 (it is escaped)

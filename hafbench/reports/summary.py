@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from hafbench.figures import counted
+from hafbench.figures import UNCALIBRATED, counted
 from hafbench.manifest import Counts
 from hafbench.statistics import Corrected
 from hafbench.types import Role
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 class ScorerSummary(BaseModel):
     """One scorer: the error rate, or for quality scorers the mean, with its 95 % interval, and how many were judged.
 
-    `errors` and `corrected` are of anatomy scorers; `reasons` say why images were not judged, with how many each.
+    `errors`, `calibrated` and `corrected` are of anatomy scorers: a calibrated one has a calibration card in this run.
+    `reasons` say why images were not judged, with how many each.
     """
 
     model_config = ConfigDict(frozen=True)
 
     scorer: str
+    version: str | None = None
     role: Role
     images: int
     scored: int
@@ -37,6 +39,7 @@ class ScorerSummary(BaseModel):
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
+    calibrated: bool | None = None
     corrected: Corrected | None = None
     reasons: Mapping[str, int]
 
@@ -71,11 +74,13 @@ def _scorer(figures: ScorerFigures) -> ScorerSummary:
     return ScorerSummary.model_validate(
         {
             "scorer": figures.scorer,
+            "version": figures.version,
             "role": figures.role,
             "images": figures.images,
             **figures.statuses,
             "errors": figures.rate.errors if figures.rate else None,
             **({name: getattr(found, name) for name in ("estimate", "low", "high")} if found else {}),
+            "calibrated": figures.calibrated,
             "corrected": figures.corrected,
             "reasons": {reason: count for group in figures.reasons.values() for reason, count in group},
         }
@@ -102,7 +107,7 @@ def print_summary(summary: Summary) -> None:
         if one.estimate is not None:
             as_text = "{:.1%}".format if one.role == "anatomy" else "{:.3f}".format
             kind = "error rate" if one.role == "anatomy" else "mean"
-            figure = f"{kind} {as_text(one.estimate)}"
+            figure = f"{kind} {as_text(one.estimate)}" + (", uncalibrated" if one.calibrated is False else "")
             if one.low is not None:
                 interval = f"{as_text(one.low)} to {as_text(one.high)}"
         table.add_row(one.scorer, figure, interval, f"{one.scored} of {counted(one.images, 'image')}")
@@ -110,10 +115,14 @@ def print_summary(summary: Summary) -> None:
     console = Console(highlight=False)
     console.print(table)
     for one in summary.scorers:
+        if one.scorer == "judge" and one.version:
+            console.print(Text(f"judge: {one.version}"), soft_wrap=True)
         rate = one.corrected
         if rate and rate.estimate is not None and rate.low is not None:
             text = f"{rate.estimate:.1%}, {rate.low:.1%} to {rate.high:.1%}"
             console.print(Text(f"{one.scorer}: corrected for its mistakes by its calibration card {text}"))
+    if any(one.calibrated is False and one.estimate is not None for one in summary.scorers):
+        console.print(Text(f"Uncalibrated: {UNCALIBRATED}"))
     for note in summary.notes:
         console.print(Text(note))
     for reason in reasons:

@@ -6,7 +6,7 @@ CLIPScore (Hessel et al., arXiv 2104.08718) is 2.5 * max(cosine, 0). We give the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # The weights of an architecture that is named without a tag; any other takes the last tag that open_clip lists.
 DEFAULT_TAGS = {"ViT-B-32": "laion2b_s34b_b79k", "ViT-L-14": "laion2b_s32b_b82k", "ViT-H-14": "laion2b_s32b_b79k"}
 
+BATCH = 8
+"""Images at once on a GPU."""
+
 
 @dataclass(frozen=True)
 class ClipModel:
@@ -36,37 +39,65 @@ class ClipModel:
 
 
 class ClipScorer:
-    """Scores one image at a time, in 32-bit floats."""
+    """Scores images in 32-bit floats, `batch_size` at once; a smaller batch is filled up with its last image.
+
+    For a batch of another length the libraries choose other kernels, which gave cosines that differ by up to 7e-8
+    (ViT-B-32 on a CPU). In batches of one length they were the same bit for bit, whatever else was in the batch.
+    """
 
     name = "clip"
     role: Role = "quality"
     higher_is_better = True
     about = "How well the image agrees with its prompt: cosine of CLIP embeddings. It says nothing about anatomy."
 
-    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, device: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Any,
+        tokenizer: Any,
+        device: str,
+        settings: Mapping[str, Any],
+        batch_size: int = 1,
+    ) -> None:
         from importlib.metadata import version
 
         self.version = f"open_clip {version('open-clip-torch')}, {settings['model']}"
         self.settings = settings
+        self.batch_size = batch_size
         self._model, self._preprocess, self._tokenizer, self._device = model, preprocess, tokenizer, device
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """The cosine in [-1, 1]; unknown for an image without a prompt. `truncated` is 1 if the prompt was cut."""
+        return self.score_batch([image], [prompt])[0]
+
+    def score_batch(self, images: Sequence[Pixels], prompts: Sequence[Prompt | None]) -> list[Score]:
+        """For each image what `score` gives, bit for bit."""
+        scores = [Score("unknown", reason="the image has no prompt")] * len(images)
+        asked = [(place, prompt.text) for place, prompt in enumerate(prompts) if prompt is not None]
+        for start in range(0, len(asked), self.batch_size):
+            batch = asked[start : start + self.batch_size]
+            values = self._cosines([images[place] for place, _ in batch], [text for _, text in batch])
+            for (place, text), value in zip(batch, values, strict=True):
+                scores[place] = Score("scored", value, measures={"truncated": float(self._is_cut(text))})
+        return scores
+
+    def _cosines(self, images: Sequence[Pixels], texts: Sequence[str]) -> list[float]:
+        """Those of at most `batch_size` images with their texts."""
         import torch
         from PIL import Image
 
-        if prompt is None:
-            return Score("unknown", reason="the image has no prompt")
-        tokens = self._tokenizer([prompt.text])
+        filling = self.batch_size - len(images)
+        pixels = [self._preprocess(Image.fromarray(image)) for image in images]
+        tokens = self._tokenizer([*texts, *[texts[-1]] * filling])
         with torch.inference_mode():
-            pixels = self._preprocess(Image.fromarray(image))[None].to(self._device)
-            seen = self._model.encode_image(pixels, normalize=True)
-            read = self._model.encode_text(tokens.to(self._device), normalize=True)
-            value = float((seen.double() @ read.double().T).item())
-        return Score("scored", value, measures={"truncated": float(self._is_cut(prompt.text, tokens.shape[1]))})
+            batch = torch.stack([*pixels, *[pixels[-1]] * filling]).to(self._device)
+            seen = self._model.encode_image(batch, normalize=True).cpu().double()
+            read = self._model.encode_text(tokens.to(self._device), normalize=True).cpu().double()
+            return [float((seen[i : i + 1] @ read[i : i + 1].T).item()) for i in range(len(images))]
 
-    def _is_cut(self, text: str, context: int) -> bool:
+    def _is_cut(self, text: str) -> bool:
         """Does the text go on behind the model's context? Seen by tokenizing it with a far longer one."""
+        context = self._tokenizer([text]).shape[1]
         wide = self._tokenizer([text], context_length=16 * context)[0]
         return bool((wide[context:] != wide[-1]).any())
 
@@ -170,7 +201,7 @@ def load(options: Options, device: str) -> ClipScorer:
     }
     if wanted.file:
         settings["weights"] = {wanted.file.name: sha256_of(wanted.file)}
-    return ClipScorer(model, preprocess, tokenizer, device, settings)
+    return ClipScorer(model, preprocess, tokenizer, device, settings, 1 if device == "cpu" else BATCH)
 
 
 def sha256_of_parameters(model: Any) -> str:

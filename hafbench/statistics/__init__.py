@@ -4,6 +4,7 @@ No torch. Everywhere `clusters` are prompt ids, one an image; None or NaN is a c
 chosen and how often its intervals hold the truth: docs/studies/statistics.md.
 """
 
+from hafbench.statistics.agreement import Kappa, cohen_kappa
 from hafbench.statistics.corrected import Accuracy, Corrected, corrected_rate, prediction_powered_rate
 from hafbench.statistics.distance import Distance, kernel_distance
 from hafbench.statistics.paired import (
@@ -25,11 +26,13 @@ __all__ = [
     "Difference",
     "Distance",
     "Equivalence",
+    "Kappa",
     "Mean",
     "Power",
     "Rate",
     "Unjudged",
     "WinTieLoss",
+    "cohen_kappa",
     "compare_means",
     "compare_unjudged",
     "compare_wins",

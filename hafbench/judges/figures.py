@@ -1,0 +1,69 @@
+"""What each judge of a run says: its own rate, how its p(error) was found, and how far two judges agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hafbench.judges.votes import ERROR
+from hafbench.statistics import Kappa, Rate, cohen_kappa, error_rate
+
+if TYPE_CHECKING:
+    from hafbench.runs import Run
+
+SCORER = "judge"
+COUNTED = {
+    "p_by_logprobs": "by log-probabilities",
+    "p_by_samples": "by the share of several replies",
+    "p_by_verdict": "by the word alone",
+    "refused": "refused",
+    "unclear": "unclear",
+}
+"""Measures that count questions, and what is said of them."""
+
+
+@dataclass(frozen=True)
+class JudgeFigures:
+    """The judges of a run by their names and protocol; `rates` are of each, `agreements` of each two.
+
+    `counts` are of questions: how p(error) was found, refusals, and what judges could not tell.
+    """
+
+    protocol: str
+    rates: tuple[tuple[str, Rate], ...]
+    agreements: tuple[tuple[str, str, Kappa], ...]
+    questions: int
+    counts: tuple[tuple[str, int], ...]
+
+
+def judge_figures(run: Run) -> JudgeFigures | None:
+    """The figures, None for a run without judges."""
+    facts = run.manifest.scorers.get(SCORER)
+    named = facts.settings.get("judges") if facts else None
+    if facts is None or not isinstance(named, Sequence):
+        return None
+    names = [str(one["name"]) for one in named if isinstance(one, Mapping) and "name" in one]
+    rows = run.records[run.records["scorer"] == SCORER]
+    measures: list[Mapping[str, float]] = list(rows["measures"])
+    verdicts: dict[str, Any] = {name: [own.get(f"{name}: {ERROR}") for own in measures] for name in names}
+    if len(names) == 1:
+        verdicts = {names[0]: rows["is_error"]}
+    prompts = rows["prompt_id"]
+    rates = tuple((name, error_rate(_floats(own), prompts)) for name, own in verdicts.items())
+    agreements = tuple(
+        (one, other, cohen_kappa(_floats(verdicts[one]), _floats(verdicts[other]), prompts))
+        for one, other in combinations(names, 2)
+    )
+    totals = {name: int(sum(own.get(name, 0.0) for own in measures)) for name in ("questions", *COUNTED)}
+    counts = tuple((said, totals[name]) for name, said in COUNTED.items() if totals[name])
+    return JudgeFigures(str(facts.settings.get("protocol", "")), rates, agreements, totals["questions"], counts)
+
+
+def _floats(values: Any) -> np.ndarray:
+    if hasattr(values, "to_numpy"):
+        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,140 @@
+"""Runs compared by a judge over HTTP, in both orders, and the card of a judge."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from benchmarks.scripted_judge import Script, Server, scripted
+from hafbench import api
+from hafbench.comparison.judged import JudgedPairs
+from hafbench.comparison.tables import to_json, to_latex, to_markdown
+from hafbench.errors import HafError
+from hafbench.judges.options import PairOptions
+from hafbench.specs import ScorerSpec
+from judging import judge_options, make_images, score_spec
+
+PAIRS = 100
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with scripted() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, server: Server) -> tuple[list[Path], dict[str, bool], list[int]]:
+    """Two runs of pictures of the same names, the truth, and which of each pair is sounder: 1, 0 or -1."""
+    folder = tmp_path_factory.mktemp("runs")
+    bad = [[n % 2 == 0 for n in range(PAIRS)], [n % 5 == 0 for n in range(PAIRS)]]
+    truth: dict[str, bool] = {}
+    for name, own, first in zip("ab", bad, (0, 1000), strict=True):
+        truth |= make_images(folder / name, own, first)
+        server.change(Script(truth=truth))
+        spec = score_spec(folder / name, judge_options(server, folder / "judge.sqlite"))
+        api.score(spec, out=folder / f"run-{name}")
+    return [folder / "run-a", folder / "run-b"], truth, [int(a) - int(b) for a, b in zip(*bad, strict=True)]
+
+
+def judged(
+    server: Server, runs: list[Path], out: Path, models: tuple[str, ...] = ("scripted",)
+) -> tuple[JudgedPairs, ...]:
+    options = PairOptions.model_validate(
+        {"judges": [{"judge": server.url, "model": model} for model in models], "store": out / "judge.sqlite"}
+    )
+    return api.compare(runs, judges=options, out=out / "page").versus[0].judged
+
+
+def test_wins_ties_and_losses_are_those_of_the_truth(
+    server: Server, runs: tuple[list[Path], dict[str, bool], list[int]], tmp_path: Path
+) -> None:
+    folders, truth, gains = runs
+    server.change(Script(truth=truth))
+    (found,) = judged(server, folders, tmp_path)
+    wins = found.wins
+    assert (wins.win, wins.tie, wins.lose) == tuple(gains.count(sign) for sign in (1, 0, -1))
+    assert wins.rsi == pytest.approx((wins.win + wins.tie) / (wins.lose + wins.tie))
+    assert wins.rsi is not None and wins.rsi_low is not None and wins.rsi_high is not None
+    assert 1 < wins.rsi_low < wins.rsi < wins.rsi_high
+    assert found.verdict == "better" and not found.biased
+    assert found.inconsistent is not None and found.inconsistent.errors == 0
+    before = server.stats().seen
+    judged(server, folders, tmp_path)
+    assert server.stats().seen == before
+
+
+def test_a_position_bias_is_found_and_favours_neither_model(
+    server: Server, runs: tuple[list[Path], dict[str, bool], list[int]], tmp_path: Path
+) -> None:
+    folders, truth, gains = runs
+    server.change(Script(truth=truth, position_bias=0.5))
+    (found,) = judged(server, folders, tmp_path / "better")
+    assert found.biased and found.first is not None and (found.first.estimate or 0) > 0.6
+    assert found.inconsistent is not None and found.inconsistent.errors > PAIRS / 4
+    assert 0 < found.wins.win < gains.count(1) and found.verdict == "better"  # some wins have become ties, none a loss
+    assert found.wins.lose <= gains.count(-1)
+    # Of two runs that are alike neither is preferred.
+    server.change(Script(truth=dict.fromkeys(truth, False), position_bias=0.5))
+    (alike,) = judged(server, folders, tmp_path / "alike")
+    assert alike.biased and (alike.wins.win, alike.wins.lose) == (0, 0)
+    assert alike.wins.rsi == 1 and alike.verdict == "not shown"
+
+
+def test_judges_are_shown_with_their_names_bias_and_agreement(
+    server: Server, runs: tuple[list[Path], dict[str, bool], list[int]], tmp_path: Path
+) -> None:
+    folders, truth, _ = runs
+    server.change(Script(truth=truth, sensitivity=0.8, position_bias=0.5))
+    options = PairOptions.model_validate(
+        {"judges": [{"judge": server.url, "model": name} for name in ("one_&", "two")], "store": tmp_path / "s.sqlite"}
+    )
+    comparison = api.compare(folders, judges=options, out=tmp_path / "page")
+    assert [one.judge for one in comparison.versus[0].judged] == ["one_&", "two", "majority"]
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    markdown, latex = to_markdown(comparison), to_latex(comparison)
+    for text, name in ((page, "one_&amp;, pair-1"), (markdown, "one_&, pair-1"), (latex, r"one\_\&, pair-1")):
+        assert name in text and "two, pair-1" in text
+    assert "favours the picture that comes first" in page
+    assert "agree on 100.0 % of 100 pairs, Cohen&#39;s kappa 1.00" in page
+    told = to_json(comparison)["candidates"][0]["judged"][0]
+    assert {"judge", "protocol", "wins", "p_value", "inconsistent", "first"} <= set(told)
+    json.dumps(told, allow_nan=False)
+
+
+def test_runs_without_a_common_seed_are_refused(
+    server: Server, runs: tuple[list[Path], dict[str, bool], list[int]], tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    lines = [json.dumps({"image": f"{n:03}.png", "prompt": "a hand", "prompt_id": "a"}) + "\n" for n in range(PAIRS)]
+    prompts.write_text("".join(lines), encoding="utf-8")
+    server.change(Script(truth=runs[1]))
+    for name in "ab":
+        spec = score_spec(runs[0][0].parent / name, judge_options(server, tmp_path / "s.sqlite"), prompts=prompts)
+        api.score(spec, out=tmp_path / name)
+    with pytest.raises(HafError, match="shares no pair of prompt and seed"):
+        judged(server, [tmp_path / "a", tmp_path / "b"], tmp_path)
+
+
+def test_a_card_of_a_judge_has_its_errors_its_bias_and_corrects_its_rates(server: Server, tmp_path: Path) -> None:
+    bad = [n % 2 == 0 for n in range(160)]
+    truth = make_images(tmp_path / "labelled" / "bad", [True] * 80)
+    truth |= make_images(tmp_path / "labelled" / "good", [False] * 80, 500)
+    truth |= make_images(tmp_path / "images", [n % 4 == 0 for n in range(len(bad))], 2000)
+    server.change(Script(truth=truth, sensitivity=0.8, specificity=0.9, position_bias=0.4))
+    options = judge_options(server, tmp_path / "judge.sqlite")
+    spec = ScorerSpec(name="judge", options=options)
+    made = api.calibrate(tmp_path / "labelled", spec, out=tmp_path / "card.json")
+    card = made.card
+    assert card.scorer_version == "scripted, single-1"
+    for share, told in ((card.sensitivity, 0.8), (card.specificity, 0.9)):
+        assert share.estimate is not None and binomtest(round(share.estimate * share.n), share.n, told).pvalue > 0.001
+    (order,) = card.order
+    assert (order.judge, order.protocol, order.pairs) == ("scripted", "pair-1", 80)
+    assert order.first.low is not None and order.first.low > 0.5
+    run = api.score(score_spec(tmp_path / "images", options), out=tmp_path / "out", cards=[tmp_path / "card.json"])
+    summary = json.loads((run.folder / "report" / "summary.json").read_text(encoding="utf-8"))
+    corrected = summary["scorers"][0]["corrected"]
+    assert corrected["low"] <= 0.25 <= corrected["high"]
