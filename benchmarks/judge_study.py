@@ -106,9 +106,8 @@ def bias(server: Server, folder: Path) -> None:
             told = [share(rate) if rate else "" for rate in (one.inconsistent, one.first)]
             rsi = f"{wins.rsi:.2f} [{wins.rsi_low:.2f}, {wins.rsi_high:.2f}]"
             found = "yes" if one.biased else "no"
-            print(
-                f"| {what} | {amount} | {wins.win} / {wins.tie} / {wins.lose} | {rsi} | {told[0]} | {told[1]} | {found} |"
-            )
+            counts = f"{wins.win} / {wins.tie} / {wins.lose}"
+            print(f"| {what} | {amount} | {counts} | {rsi} | {told[0]} | {told[1]} | {found} |")
 
 
 def kills(server: Server, folder: Path, count: int) -> None:
