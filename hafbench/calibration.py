@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from hafbench.cards import Bin, CalibrationCard, KindShare, Operating, Share, Stratum, source_of
+from hafbench.cards import Bin, CalibrationCard, KindShare, Operating, Share, Stratum, share_of, source_of
 from hafbench.errors import HafError
 from hafbench.figures import count_alike
 from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
@@ -122,8 +122,7 @@ def _better_way(cue: Floats, truth: np.ndarray, clusters: np.ndarray) -> Share:
 
 
 def _share(verdicts: np.ndarray, clusters: np.ndarray) -> Share:
-    rate = error_rate(verdicts, clusters)
-    return Share(estimate=rate.estimate, low=rate.low, high=rate.high, n=rate.scored)
+    return share_of(error_rate(verdicts, clusters))
 
 
 def _strata(

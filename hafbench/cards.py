@@ -24,7 +24,7 @@ from pydantic import (
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
 from hafbench.provenance import sha256_of_json
-from hafbench.statistics import Accuracy
+from hafbench.statistics import Accuracy, Rate
 from hafbench.suites import ID_PATTERN
 from hafbench.types import Kind, Region
 
@@ -81,6 +81,11 @@ class Share(Frozen):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         return ordered(self, self.estimate, self.low, self.high)
+
+
+def share_of(rate: Rate) -> Share:
+    """A rate as a share of those that were judged."""
+    return Share(estimate=rate.estimate, low=rate.low, high=rate.high, n=rate.scored)
 
 
 class Stratum(Frozen):

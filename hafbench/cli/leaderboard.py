@@ -28,17 +28,26 @@ def add(
     link: Annotated[str | None, typer.Option("--link", metavar="URL", help="Where the model can be found.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", metavar="NAME", help="The model's licence.")] = None,
     card: Cards = [],  # noqa: B006
+    pairs: Annotated[
+        list[Path],
+        typer.Option(
+            "--pairs",
+            metavar="DIR",
+            help="A folder that `hafbench compare BASELINE RUN --judge` wrote: what judges say of the run's pairs; "
+            "may be repeated.",
+        ),
+    ] = [],  # noqa: B006
     to: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Make a run's entry, with its calibration cards and those given."""
+    """Make a run's entry, with its calibration cards, those given, and what judges said of its pairs."""
     from hafbench.cards import attach_cards
     from hafbench.leaderboard import make_entry, write_entry
     from hafbench.runs import read_run
 
     finished = read_run(run, findings=False)
     attach_cards(finished, card)
-    path = write_entry(make_entry(finished, by, model=name, link=link, licence=licence), to)
+    path = write_entry(make_entry(finished, by, model=name, link=link, licence=licence, pairs=pairs), to)
     typer.echo(json.dumps({"entry": str(path)}) if as_json else path)
 
 

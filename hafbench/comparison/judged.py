@@ -46,6 +46,7 @@ class JudgedPairs:
     prompts, and `corrected_p` Holm's over all candidates and judges. `inconsistent` is the share of pairs whose two
     orders disagree, which are ties. `first` is the share of wins of the picture that came first among all decisive
     replies: 50 % without a position bias. Both are None for a majority. `unjudged` are reasons with their numbers.
+    `replies` are the letters of each pair (`JudgedPair.letters`), in the order of the pairs; none for a majority.
     """
 
     judge: str
@@ -56,6 +57,8 @@ class JudgedPairs:
     inconsistent: Rate | None
     first: Rate | None
     unjudged: tuple[tuple[str, int], ...]
+    replies: tuple[str, ...] = ()
+    protocol_sha256: str = ""
     corrected_p: float | None = None
 
     @property
@@ -88,7 +91,7 @@ class Agreement:
 
 
 def figures_of(judged: Sequence[JudgedPair], judge: str, protocol: str) -> JudgedPairs:
-    """The figures of one judge's pairs."""
+    """The figures of one judge's pairs, whatever their order."""
     keys = [one.key for one in judged]
     replies = [(one.key, said) for one in judged for said in (one.forward, one.backward) if said in ("first", "second")]
     consistent = [one.consistent for one in judged]
@@ -97,11 +100,14 @@ def figures_of(judged: Sequence[JudgedPair], judge: str, protocol: str) -> Judge
         inconsistent=error_rate([None if one is None else not one for one in consistent], keys),
         first=error_rate([said == "first" for _, said in replies], [key for key, _ in replies]),
         unjudged=count_alike(one.reason for one in judged if one.reason),
+        replies=tuple(one.letters for one in judged),
     )
 
 
 def _of_gains(gains: Sequence[int | None], keys: Sequence[str], judge: str, protocol: str) -> JudgedPairs:
-    values = np.array([np.nan if gain is None else gain for gain in gains], dtype=np.float64)
+    # What is drawn at random goes by the order of the prompts: a fixed one gives the same figures for the same pairs.
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    values, keys = np.array(_floats(gains))[order], [keys[place] for place in order]
     nothing = np.where(np.isfinite(values), 0.0, np.nan)
     wins = compare_wins(nothing, values, keys, higher_is_better=True)
     p_value = compare_means(nothing, keys, values, keys).p_value
@@ -124,17 +130,19 @@ def judge_comparison(comparison: Comparison, askers: Sequence[Asker], threads: i
 def _told(baseline: Run, versus: Versus, askers: Sequence[Asker], threads: int, progress: Progress) -> Versus:
     pairs = pairs_of(baseline, versus)
     by_judge = {asker.judge.name: judge_pairs(pairs, asker, threads, progress) for asker in askers}
-    label = askers[0].protocol.label
-    judged = [figures_of(found, name, label) for name, found in by_judge.items()]
+    protocol = askers[0].protocol
+    judged = [figures_of(found, name, protocol.label) for name, found in by_judge.items()]
     gains = {name: [one.gain for one in found] for name, found in by_judge.items()}
     keys = [pair.key for pair in pairs]
     if len(gains) > 1:
-        judged.append(_of_gains([_majority(own) for own in zip(*gains.values(), strict=True)], keys, MAJORITY, label))
+        majority = [_majority(own) for own in zip(*gains.values(), strict=True)]
+        judged.append(_of_gains(majority, keys, MAJORITY, protocol.label))
     agreements = [
         Agreement((one, other), cohen_kappa(_floats(gains[one]), _floats(gains[other]), keys))
         for one, other in combinations(gains, 2)
     ]
-    return replace(versus, judged=tuple(judged), agreements=tuple(agreements))
+    known = tuple(replace(one, protocol_sha256=protocol.sha256) for one in judged)
+    return replace(versus, judged=known, agreements=tuple(agreements))
 
 
 def pairs_of(baseline: Run, versus: Versus) -> list[Pair]:

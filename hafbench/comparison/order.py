@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hafbench.cards import OrderShare, Share
+from hafbench.cards import OrderShare, share_of
 from hafbench.comparison.judged import figures_of
 from hafbench.judges.options import JudgeOptions, PairOptions, load_askers
 from hafbench.judges.pairs import Pair, judge_pairs
 from hafbench.progress import SILENT, Progress
-from hafbench.statistics import Rate, error_rate
+from hafbench.statistics import error_rate
 
 if TYPE_CHECKING:
     from hafbench.labelled import Labelled
@@ -45,7 +45,7 @@ def order_shares(
             found = figures_of(judged, asker.judge.name, protocol.label)
             sound = [None if one.gain is None else one.gain == (-1 if n % 2 else 1) for n, one in enumerate(judged)]
             rates = (error_rate(sound, [one.key for one in judged]), found.inconsistent, found.first)
-            sounder, inconsistent, first = map(_share, rates)
+            sounder, inconsistent, first = (share_of(rate) for rate in rates if rate)
             shares.append(
                 OrderShare(
                     judge=found.judge,
@@ -60,8 +60,3 @@ def order_shares(
         for asker in askers:
             asker.stop()
     return tuple(shares)
-
-
-def _share(rate: Rate | None) -> Share:
-    assert rate is not None  # noqa: S101 (only a majority has none)
-    return Share(estimate=rate.estimate, low=rate.low, high=rate.high, n=rate.scored)

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.comparison.notes import notes, notes_of
 from hafbench.figures import number, p_value, percent, points, share
+from hafbench.images import sha256_of
 from hafbench.statistics import WinTieLoss
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from hafbench.comparison.judged import JudgedPairs
+    from hafbench.runs import Run
 
 COLUMNS = ("model", "metric", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")
 
@@ -247,13 +251,16 @@ def escape(text: str) -> str:
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """Everything that was computed, as JSON values; an infinite RSI is the string "inf"."""
     return {
-        "baseline": {"label": comparison.label, "run": str(comparison.baseline.folder)},
+        "baseline": {"label": comparison.label, **_run(comparison.baseline)},
         "candidates": [
             {
                 "label": versus.label,
-                "run": str(versus.candidate.folder),
+                **_run(versus.candidate),
                 "shared": asdict(versus.shared),
-                "judged": [_plain(asdict(one) | {"verdict": one.verdict}) for one in versus.judged],
+                "judged": [
+                    _plain(asdict(one) | {"verdict": one.verdict, "replies": _replies(versus, one)})
+                    for one in versus.judged
+                ],
                 "agreements": [_plain(asdict(one)) for one in versus.agreements],
                 "metrics": [
                     _plain(asdict(one) | {"verdict": one.verdict, "smallest": one.power and one.power.smallest})
@@ -263,6 +270,18 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             for versus in comparison.versus
         ],
     }
+
+
+def _run(run: Run) -> dict[str, str]:
+    """Which run it is, by the hash of its records as in a leaderboard's entry."""
+    records_sha256 = sha256_of(run.folder / "records.parquet")
+    return {"run": str(run.folder), "name": run.manifest.name, "records_sha256": records_sha256}
+
+
+def _replies(versus: Versus, one: JudgedPairs) -> dict[str, str]:
+    """The letters of each pair by the candidate's image; none for a majority."""
+    images = next(iter(versus.tables.values()))["image_b"]
+    return dict(zip(map(str, images), one.replies, strict=True)) if one.replies else {}
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ Most models favour one of the places (PairBench, arXiv 2502.15210). As for MT-Be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hafbench.types import Pixels
 
 TASK = "pairs"
+LETTERS: Mapping[str | None, str] = {"first": "f", "second": "s", "tie": "t", None: "u"}
+"""A letter for each choice, and for a reply that is missing."""
+CHOICES = {letter: choice for choice, letter in LETTERS.items()}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,17 @@ class JudgedPair:
         if self.forward is None or self.backward is None:
             return None
         return self.backward == {"first": "second", "second": "first", "tie": "tie"}[self.forward]
+
+    @property
+    def letters(self) -> str:
+        """Both replies as letters, which `pair_of` reads: "sf" where the candidate wins, "ff" where the first does."""
+        return LETTERS[self.forward] + LETTERS[self.backward]
+
+
+def pair_of(key: str, letters: str) -> JudgedPair:
+    """The pair whose `letters` these are, without a reason; raises KeyError for other letters."""
+    forward, backward = (CHOICES[letter] for letter in letters)
+    return JudgedPair(key, forward, backward)
 
 
 def judge_pairs(pairs: Sequence[Pair], asker: Asker, threads: int, progress: Progress = SILENT) -> list[JudgedPair]:

@@ -1,4 +1,4 @@
-"""Whether an entry's figures follow from its verdicts, and whether a folder of entries holds a run twice."""
+"""Whether an entry's figures follow from its verdicts and replies, and whether a folder holds a run twice."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from hafbench.leaderboard.entries import (
     read_entry,
     sha256_of_prompts,
 )
+from hafbench.leaderboard.pairs import wrong_pairs
 from hafbench.leaderboard.ranking import verdicts_of
 from hafbench.statistics import Rate, error_rate
 from hafbench.suites import CATEGORIES, load_suite, suite_names
@@ -58,7 +59,7 @@ def problems_of(entry: Entry) -> list[str]:
     for name, scorer in entry.quality.items():
         if scorer.mean.n > entry.suite.images:
             said.append(f"{name} has a mean of {scorer.mean.n} images, but the suite's are {entry.suite.images}.")
-    return said
+    return [*said, *wrong_pairs(entry)]
 
 
 def clashes(entry: Entry, others: Mapping[Path, Entry]) -> Iterator[str]:

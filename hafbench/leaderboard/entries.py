@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
@@ -15,14 +15,18 @@ from pydantic_core import from_json
 from hafbench.cards import Chance, Count, Date, Frozen, Name, Sha256, Share, Words, ordered
 from hafbench.errors import HafError, first_problem, one_line
 from hafbench.provenance import sha256_of_json
+from hafbench.statistics import WinTieLoss
 from hafbench.suites import ID_PATTERN
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=500)]
 PromptId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Word = Annotated[str, StringConstraints(pattern=r"^[esu]+$")]
+Replies = Annotated[str, StringConstraints(pattern=r"^([fstu]{2}|--)+$")]
+Ratio = Annotated[float, Field(ge=0)] | Literal["inf"]
 
 ERROR, SOUND, UNJUDGED = "e", "s", "u"
+NO_PAIR = "--"
 
 
 class RateFigure(Frozen):
@@ -114,6 +118,45 @@ class Quality(Frozen):
     mean: MeanFigure
 
 
+class BaselineFacts(Frozen):
+    """The run that pairs were judged against; `records_sha256` is that of its own entry, if it has one."""
+
+    name: Text
+    records_sha256: Sha256
+
+
+class PairFigures(Frozen):
+    """What one judge says of this model's images beside a baseline's of the same prompts and seeds, in both orders.
+
+    The figures are those of `hafbench compare`, `p_value` before Holm's correction, and follow from `replies`: a word
+    for each prompt with a pair, with two letters for each letter of the prompt's verdicts. They say which image is
+    sounder where the baseline's comes first, and where this model's does: f the first, s the second, t a tie, u no
+    reply; -- stands for an image without a pair.
+    """
+
+    judge: Text
+    protocol: Text
+    protocol_sha256: Sha256
+    baseline: BaselineFacts
+    pairs: Count
+    win: Count
+    tie: Count
+    lose: Count
+    rsi: Ratio | None
+    rsi_low: Ratio | None
+    rsi_high: Ratio | None
+    p_value: Chance | None
+    inconsistent: Share
+    first: Share
+    replies: Mapping[PromptId, Replies]
+
+    @property
+    def wins(self) -> WinTieLoss:
+        """The counts and the RSI as numbers."""
+        rsi, low, high = (None if value is None else float(value) for value in (self.rsi, self.rsi_low, self.rsi_high))
+        return WinTieLoss(self.win, self.tie, self.lose, rsi, low, high, mcnemar=None)
+
+
 class ModelFacts(Frozen):
     """The model and how it was sampled; `settings` is empty for images made elsewhere."""
 
@@ -149,7 +192,10 @@ class Made(Frozen):
 
 
 class Entry(Frozen):
-    """One file of a leaderboard. `ranked_by` names what ranks: all anatomy scorers together, or the only one."""
+    """One file of a leaderboard. `ranked_by` names what ranks: all anatomy scorers together, or the only one.
+
+    `pairs` are what judges say of its images beside those of other runs; they do not rank.
+    """
 
     format: int = Field(ge=1, le=1)
     model: ModelFacts
@@ -157,6 +203,7 @@ class Entry(Frozen):
     ranked_by: Name
     anatomy: Mapping[Name, Anatomy]
     quality: Mapping[Name, Quality]
+    pairs: tuple[PairFigures, ...] = ()
     notes: tuple[Words, ...]
     made: Made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from hafbench.leaderboard.entries import (
     parse_entry,
     sha256_of_prompts,
 )
+from hafbench.leaderboard.pairs import read_pairs
 from hafbench.suites import CATEGORIES
 
 if TYPE_CHECKING:
@@ -35,9 +36,19 @@ if TYPE_CHECKING:
 
 
 def make_entry(
-    run: Run, by: str, *, model: str | None = None, link: str | None = None, licence: str | None = None
+    run: Run,
+    by: str,
+    *,
+    model: str | None = None,
+    link: str | None = None,
+    licence: str | None = None,
+    pairs: Sequence[Path] = (),
 ) -> Entry:
-    """The entry of a finished run; raises HafError for a run that cannot be ranked, and for texts that do not fit."""
+    """The entry of a finished run; `pairs` are folders of comparisons in which judges were asked about its images.
+
+    Raises HafError for a run that cannot be ranked, for a comparison without its judged pairs, and for texts that do
+    not fit.
+    """
     from hafbench.figures import ANATOMY, TOGETHER, all_figures, category_figures, metrics_of
 
     named = {
@@ -86,6 +97,8 @@ def make_entry(
         if one.mean and one.mean.n
     }
     machine = run.manifest.machine
+    records_sha256 = sha256_of(run.folder / "records.parquet")
+    places = _places(first, seeds)
     return check_entry(
         {
             "format": 1,
@@ -99,6 +112,7 @@ def make_entry(
             "ranked_by": next(iter(named)),
             "anatomy": anatomy,
             "quality": quality,
+            "pairs": [one for page in pairs for one in read_pairs(page, records_sha256, places)],
             "notes": run.manifest.notes,
             "made": {
                 "by": by,
@@ -106,7 +120,7 @@ def make_entry(
                 "hafbench": run.manifest.versions.get("hafbench", ""),
                 "git": run.manifest.git,
                 "hardware": machine.gpu or machine.processor,
-                "records_sha256": sha256_of(run.folder / "records.parquet"),
+                "records_sha256": records_sha256,
             },
         },
         str(run.folder),
@@ -163,11 +177,24 @@ def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[
         letters = (
             rows["is_error"].map({True: ERROR, False: SOUND}).astype(object).where(rows["is_error"].notna(), UNJUDGED)
         )
-        table = pd.DataFrame({"prompt": rows["prompt_id"], "seed": rows["seed"], "letter": letters})
-        if seeds is not None:
-            table = table.sort_values("seed", kind="stable")
+        table = _in_order(pd.DataFrame({"prompt": rows["prompt_id"], "seed": rows["seed"], "letter": letters}), seeds)
         words[name] = {str(prompt): "".join(part) for prompt, part in table.groupby("prompt", sort=True)["letter"]}
     return words, seeds
+
+
+def _places(rows: pd.DataFrame, seeds: list[int] | None) -> dict[str, tuple[str, int]]:
+    """By image its prompt, and the place of its letter in the prompt's word."""
+    table = _in_order(rows, seeds)
+    places = table.groupby("prompt_id").cumcount()
+    return {
+        str(image): (str(prompt), int(place))
+        for image, prompt, place in zip(table["image"], table["prompt_id"], places, strict=True)
+    }
+
+
+def _in_order(rows: pd.DataFrame, seeds: list[int] | None) -> pd.DataFrame:
+    """The rows in the order of the letters of words."""
+    return rows if seeds is None else rows.sort_values("seed", kind="stable")
 
 
 def _suite(run: Run, rows: pd.DataFrame, seeds: list[int] | None) -> dict[str, Any]:

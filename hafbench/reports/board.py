@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hafbench.figures import number, percent
+from hafbench.comparison.tables import ratio
+from hafbench.figures import number, p_value, percent, share
 from hafbench.leaderboard import Entry, Place, Table
-from hafbench.leaderboard.entries import RateFigure
+from hafbench.leaderboard.entries import PairFigures, RateFigure
 from hafbench.provenance import sha256_of_json
 from hafbench.reports.page import render_page
+from hafbench.statistics import holm
 from hafbench.suites import suite_names
 
 
@@ -44,9 +46,25 @@ class Row:
         return self.place.entry
 
 
+PAIR_COLUMNS = ("model", "against", "judge", "win / tie / lose", "RSI", "p", "orders disagree", "first wins")
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """What a judge says of an entry's pairs against another run; `judge` has its protocol with it.
+
+    The columns are PAIR_COLUMNS; `cells` are the figures.
+    """
+
+    entry: Entry
+    against: str
+    judge: str
+    cells: tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class Board:
-    """One table of the page, with what its entries share."""
+    """One table of the page, with what its entries share; `pairs` is empty where no judge was asked about any."""
 
     suite: str
     prompts: int
@@ -55,18 +73,21 @@ class Board:
     columns: tuple[str, ...]
     categories: tuple[str, ...]
     rows: tuple[Row, ...]
+    pairs: tuple[PairRow, ...]
 
 
 def build_board(tables: Sequence[Table], folder: Path) -> Path:
     """Write FOLDER/index.html and return its path."""
     from hafbench.files import disk_errors, write_whole
 
-    boards = [board(table) for table in tables]
     entries = [entry for table in tables for entry in table.entries]
+    names = {entry.made.records_sha256: entry.model.name for entry in entries}
+    boards = [board(table, names) for table in tables]
     page = render_page(
         "leaderboard",
         "leaderboard.js",
         boards=boards,
+        pair_columns=PAIR_COLUMNS,
         suites=sorted({one.suite for one in boards}),
         licences=sorted({entry.model.licence for entry in entries if entry.model.licence}),
         notes=list(dict.fromkeys(note for entry in entries for note in entry.notes)),
@@ -76,8 +97,8 @@ def build_board(tables: Sequence[Table], folder: Path) -> Path:
     return folder / "index.html"
 
 
-def board(table: Table) -> Board:
-    """A table written out."""
+def board(table: Table, names: Mapping[str, str]) -> Board:
+    """A table written out; `names` are the models of the page's entries by the hash of their records."""
     entries = table.entries
     first = entries[0]
     ranked_by = first.ranked_by
@@ -93,7 +114,30 @@ def board(table: Table) -> Board:
         columns=(*others, "judged", *(f"{name} (claimed)" for name in quality.values())),
         categories=tuple(every),
         rows=tuple(_row(place, others, quality, every) for place in table.places),
+        pairs=tuple(_pair_rows(entries, names)),
     )
+
+
+def _pair_rows(entries: Iterable[Entry], names: Mapping[str, str]) -> Iterable[PairRow]:
+    """The pairs of a table's entries, with p corrected by Holm over all of them."""
+    found = [(entry, one) for entry in entries for one in entry.pairs]
+    for (entry, one), p in zip(found, holm([one.p_value for _, one in found]), strict=True):
+        wins = one.wins
+        of = "" if one.inconsistent.n == one.pairs else f" of {one.pairs}"
+        # The RSI as a share, by which an infinite one can be sorted, too.
+        above = (wins.win + wins.tie) / total if (total := wins.win + wins.lose + 2 * wins.tie) else None
+        yield PairRow(
+            entry,
+            names.get(one.baseline.records_sha256, f"{one.baseline.name} (no entry)"),
+            f"{one.judge}, {one.protocol}",
+            (
+                Cell(f"{wins.win} / {wins.tie} / {wins.lose}{of}", wins.win - wins.lose),
+                Cell(ratio(wins), above),
+                Cell(p_value(p), p),
+                Cell(share(one.inconsistent), one.inconsistent.estimate),
+                Cell(share(one.first), one.first.estimate),
+            ),
+        )
 
 
 def _quality_columns(entries: Iterable[Entry]) -> dict[tuple[str, str], str]:
@@ -155,6 +199,14 @@ def _claims(entry: Entry) -> Iterable[tuple[str, str]]:
             yield f"card of {name}", f"sensitivity {shares[0]}, specificity {shares[1]}, on {images}"
     if entry.suite.name not in suite_names():
         yield "SHA-256 of the prompts", entry.suite.sha256
+    for pair in entry.pairs:
+        yield "pairs", _identity(pair)
     git = f", {entry.made.git[:12]}" if entry.made.git else ""
     yield "run by", f"{entry.made.by}, {entry.made.date}, hafbench {entry.made.hafbench}{git}, {entry.made.hardware}"
     yield "SHA-256 of the records", entry.made.records_sha256
+
+
+def _identity(one: PairFigures) -> str:
+    """Which baseline and which texts of questions a judge's pairs are of."""
+    hashes = f"records {one.baseline.records_sha256}, {one.protocol} {one.protocol_sha256}"
+    return f"against {one.baseline.name} by {one.judge}, {one.protocol}; SHA-256: {hashes}"
