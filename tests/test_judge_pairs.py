@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from benchmarks.scripted_judge import Script, Server, scripted
 from hafbench import api
-from hafbench.comparison.judged import JudgedPairs
+from hafbench.comparison.pair_figures import JudgedPairs
 from hafbench.comparison.tables import to_json, to_latex, to_markdown
 from hafbench.errors import HafError
 from hafbench.judges.options import PairOptions

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
-from hafbench.comparison.judged import figures_of
+from hafbench.comparison.pair_figures import figures_of
 from hafbench.errors import HafError, RunStopped
 from hafbench.judges.asking import Answer
 from hafbench.judges.endpoint import Options as EndpointOptions

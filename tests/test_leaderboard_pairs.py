@@ -15,7 +15,7 @@ from benchmarks.scripted_judge import Script, scripted
 from hafbench import api
 from hafbench.cli import app
 from hafbench.comparison import compare_runs
-from hafbench.comparison.judged import JudgedPairs, figures_of
+from hafbench.comparison.pair_figures import JudgedPairs, figures_of
 from hafbench.errors import HafError
 from hafbench.judges.options import PairOptions
 from hafbench.judges.pairs import JudgedPair, pair_of

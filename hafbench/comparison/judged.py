@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hafbench.comparison.pair_figures import MAJORITY, Agreement, as_numbers, figures_of, figures_of_gains
 from hafbench.errors import HafError
-from hafbench.figures import count_alike
 from hafbench.images import load_image
-from hafbench.judges.pairs import JudgedPair, Pair, judge_pairs
-from hafbench.statistics import (
-    Kappa,
-    Rate,
-    WinTieLoss,
-    cohen_kappa,
-    compare_means,
-    compare_wins,
-    error_rate,
-    holm,
-)
+from hafbench.judges.pairs import Pair, judge_pairs
+from hafbench.statistics import cohen_kappa, holm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,85 +24,6 @@ if TYPE_CHECKING:
     from hafbench.progress import Progress
     from hafbench.runs import Run
     from hafbench.types import Pixels
-
-MAJORITY = "majority"
-LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class JudgedPairs:
-    """Pairs of pictures as one judge sees them, or as the majority of several does.
-
-    `wins` are the candidate's. `p_value` is of the permutation test that exchanges the models' labels for whole
-    prompts, and `corrected_p` Holm's over all candidates and judges. `inconsistent` is the share of pairs whose two
-    orders disagree, which are ties. `first` is the share of wins of the picture that came first among all decisive
-    replies: 50 % without a position bias. Both are None for a majority. `unjudged` are reasons with their numbers.
-    `replies` are the letters of each pair (`JudgedPair.letters`), in the order of the pairs; none for a majority.
-    """
-
-    judge: str
-    protocol: str
-    pairs: int
-    wins: WinTieLoss
-    p_value: float | None
-    inconsistent: Rate | None
-    first: Rate | None
-    unjudged: tuple[tuple[str, int], ...]
-    replies: tuple[str, ...] = ()
-    protocol_sha256: str = ""
-    corrected_p: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        """In a word: better, worse, not shown, or too little to tell."""
-        if self.corrected_p is None:
-            return "too little to tell"
-        if self.corrected_p >= LEVEL:
-            return "not shown"
-        return "better" if self.wins.win > self.wins.lose else "worse"
-
-    @property
-    def biased(self) -> bool:
-        """Whether the judge is shown to favour a place."""
-        first = self.first
-        return (
-            first is not None
-            and first.low is not None
-            and first.high is not None
-            and not (first.low <= 0.5 <= first.high)
-        )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two judges agree on wins, ties and losses."""
-
-    judges: tuple[str, str]
-    kappa: Kappa
-
-
-def figures_of(judged: Sequence[JudgedPair], judge: str, protocol: str) -> JudgedPairs:
-    """The figures of one judge's pairs, whatever their order."""
-    keys = [one.key for one in judged]
-    replies = [(one.key, said) for one in judged for said in (one.forward, one.backward) if said in ("first", "second")]
-    consistent = [one.consistent for one in judged]
-    return replace(
-        _of_gains([one.gain for one in judged], keys, judge, protocol),
-        inconsistent=error_rate([None if one is None else not one for one in consistent], keys),
-        first=error_rate([said == "first" for _, said in replies], [key for key, _ in replies]),
-        unjudged=count_alike(one.reason for one in judged if one.reason),
-        replies=tuple(one.letters for one in judged),
-    )
-
-
-def _of_gains(gains: Sequence[int | None], keys: Sequence[str], judge: str, protocol: str) -> JudgedPairs:
-    # What is drawn at random goes by the order of the prompts: a fixed one gives the same figures for the same pairs.
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    values, keys = np.array(_floats(gains))[order], [keys[place] for place in order]
-    nothing = np.where(np.isfinite(values), 0.0, np.nan)
-    wins = compare_wins(nothing, values, keys, higher_is_better=True)
-    p_value = compare_means(nothing, keys, values, keys).p_value
-    return JudgedPairs(judge, protocol, len(gains), wins, p_value, None, None, ())
 
 
 def judge_comparison(comparison: Comparison, askers: Sequence[Asker], threads: int, progress: Progress) -> Comparison:
@@ -136,9 +48,9 @@ def _told(baseline: Run, versus: Versus, askers: Sequence[Asker], threads: int, 
     keys = [pair.key for pair in pairs]
     if len(gains) > 1:
         majority = [_majority(own) for own in zip(*gains.values(), strict=True)]
-        judged.append(_of_gains(majority, keys, MAJORITY, protocol.label))
+        judged.append(figures_of_gains(majority, keys, MAJORITY, protocol.label))
     agreements = [
-        Agreement((one, other), cohen_kappa(_floats(gains[one]), _floats(gains[other]), keys))
+        Agreement((one, other), cohen_kappa(as_numbers(gains[one]), as_numbers(gains[other]), keys))
         for one, other in combinations(gains, 2)
     ]
     known = tuple(replace(one, protocol_sha256=protocol.sha256) for one in judged)
@@ -165,10 +77,6 @@ def pairs_of(baseline: Run, versus: Versus) -> list[Pair]:
 
 def _read(path: Path) -> Pixels:
     return np.asarray(load_image(path))
-
-
-def _floats(gains: Sequence[int | None]) -> list[float]:
-    return [np.nan if gain is None else float(gain) for gain in gains]
 
 
 def _majority(gains: Sequence[int | None]) -> int | None:

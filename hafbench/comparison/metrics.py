@@ -31,7 +31,7 @@ from hafbench.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hafbench.comparison.judged import Agreement, JudgedPairs
+    from hafbench.comparison.pair_figures import Agreement, JudgedPairs
     from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hafbench.cards import OrderShare, share_of
-from hafbench.comparison.judged import figures_of
+from hafbench.comparison.pair_figures import figures_of
 from hafbench.judges.options import JudgeOptions, PairOptions, load_askers
 from hafbench.judges.pairs import Pair, judge_pairs
 from hafbench.progress import SILENT, Progress

@@ -15,7 +15,7 @@ from hafbench.statistics import WinTieLoss
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hafbench.comparison.judged import JudgedPairs
+    from hafbench.comparison.pair_figures import JudgedPairs
     from hafbench.runs import Run
 
 COLUMNS = ("model", "metric", "baseline", "model's", "difference", "p", "win / tie / lose", "RSI", "verdict")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from hafbench.cards import share_of
-from hafbench.comparison.judged import figures_of
+from hafbench.comparison.pair_figures import figures_of
 from hafbench.errors import HafError, first_problem
 from hafbench.files import read_whole
 from hafbench.judges.pairs import pair_of
