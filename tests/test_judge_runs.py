@@ -297,7 +297,7 @@ def test_a_run_that_is_ended_at_any_moment_pays_for_what_was_in_flight_at_most_t
     process.send_signal(ending)
     _, said = process.communicate(timeout=30)
     if ending is signal.SIGINT:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6  # below 2 where nothing else runs (docs/studies/judges.md)
         assert process.returncode == 130
         assert said.strip().splitlines() == ["hafbench: stopped; run the same command again to resume."]
     again = command(server, tmp_path)

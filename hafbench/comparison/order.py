@@ -36,8 +36,8 @@ def order_shares(
         Pair(str(number), None, *((good[j].read, bad[i].read) if number % 2 else (bad[i].read, good[j].read)))
         for number, (i, j) in enumerate(zip(*places, strict=True))
     ]
-    asked = {name: getattr(options, name) for name in ("judges", "samples", "concurrency", "max_questions", "store")}
-    askers, protocol = load_askers(PairOptions(**asked), ("pair",), device)
+    shared = set(PairOptions.model_fields) - {"protocol"}
+    askers, protocol = load_askers(PairOptions(**{name: getattr(options, name) for name in shared}), ("pair",), device)
     shares = []
     try:
         for asker in askers:

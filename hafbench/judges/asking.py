@@ -79,10 +79,12 @@ class Asker:
         concurrency: int = 32,
         max_questions: int | None = None,
         samples: int = 1,
+        max_tokens: int = 600,
         seed: int = 0,
     ) -> None:
         self.judge, self.protocol, self.tally = judge, protocol, Tally()
-        self._path, self._most, self._samples, self._seed = store, max_questions, samples, seed
+        self._path, self._most, self._samples = store, max_questions, samples
+        self._max_tokens, self._seed = max_tokens, seed
         self._places = asyncio.Semaphore(concurrency)
         self._store: AnswerStore | None = None
         self._under_way: dict[str, asyncio.Task[Kept]] = {}
@@ -92,12 +94,11 @@ class Asker:
         self._waiting: set[Future[Any]] = set()
         self._stopped = False
 
-    def ask(self, part: str, model: type[R], parts: Sequence[str | Picture]) -> Answer[R]:
-        """The answer to one question; blocks. `part` names it in the store. Raises RunStopped."""
-        return self.ask_all([(part, parts)], model)[0]
-
     def ask_all(self, questions: Sequence[tuple[str, Sequence[str | Picture]]], model: type[R]) -> list[Answer[R]]:
-        """The answers to several questions, asked at once; blocks. Raises RunStopped."""
+        """The answers to several questions, asked at once: each its name in the store, and its parts.
+
+        Blocks. Raises RunStopped.
+        """
 
         async def all_of_them() -> list[Answer[R]]:
             return await asyncio.gather(*(self._answer(part, model, parts) for part, parts in questions))
@@ -127,7 +128,8 @@ class Asker:
         except (CancelledError, asyncio.CancelledError) as error:
             raise RunStopped("The judge was stopped; run the same command again to go on.") from error
         finally:
-            self._waiting.discard(future)
+            with self._lock:
+                self._waiting.discard(future)
 
     def stop(self) -> None:
         """Ask nothing more; who waits gets RunStopped. Answers that come within GRACE_S are kept, others are lost."""
@@ -135,8 +137,8 @@ class Asker:
             if self._stopped:
                 return
             self._stopped = True
-            loop = self._loop
-        for future in list(self._waiting):
+            loop, waiting = self._loop, list(self._waiting)
+        for future in waiting:
             future.cancel()
         if loop is None:
             return
@@ -161,8 +163,9 @@ class Asker:
         return self._store
 
     def _question(self, model: type[R], parts: Sequence[str | Picture]) -> Question:
-        schema = schema_of(model)
-        return Question(self.protocol.system, tuple(parts), schema, model.VERDICT, seed=self._seed)
+        return Question(
+            self.protocol.system, tuple(parts), schema_of(model), model.VERDICT, self._max_tokens, seed=self._seed
+        )
 
     def _key(self, question: Question) -> str:
         parts = [part if isinstance(part, str) else {"picture": part.sha256} for part in question.parts]

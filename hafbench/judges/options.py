@@ -44,12 +44,13 @@ class JudgeOptions(registry.Options):
     """`judges` are asked by `protocol`, a name or a file; several of them vote.
 
     `samples` replies are asked for where a judge gives no log-probabilities. At most `concurrency` questions are asked
-    at a time, and `max_questions` of each judge. `store` is the file of answers.
+    at a time, and `max_questions` of each judge; a reply has at most `max_tokens`. `store` is the file of answers.
     """
 
     judges: tuple[JudgeSpec, ...] = ()
     protocol: str
     samples: Annotated[int, Field(ge=1)] = 1
+    max_tokens: Annotated[int, Field(ge=16)] = 600
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     max_questions: Annotated[int, Field(ge=0)] | None = None
     store: Path | None = None
@@ -81,9 +82,5 @@ def load_askers(options: JudgeOptions, asks: tuple[Asks, ...], device: str) -> t
     names = [judge.name for judge in judges]
     if len(set(names)) < len(names):
         raise HafError(f"Two judges are called {max(names, key=names.count)}; name different models.")
-    store, most = options.store or default_store(), options.max_questions
-    askers = [
-        Asker(judge, texts, store, concurrency=options.concurrency, max_questions=most, samples=options.samples)
-        for judge in judges
-    ]
-    return askers, texts
+    asked = options.model_dump(include={"concurrency", "max_questions", "samples", "max_tokens"})
+    return [Asker(judge, texts, options.store or default_store(), **asked) for judge in judges], texts

@@ -38,7 +38,7 @@ class Question:
     parts: tuple[str | Picture, ...]
     schema: Mapping[str, Any]
     verdict: str
-    max_tokens: int = 400
+    max_tokens: int = 600
     temperature: float = 0.0
     seed: int = 0
     sample: int = 0

@@ -72,6 +72,7 @@ class JudgeScorer:
             "protocol_sha256": protocol.sha256,
             "examples": examples.sha256,
             "samples": options.samples,
+            "max_tokens": options.max_tokens,
             "threshold": options.threshold,
             "detector": finder.name if finder else None,
             "weights": dict(finder.weights) if finder else {},
