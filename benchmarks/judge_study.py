@@ -1,7 +1,8 @@
 """`python -m benchmarks.judge_study [--repeats 40] [--kills 10]`: judges that err as told, over HTTP.
 
 Prints how often the intervals of a judge's card hold what its script says, how often the corrected error rate holds the
-truth, what a position bias does to the RSI, and how many requests a server sees of a run that is killed.
+truth, what a position bias does to the RSI, and how many requests a server sees of a run that is stopped or
+killed.
 """
 
 from __future__ import annotations
@@ -113,39 +114,55 @@ def bias(server: Server, folder: Path) -> None:
 def kills(server: Server, folder: Path, count: int) -> None:
     """Requests of runs that are killed once, at a random moment."""
     rng = random.Random(1)
-    truth = pictures(folder / "images", [True, False] * (IMAGES // 2), 0)
-    script = Script(truth=truth, latency_s=0.2)
-    print(f"\n| killed after answers | in flight then | requests in all, of {IMAGES} |\n|---|---|---|")
+    script = Script(truth=pictures(folder / "images", [True, False] * (IMAGES // 2), 0), latency_s=0.2)
+    print(f"\n| killed after answers | requests in all, of {IMAGES} |\n|---|---|")
     for number in range(count):
         server.change(replace(script, seed=number))
-        words = [
-            *("score", str(folder / "images"), "--scorers", "judge", "--judge-protocol", "single", "--quiet"),
-            *("--judge", server.url, "--judge-model", "scripted", "--out", f"out-{number}"),
-        ]
-        command = [str(Path(sys.executable).with_name("hafbench")), *words]
-        environment = {**os.environ, "HAFBENCH_CACHE": str(folder / f"cache-{number}")}
-        before, wanted = server.stats(), rng.randint(1, IMAGES - 1)
-        process = subprocess.Popen(command, cwd=folder, env=environment)
-        while process.poll() is None and server.stats().answered - before.answered < wanted:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        stats = server.stats()
-        answered, in_flight = (
-            stats.answered - before.answered,
-            stats.seen - stats.answered - before.seen + before.answered,
-        )
-        subprocess.run(command, cwd=folder, env=environment, check=True)
-        print(f"| {answered} | {in_flight} | {server.stats().seen - before.seen} |")
+        answered, _, seen = ended(server, folder, number, rng.randint(1, IMAGES - 1), signal.SIGKILL)
+        print(f"| {answered} | {seen} |")
+
+
+def interrupts(server: Server, folder: Path, count: int) -> None:
+    """How long a run takes to end after Ctrl-C, and the requests in all once it has gone on."""
+    script = Script(truth=pictures(folder / "images", [True, False] * (IMAGES // 2), 0), latency_s=0.2)
+    print(f"\n| Ctrl-C after answers | ended in | requests in all, of {IMAGES} |\n|---|---|---|")
+    for number in range(count):
+        server.change(replace(script, seed=number))
+        answered, took, seen = ended(server, folder, number, 20 * (number + 1), signal.SIGINT)
+        print(f"| {answered} | {took:.2f} s | {seen} |")
+
+
+def ended(server: Server, folder: Path, number: int, after: int, how: signal.Signals) -> tuple[int, float, int]:
+    """A run that is ended after so many answers, and run again.
+
+    How many answers there were, the seconds until it had ended, and the requests in all.
+    """
+    words = [
+        *("score", str(folder / "images"), "--scorers", "judge", "--judge-protocol", "single", "--quiet"),
+        *("--judge", server.url, "--judge-model", "scripted", "--out", f"out-{number}"),
+    ]
+    command = [str(Path(sys.executable).with_name("hafbench")), *words]
+    environment = {**os.environ, "HAFBENCH_CACHE": str(folder / f"cache-{number}")}
+    before = server.stats()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and server.stats().answered - before.answered < after:
+        time.sleep(0.005)
+    began = time.monotonic()
+    process.send_signal(how)
+    process.wait()
+    took, answered = time.monotonic() - began, server.stats().answered - before.answered
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+    return answered, took, server.stats().seen - before.seen
 
 
 def main() -> None:
-    """All three."""
+    """All four."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--kills", type=int, default=10)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, scripted() as server:
+        interrupts(server, Path(name) / "interrupts", 5)
         kills(server, Path(name) / "kills", asked.kills)
         bias(server, Path(name) / "bias")
         trust(server, Path(name) / "trust", asked.repeats)
