@@ -31,7 +31,7 @@ from hafbench.judges.parts import shown
 from hafbench.scorers.judge import Options
 from hafbench.specs import ScorerSpec, ScoreSpec
 
-SENSITIVITY, SPECIFICITY, TRUE_RATE, IMAGES = 0.8, 0.9, 0.25, 200
+SENSITIVITY, SPECIFICITY, TRUE_RATE, IMAGES = 0.8, 0.9, 0.1, 200
 
 
 def pictures(folder: Path, bad: Sequence[bool], first: int) -> dict[str, bool]:
