@@ -12,6 +12,9 @@ from pathlib import Path
 from hafbench.errors import HafError
 from hafbench.files import disk_errors
 
+LEFT_BY_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+"""The name of the file that safetensors writes before it gives it its own; it stays where the process is killed."""
+
 
 def remove_own(folder: Path, is_own: Callable[[str], bool]) -> bool:
     """Delete a folder that this program wrote; returns whether there is nothing at that path now.
@@ -21,7 +24,8 @@ def remove_own(folder: Path, is_own: Callable[[str], bool]) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return not folder.is_symlink() and not folder.exists()
     files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    if not all(is_own(path.relative_to(folder).as_posix()) for path in files):
+    named = [path for path in files if not LEFT_BY_SAFETENSORS.fullmatch(path.name)]
+    if not all(is_own(path.relative_to(folder).as_posix()) for path in named):
         return False
     shutil.rmtree(folder)
     return True

@@ -148,7 +148,10 @@ def test_a_damaged_checkpoint_is_passed_over(
     damaged[-1] ^= 1
     (last / "state.safetensors").write_bytes(damaged)
     (config.out / "checkpoints" / "000016" / "state.json").write_text("{")
-    (config.out / "checkpoints" / ".000014.partial").mkdir()
+    partial = config.out / "checkpoints" / ".000014.partial"  # as a process leaves it that is killed within safetensors
+    partial.mkdir()
+    for name in ("pytorch_lora_weights.safetensors", ".tmp2hQsrg"):
+        (partial / name).write_bytes(b"half")
     told = Told()
     with caplog.at_level(logging.WARNING):
         train(config, progress=told)
