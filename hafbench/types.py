@@ -143,3 +143,12 @@ class Judge(Protocol):
     async def close(self) -> None:
         """Nothing more will be asked."""
         ...
+
+
+@runtime_checkable
+class PreparingJudge(Judge, Protocol):
+    """A judge with work to do before a question is sent, such as encoding its pictures: done while others are asked."""
+
+    async def prepare(self, question: Question) -> None:
+        """Do it; `answer` does what was not done."""
+        ...

@@ -16,6 +16,7 @@ from hafbench.judges.protocols import JudgeProtocol
 from hafbench.judges.questions import Picture, Question, chances_of
 from hafbench.judges.replies import R, read_reply, schema_of
 from hafbench.judges.store import AnswerStore, Asked, Kept, key_of
+from hafbench.types import PreparingJudge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hafbench.types import Judge
 
 SAMPLE_TEMPERATURE = 1.0
+AHEAD = 8
+"""Questions that are prepared while others are asked: few, since pictures take memory."""
 GRACE_S = 0.8
 """How long answers that are on their way are waited for when all is to end."""
 T = TypeVar("T")
@@ -85,7 +88,7 @@ class Asker:
         self.judge, self.protocol, self.tally = judge, protocol, Tally()
         self._path, self._most, self._samples = store, max_questions, samples
         self._max_tokens, self._seed = max_tokens, seed
-        self._places = asyncio.Semaphore(concurrency)
+        self._ahead, self._places = asyncio.Semaphore(concurrency + AHEAD), asyncio.Semaphore(concurrency)
         self._store: AnswerStore | None = None
         self._under_way: dict[str, asyncio.Task[Kept]] = {}
         self._asking: set[asyncio.Future[Any]] = set()
@@ -238,6 +241,12 @@ class Asker:
             done.exception()  # looked at, so that asyncio does not print one that nobody waits for any more
 
     async def _ask(self, key: str, part: str, question: Question, model: type[R]) -> Kept:
+        async with self._ahead:
+            if isinstance(self.judge, PreparingJudge) and not self._stopped:
+                await self.judge.prepare(question)
+            return await self._in_turn(key, part, question, model)
+
+    async def _in_turn(self, key: str, part: str, question: Question, model: type[R]) -> Kept:
         async with self._places:
             if self._stopped:
                 raise RunStopped("The judge was stopped.")

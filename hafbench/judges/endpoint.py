@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OPENAI_HOST = "api.openai.com"
 FATAL = frozenset((401, 403, 404, 405))
 """Statuses that every other question would get, too: of a wrong key, model or address."""
+ENCODED = 128
+"""Pictures that are kept encoded."""
 OPTIONAL: Mapping[str, Mapping[str, Any]] = {
     "logprobs": {"logprobs": None, "top_logprobs": None},
     "response_format": {"response_format": None},
@@ -75,6 +77,15 @@ class EndpointJudge:
         self._client, self._key = client, key
         self._refused: set[str] = set() if options.logprobs else {"logprobs"}
         self._answered = False
+        self._encoded: dict[str, str] = {}
+
+    async def prepare(self, question: Question) -> None:
+        """Encode the pictures. The last ones are kept: pairs and examples show the same ones again."""
+        for picture in question.pictures:
+            known = self._encoded.pop(picture.sha256, None)
+            self._encoded[picture.sha256] = known or await asyncio.to_thread(data_url, picture)
+        while len(self._encoded) > ENCODED:
+            self._encoded.pop(next(iter(self._encoded)))
 
     async def answer(self, question: Question) -> Reply:
         """The reply; raises HafError where it stays without one, RunStopped where others would, too."""
@@ -82,7 +93,7 @@ class EndpointJudge:
 
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": question.system},
-            {"role": "user", "content": [await _content(part) for part in question.parts]},
+            {"role": "user", "content": [self._content(part) for part in question.parts]},
         ]
         try:
             reply = await self._create(question, messages)
@@ -135,6 +146,11 @@ class EndpointJudge:
                     raise
                 self._refused |= refused
 
+    def _content(self, part: str | Picture) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        return {"type": "image_url", "image_url": {"url": self._encoded.get(part.sha256) or data_url(part)}}
+
     def _error(self, said: str, advice: str, error: Exception) -> HafError:
         """Of one question where others were answered, else of all."""
         if self._answered and getattr(error, "status_code", None) not in FATAL:
@@ -148,12 +164,6 @@ class EndpointJudge:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
-
-
-async def _content(part: str | Picture) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    return {"type": "image_url", "image_url": {"url": await asyncio.to_thread(data_url, part)}}
 
 
 def data_url(picture: Picture) -> str:

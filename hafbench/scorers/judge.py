@@ -77,7 +77,8 @@ class JudgeScorer:
             "detector": finder.name if finder else None,
             "weights": dict(finder.weights) if finder else {},
         }
-        self.concurrency = options.concurrency
+        # More images than questions: while one is read or its parts are found, others keep the questions in flight.
+        self.concurrency = 2 * options.concurrency
         self.askers, self._protocol, self._finder, self._examples = askers, protocol, finder, examples
         self._threshold = options.threshold
         self._names = [name for name in protocol.questions if finder is None or name in finder.parts]
