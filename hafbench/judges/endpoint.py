@@ -82,8 +82,8 @@ class EndpointJudge:
     async def prepare(self, question: Question) -> None:
         """Encode the pictures. The last ones are kept: pairs and examples show the same ones again."""
         for picture in question.pictures:
-            known = self._encoded.pop(picture.sha256, None)
-            self._encoded[picture.sha256] = known or await asyncio.to_thread(data_url, picture)
+            url = self._encoded.pop(picture.sha256, "") or await asyncio.to_thread(data_url, picture)
+            self._encoded[picture.sha256] = url
         while len(self._encoded) > ENCODED:
             self._encoded.pop(next(iter(self._encoded)))
 
