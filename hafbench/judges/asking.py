@@ -90,6 +90,7 @@ class Asker:
         self._max_tokens, self._seed = max_tokens, seed
         self._ahead, self._places = asyncio.Semaphore(concurrency + AHEAD), asyncio.Semaphore(concurrency)
         self._store: AnswerStore | None = None
+        self._kinds: dict[str, str] = {}
         self._under_way: dict[str, asyncio.Task[Kept]] = {}
         self._asking: set[asyncio.Future[Any]] = set()
         self._lock = threading.Lock()
@@ -171,16 +172,15 @@ class Asker:
         )
 
     def _key(self, question: Question) -> str:
+        # What all questions of a kind have in common is hashed once.
+        if question.verdict not in self._kinds:
+            judge = [self.judge.name, self.judge.version, dict(self.judge.settings)]
+            self._kinds[question.verdict] = key_of(
+                {"judge": judge, "system": question.system, "schema": question.schema}
+            )
         parts = [part if isinstance(part, str) else {"picture": part.sha256} for part in question.parts]
-        return key_of(
-            {
-                "judge": [self.judge.name, self.judge.version, dict(self.judge.settings)],
-                "system": question.system,
-                "parts": parts,
-                "schema": question.schema,
-                "parameters": [question.max_tokens, question.temperature, question.seed, question.sample],
-            }
-        )
+        parameters = [question.max_tokens, question.temperature, question.seed, question.sample]
+        return key_of({"kind": self._kinds[question.verdict], "parts": parts, "parameters": parameters})
 
     async def _answer(self, part: str, model: type[R], parts: Sequence[str | Picture]) -> Answer[R]:
         question = self._question(model, parts)
