@@ -129,7 +129,6 @@ def judge_settings(
         raise HafError(
             f"{len(judges)} --judge and {len(models)} --judge-model are given; give one model for each judge."
         )
-
     named = [{"judge": judge, **({"model": models[place]} if models else {})} for place, judge in enumerate(judges)]
     return {
         f"{within}judges": named or None,

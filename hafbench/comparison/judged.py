@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hafbench.comparison.pair_figures import MAJORITY, Agreement, as_numbers, figures_of, figures_of_gains
+from hafbench.comparison.pair_figures import MAJORITY, Agreement, figures_of, figures_of_gains
 from hafbench.errors import HafError
 from hafbench.images import load_image
 from hafbench.judges.pairs import Pair, judge_pairs
@@ -50,8 +50,7 @@ def _told(baseline: Run, versus: Versus, askers: Sequence[Asker], threads: int, 
         majority = [_majority(own) for own in zip(*gains.values(), strict=True)]
         judged.append(figures_of_gains(majority, keys, MAJORITY, protocol.label))
     agreements = [
-        Agreement((one, other), cohen_kappa(as_numbers(gains[one]), as_numbers(gains[other]), keys))
-        for one, other in combinations(gains, 2)
+        Agreement((one, other), cohen_kappa(gains[one], gains[other], keys)) for one, other in combinations(gains, 2)
     ]
     known = tuple(replace(one, protocol_sha256=protocol.sha256) for one in judged)
     return replace(versus, judged=known, agreements=tuple(agreements))

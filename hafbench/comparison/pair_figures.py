@@ -10,6 +10,7 @@ import numpy as np
 from hafbench.figures import count_alike
 from hafbench.judges.pairs import JudgedPair
 from hafbench.statistics import Kappa, Rate, WinTieLoss, compare_means, compare_wins, error_rate
+from hafbench.statistics.clusters import as_floats
 
 MAJORITY = "majority"
 LEVEL = 0.05
@@ -85,13 +86,8 @@ def figures_of_gains(gains: Sequence[int | None], keys: Sequence[str], judge: st
     """The figures that follow from wins (1), ties (0) and losses (-1) alone; None has no answer."""
     # What is drawn at random goes by the order of the prompts: a fixed one gives the same figures for the same pairs.
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    values, keys = np.array(as_numbers(gains))[order], [keys[place] for place in order]
+    values, keys = as_floats(gains)[order], [keys[place] for place in order]
     nothing = np.where(np.isfinite(values), 0.0, np.nan)
     wins = compare_wins(nothing, values, keys, higher_is_better=True)
     p_value = compare_means(nothing, keys, values, keys).p_value
     return JudgedPairs(judge, protocol, len(gains), wins, p_value, None, None, ())
-
-
-def as_numbers(gains: Sequence[int | None]) -> list[float]:
-    """NaN for a pair without an answer."""
-    return [np.nan if gain is None else float(gain) for gain in gains]

@@ -15,7 +15,8 @@ from hafbench.errors import HafError, RunStopped
 from hafbench.judges.protocols import JudgeProtocol
 from hafbench.judges.questions import Picture, Question, chances_of
 from hafbench.judges.replies import R, read_reply, schema_of
-from hafbench.judges.store import AnswerStore, Asked, Kept, key_of
+from hafbench.judges.store import AnswerStore, Asked, Kept
+from hafbench.provenance import sha256_of_json
 from hafbench.types import PreparingJudge
 
 if TYPE_CHECKING:
@@ -175,12 +176,12 @@ class Asker:
         # What all questions of a kind have in common is hashed once.
         if question.verdict not in self._kinds:
             judge = [self.judge.name, self.judge.version, dict(self.judge.settings)]
-            self._kinds[question.verdict] = key_of(
+            self._kinds[question.verdict] = sha256_of_json(
                 {"judge": judge, "system": question.system, "schema": question.schema}
             )
         parts = [part if isinstance(part, str) else {"picture": part.sha256} for part in question.parts]
         parameters = [question.max_tokens, question.temperature, question.seed, question.sample]
-        return key_of({"kind": self._kinds[question.verdict], "parts": parts, "parameters": parameters})
+        return sha256_of_json({"kind": self._kinds[question.verdict], "parts": parts, "parameters": parameters})
 
     async def _answer(self, part: str, model: type[R], parts: Sequence[str | Picture]) -> Answer[R]:
         question = self._question(model, parts)

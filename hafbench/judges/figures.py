@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hafbench.judges.votes import ERROR
 from hafbench.statistics import Kappa, Rate, cohen_kappa, error_rate
 
@@ -53,17 +51,10 @@ def judge_figures(run: Run) -> JudgeFigures | None:
     if len(names) == 1:
         verdicts = {names[0]: rows["is_error"]}
     prompts = rows["prompt_id"]
-    rates = tuple((name, error_rate(_floats(own), prompts)) for name, own in verdicts.items())
+    rates = tuple((name, error_rate(own, prompts)) for name, own in verdicts.items())
     agreements = tuple(
-        (one, other, cohen_kappa(_floats(verdicts[one]), _floats(verdicts[other]), prompts))
-        for one, other in combinations(names, 2)
+        (one, other, cohen_kappa(verdicts[one], verdicts[other], prompts)) for one, other in combinations(names, 2)
     )
     totals = {name: int(sum(own.get(name, 0.0) for own in measures)) for name in ("questions", *COUNTED)}
     counts = tuple((said, totals[name]) for name, said in COUNTED.items() if totals[name])
     return JudgeFigures(str(facts.settings.get("protocol", "")), rates, agreements, totals["questions"], counts)
-
-
-def _floats(values: Any) -> np.ndarray:
-    if hasattr(values, "to_numpy"):
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from hafbench.errors import RunStopped
-from hafbench.provenance import sha256_of_json
 
 FORMAT = 1
 _TABLE = """
@@ -123,8 +122,3 @@ class AnswerStore:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
-
-
-def key_of(parts: Mapping[str, Any]) -> str:
-    """The SHA-256 of what makes an answer."""
-    return sha256_of_json(parts)
