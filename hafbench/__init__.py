@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hafbench.lazy import exported
 
 if TYPE_CHECKING:
-    from hafbench.api import calibrate, compare, report, run, score
+    from hafbench.api import calibrate, compare, report, run, score, score_subfolders
     from hafbench.errors import HafError
     from hafbench.runs import Run, read_run
     from hafbench.specs import GeneratorSpec, RunSpec, ScorerSpec, ScoreSpec
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 # By module, so that `import hafbench` imports none of them.
 _PUBLIC = {
-    "hafbench.api": ("run", "score", "report", "compare", "calibrate"),
+    "hafbench.api": ("run", "score", "score_subfolders", "report", "compare", "calibrate"),
     "hafbench.specs": ("RunSpec", "ScoreSpec", "ScorerSpec", "GeneratorSpec"),
     "hafbench.runs": ("Run", "read_run"),
     "hafbench.types": ("Finding", "Score"),
@@ -44,6 +44,7 @@ __all__ = [
     "report",
     "run",
     "score",
+    "score_subfolders",
 ]
 
 __getattr__ = exported(__name__, _PUBLIC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hafbench import provenance
@@ -14,6 +14,7 @@ from hafbench.errors import HafError
 from hafbench.evaluate import describe, evaluate, load_scorers, plan, spread
 from hafbench.files import disk_errors, slug
 from hafbench.generators import load_generator, read_folder
+from hafbench.generators.folder import category_of, subfolders
 from hafbench.images import sha256_of
 from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
@@ -26,7 +27,7 @@ from hafbench.scorers.judge import JudgeScorer
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
 from hafbench.suites import Suite, load_suite
-from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS
+from hafbench.worlds import PHOTOGRAPHS
 
 if TYPE_CHECKING:
     from hafbench.comparison import Comparison
@@ -111,7 +112,11 @@ def score(
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
     # A report below the folder has pictures of its own.
     images = [image for image in images if not image.path.is_relative_to(folder.resolve())]
-    samples = [Sample(image.path.relative_to(root).as_posix(), image.prompt, image.seed) for image in images]
+    places = [PurePosixPath(image.path.relative_to(root).as_posix()) for image in images]
+    samples = [
+        Sample(str(place), image.prompt, image.seed, category_of(place))
+        for place, image in zip(places, images, strict=True)
+    ]
     scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
     manifest = Manifest(
         command="score",
@@ -131,6 +136,28 @@ def score(
         finished = evaluate(started, samples, scorers, workers=workers, progress=progress)
     report(finished, cards=cards)
     return finished
+
+
+def score_subfolders(
+    spec: ScoreSpec,
+    *,
+    out: str | Path | None = None,
+    resume: bool = True,
+    cards: Sequence[Path] = (),
+    progress: Progress = SILENT,
+) -> list[Run]:
+    """Score each folder right below the folder of images as a run of its own, such as the images of one model each.
+
+    The runs are OUT/NAME, by default runs/score_FOLDER_NAME, and are called NAME. A file of prompts names images below
+    the subfolder. Raises HafError for images that lie in no subfolder; the rest is as in `score`.
+    """
+    root = spec.images.resolve()
+    runs = []
+    for part in subfolders(root):
+        folder = Path(out) / slug(part.name) if out else Path("runs") / slug(f"score_{root.name}_{part.name}")
+        alone = spec.model_copy(update={"images": part})
+        runs.append(score(alone, out=folder, resume=resume, cards=cards, progress=progress))
+    return runs
 
 
 def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Estimate:
@@ -235,9 +262,11 @@ class Calibrated:
 
 
 def calibrate(
-    labels: str | Path,
+    labels: str | Path | None,
     scorer: ScorerSpec | str,
     *,
+    truth: str | None = None,
+    views: Sequence[str] = (),
     images: Path | None = None,
     run: Path | None = None,
     false_alarms: Sequence[float] = (),
@@ -250,9 +279,10 @@ def calibrate(
 ) -> Calibrated:
     """Make a scorer's calibration card from images labelled good or bad, and write it.
 
-    `labels` is a folder, a table, or the word mannequin for `limit` renders (see `hafbench.labelled`). With `run` the
-    scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is the card's
-    file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
+    `labels` is a folder or a table (see `hafbench.labelled`). In their place, `truth` names a built-in world, mannequin
+    or people, of which `limit` renders are made, in `views` if any are given; `labels` may be that word, too. With
+    `run` the scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is
+    the card's file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares
@@ -264,25 +294,39 @@ def calibrate(
         raise HafError(f"{spec.name} is a quality score: only anatomy scorers have verdicts to calibrate.")
     if any(not 0 < rate < 1 for rate in false_alarms):
         raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
-    renders = str(labels) == labelled.WORLD and not Path(labels).exists()
-    if run and (renders or images):
+    if labels is not None and truth is None and str(labels) in labelled.WORLDS and not Path(labels).exists():
+        labels, truth = None, str(labels)
+    if (labels is None) == (truth is None):
+        raise HafError("Give either labels (a folder with good/ and bad/, or a CSV) or --truth mannequin or people.")
+    if truth is not None and truth not in labelled.WORLDS:
+        raise HafError(f"--truth {truth}: the built-in worlds are {', '.join(labelled.WORLDS)}.")
+    if truth is not None and row.home not in (None, labelled.WORLDS[truth].home):
+        raise HafError(f"{spec.name} judges {row.home}, and the pictures of the world {truth} are none.")
+    if views and truth is None:
+        raise HafError("--view is of a built-in world: it goes with --truth.")
+    shown = labelled.views_of(truth, row.regions, views) if truth else ()
+    if run and (truth or images):
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
-    finished = read_run(run, findings=False) if run else None
+    finished = read_run(run) if run else None
     if finished:
-        found = labelled.read_labels(Path(labels), finished.image_root)
+        found = labelled.read_labels(Path(labels or ""), finished.image_root)
         judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
-        home = MANNEQUINS.home if renders else row.home or PHOTOGRAPHS.home
+        home = labelled.WORLDS[truth].home if truth else row.home or PHOTOGRAPHS.home
         loaded = load_scorers([spec.at_home(home)], device, [spec.name])[spec.name]
         assert not isinstance(loaded, HafError)  # noqa: S101 (a required scorer that is unavailable raises)
-        if renders:
+        if truth:
             first = labelled.WORLD_SEED if seed is None else seed
-            listed = list(labelled.render_world(row.regions, limit, first))
-            said = f"renders of the built-in world, seeds {first} x 10,000,000 and on, half of them with an error"
+            listed = []
+            progress.start("renders", limit)
+            for one in labelled.render_world(truth, row.regions, limit, first, shown):
+                listed.append(one)
+                progress.update("renders", len(listed))
+            said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
         else:
-            listed = labelled.read_labels(Path(labels), images)
-            said = f"images of {Path(labels).name}"
+            listed = labelled.read_labels(Path(labels or ""), images)
+            said = f"images of {Path(labels or '').name}"
         judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(
         judged,

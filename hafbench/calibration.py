@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from hafbench.cards import Bin, CalibrationCard, KindShare, Operating, Share, Stratum, share_of, source_of
+from hafbench.cards import (
+    IMAGE_SIZE,
+    JUDGED_SIZE,
+    Bin,
+    CalibrationCard,
+    Coverage,
+    KindShare,
+    Operating,
+    Share,
+    Stratum,
+    share_of,
+    source_of,
+)
 from hafbench.errors import HafError
 from hafbench.figures import count_alike
 from hafbench.statistics import Corrected, error_rate, prediction_powered_rate
@@ -51,7 +63,7 @@ def make_card(
     truth = np.array([one.bad for one in sure])
     clusters = cluster_codes([one.prompt for one in sure])
     flagged = np.array([one.flagged for one in sure], dtype=bool)
-    cues = {"size": np.array([one.size for one in sure]), "sharpness": np.array([one.sharpness for one in sure])}
+    cues = _cues(sure)
     digest = hashlib.sha256("".join(sorted(f"{one.name}\0{one.bad}\n" for one in judged)).encode())
     return CalibrationCard(
         format=1,
@@ -78,8 +90,23 @@ def make_card(
         operating=tuple(_operating(values, truth, clusters, rate) for rate in false_alarms),
         roc=tuple(_roc(values, truth)),
         kinds=tuple(_kinds([one for one in judged if one.bad])),
+        coverage=Coverage(good=_judged(judged, bad=False), bad=_judged(judged, bad=True)),
         reasons=_reasons(judged),
     )
+
+
+def _cues(sure: Sequence[Judged]) -> dict[str, Floats]:
+    """What a scorer has to beat, by name: the size of what it judged, or of the image, and the image's sharpness."""
+    pixels = [one.pixels for one in sure if one.pixels is not None]
+    # All on one scale: sizes of hands and of images cannot be compared.
+    name, sizes = (JUDGED_SIZE, pixels) if len(pixels) == len(sure) else (IMAGE_SIZE, [one.size for one in sure])
+    return {name: np.array(sizes, dtype=np.float64), "sharpness": np.array([one.sharpness for one in sure])}
+
+
+def _judged(images: Sequence[Judged], bad: bool) -> Share:
+    """The share of the bad, or of the good, images that the scorer could judge."""
+    own = [one for one in images if one.bad is bad]
+    return _share(np.array([one.value is not None for one in own]), cluster_codes([one.prompt for one in own]))
 
 
 def powered(judged: Sequence[Judged], run: Run, scorer: str) -> Corrected:
@@ -153,7 +180,8 @@ def _kinds(bad: Sequence[Judged]) -> Iterable[KindShare]:
             if own:
                 flagged = np.array([one.flagged for one in sure], dtype=bool)
                 share = _share(flagged, cluster_codes([one.prompt for one in sure]))
-                yield KindShare(region=region, kind=kind, sensitivity=share, unknown=len(own) - len(sure))
+                known = _judged(own, bad=True)
+                yield KindShare(region=region, kind=kind, sensitivity=share, unknown=len(own) - len(sure), judged=known)
 
 
 def _reasons(judged: Sequence[Judged]) -> Mapping[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
+from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 
@@ -88,6 +89,9 @@ def share_of(rate: Rate) -> Share:
     return Share(estimate=rate.estimate, low=rate.low, high=rate.high, n=rate.scored)
 
 
+JUDGED_SIZE, IMAGE_SIZE = "judged size", "size"
+
+
 class Stratum(Frozen):
     """The AUROC within a part of the images that are alike in size, sharpness or source."""
 
@@ -117,19 +121,45 @@ class Operating(Frozen):
 class KindShare(Frozen):
     """The sensitivity to the errors of one region and kind; `kind` is None for all errors of the region.
 
-    `unknown` images have such an error, too, but the scorer could not judge them.
+    `unknown` images have such an error, too, but the scorer could not judge them; `judged` is the share that it could,
+    None on a card that was made without it.
     """
 
     region: Region
     kind: Kind | None
     sensitivity: Share
     unknown: Count
+    judged: Share | None = None
 
     @property
     def counts(self) -> tuple[float, float, int]:
         """Images that were flagged, passed, and not judged."""
         flagged = (self.sensitivity.estimate or 0.0) * self.sensitivity.n
         return flagged, self.sensitivity.n - flagged, self.unknown
+
+
+class Coverage(Frozen):
+    """The shares of the good and of the bad images that the scorer could judge."""
+
+    good: Share
+    bad: Share
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """Bad minus good in [-1, 1], with its 95 % interval; below 0 of a scorer that passes over bad images.
+
+        The interval follows from those of the shares (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10).
+        """
+        bad, good = ((part.estimate or 0.0, part.low or 0.0, part.high or 0.0) for part in (self.bad, self.good))
+        moved = bad[0] - good[0]
+        below, above = hypot(bad[0] - bad[1], good[2] - good[0]), hypot(bad[2] - bad[0], good[0] - good[1])
+        return moved, moved - below, moved + above
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the scorer is shown to judge one kind of image more often than the other."""
+        _, low, high = self.difference
+        return low > 0 or high < 0
 
 
 class OrderShare(Frozen):
@@ -152,12 +182,13 @@ class CalibrationCard(Frozen):
 
     `effective_bad` and `effective_good` are the numbers of independent images that would tell as much, since images of
     one prompt are alike. `sensitivity` and `specificity` are at the scorer's own verdict. `roc` holds (false alarms,
-    sensitivity, threshold), `baselines` the AUROC of the picture's size and sharpness alone: what the scorer has to
-    beat. `made_on` says in words what the images were, `sha256` identifies them with their labels, and `source` is that
-    of a model's pictures (`source_of`), None for others. `kinds` are of the bad images whose region, or region and
-    kind, of the error is known: each region as a whole, and its kinds. `order` is of judges, by pairs of a bad and a
-    good image. `reasons` say why images could not be judged, with how many each. All three are empty on a card that was
-    made without them.
+    sensitivity, threshold), `baselines` the AUROC of size and sharpness alone: what the scorer has to beat. The size is
+    that of what the scorer judged (JUDGED_SIZE) where it says so, else the image's. `coverage` is how many of the good
+    and of the bad images it judged. `made_on` says in words what the images were, `sha256` identifies them with their
+    labels, and `source` is that of a model's pictures (`source_of`), None for others. `kinds` are of the bad images
+    whose region, or region and kind, of the error is known: each region as a whole, and its kinds. `order` is of
+    judges, by pairs of a bad and a good image. `reasons` say why images could not be judged, with how many each. These
+    three are empty, and `coverage` is None, on a card that was made without them.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -186,6 +217,7 @@ class CalibrationCard(Frozen):
     kinds: tuple[KindShare, ...] = ()
     order: tuple[OrderShare, ...] = ()
     reasons: Mapping[Words, Count] = {}
+    coverage: Coverage | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -212,6 +244,15 @@ class CalibrationCard(Frozen):
         for region, whole in regions.items():
             kinds = [row for row in self.kinds if row.region == region and row.kind is not None]
             _check_sums(f"its images with an error of the {region}", kinds, whole.counts)
+        judged: list[tuple[str, Share | None, int, int]] = [
+            (row.region, row.judged, row.sensitivity.n, row.unknown) for row in self.kinds
+        ]
+        if self.coverage:
+            judged += [("good", self.coverage.good, self.good, self.unknown_good)]
+            judged += [("bad", self.coverage.bad, self.bad, self.unknown_bad)]
+        for name, part, count, unknown in judged:
+            if part and (part.n != count + unknown or abs((part.estimate or 0.0) * part.n - count) > NEAR * part.n):
+                raise ValueError(f"the share judged ({name}) is {part.estimate} of {part.n}, but {count} were judged")
         if self.reasons and sum(self.reasons.values()) != self.unknown_bad + self.unknown_good:
             raise ValueError("the reasons are not of as many images as could not be judged")
         return self

@@ -75,6 +75,7 @@ def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, ScorerFac
             higher_is_better=scorer.higher_is_better,
             weights=settings.pop("weights", {}),
             settings=settings,
+            left_out=getattr(scorer, "left_out", None),
         )
     return described
 

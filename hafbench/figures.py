@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ from hafbench.statistics import Corrected, Mean, Rate, corrected_rate, error_rat
 from hafbench.types import STATUSES
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from hafbench.runs import Run
 
@@ -25,8 +27,9 @@ ANATOMY = "anatomy"
 TOGETHER = ScorerFacts(
     role="anatomy",
     higher_is_better=False,
-    about="All anatomy scorers together: an image counts as an error if any of them suspects one, and as judged if "
-    "any of them could judge it.",
+    about="All anatomy scorers together: an image is an error if any of them suspects one, and sound if at least one "
+    "judges it so and none has something there that it cannot judge. The rate is errors / (errors + sound images); "
+    "other images are not judged.",
 )
 UNCALIBRATED = (
     "no calibration card says how often these verdicts are wrong. A card is of one scorer: "
@@ -39,8 +42,9 @@ UNCALIBRATED = (
 class ScorerFigures:
     """One scorer over a whole run or over one category; `rate` for anatomy scorers, `mean` for the others.
 
-    `reasons` are those of each status but "scored", with how many images they hold for, most first. `corrected` is the
-    rate corrected by the scorer's calibration `card`, if the run carries one.
+    `reasons` are those of each status but "scored", with how many images they hold for, most first; `absent` of the
+    unknown images show nothing that it judges. `left_out` says why the rate of all anatomy scorers together leaves this
+    one out. `corrected` is the rate corrected by the scorer's calibration `card`, if the run carries one.
     """
 
     scorer: str
@@ -50,6 +54,8 @@ class ScorerFigures:
     images: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, tuple[tuple[str, int], ...]]
+    absent: int = 0
+    left_out: str | None = None
     rate: Rate | None = None
     mean: Mean | None = None
     higher_is_better: bool | None = None
@@ -92,6 +98,8 @@ def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = Non
             for status in STATUSES[1:]
             if statuses[status]
         },
+        absent=int((rows["cause"] == "absent").sum()),
+        left_out=facts.left_out,
         rate=rate,
         mean=None if rate else mean_interval(rows["value"], rows["prompt_id"]),
         higher_is_better=facts.higher_is_better,
@@ -100,41 +108,67 @@ def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = Non
     )
 
 
-def whole_pictures(records: pd.DataFrame, scorers: Mapping[str, ScorerFacts]) -> pd.DataFrame:
-    """One row an image for all anatomy scorers together, with the records' columns.
+def together(scorers: Mapping[str, ScorerFacts]) -> list[str]:
+    """The anatomy scorers that count together: those that scored the run, and are not left out."""
+    return [
+        name
+        for name, facts in scorers.items()
+        if facts.role == "anatomy" and not facts.unavailable and facts.left_out is None
+    ]
 
-    `is_error` is True where any of them suspects an error, False where some judged and none does; `value` is the
-    highest of theirs. An image that none could judge has the status and reason of the first of them.
+
+def whole_pictures(records: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFrame:
+    """One row an image for these anatomy scorers together, with the records' columns.
+
+    `is_error` is True where any of them suspects an error, False where at least one judged and the others found nothing
+    of theirs there (the cause absent). Else one of them could not judge what is there, and the error may be in it: the
+    row has the status, reason and cause of the first such scorer, or of the first where all causes are absent. `value`
+    is the highest of theirs, where the image is judged.
     """
     import numpy as np
     import pandas as pd
 
-    names = [name for name, facts in scorers.items() if facts.role == "anatomy"]
-    rows = records[records["scorer"].isin(names)]
+    rows = records[records["scorer"].isin(scorers)]
     codes, images = pd.factorize(rows["image"])
-    verdicts = rows["is_error"].to_numpy(dtype=np.float64, na_value=np.nan)
-    # fmax passes over NaN: the worst verdict and value of those who could judge.
-    worst, value = np.full(len(images), np.nan), np.full(len(images), np.nan)
-    np.fmax.at(worst, codes, verdicts)
+
+    def any_of(own: pd.Series) -> NDArray[np.bool_]:
+        return np.bincount(codes, own.to_numpy(), len(images)) > 0
+
+    verdicts, absent = rows["is_error"], rows["cause"] == "absent"
+    missing = verdicts.isna() & ~absent
+    error, sound = (any_of((verdicts == verdict).fillna(False).astype(bool)) for verdict in (True, False))
+    judged = error | (sound & ~any_of(missing))
+    value = np.full(len(images), np.nan)
     np.fmax.at(value, codes, rows["value"].to_numpy())
-    whole = rows.drop_duplicates("image").reset_index(drop=True)
-    judged = np.isfinite(worst)
-    return whole.assign(
+    # Of each image the row that says why it is not judged comes first; the sort is stable.
+    first = rows.assign(code=codes, turn=~missing).sort_values(["code", "turn"], kind="stable").drop_duplicates("code")
+    first = first.drop(columns=["code", "turn"]).reset_index(drop=True)
+    why = [
+        None if known else f"{scorer}: {reason}"
+        for known, scorer, reason in zip(judged, first["scorer"], first["reason"], strict=True)
+    ]
+    return first.assign(
         scorer=ANATOMY,
         scorer_version=None,
-        is_error=pd.array(worst, dtype="Float64").astype("boolean"),
-        value=value,
-        status=whole["status"].where(~judged, "scored"),
-        reason=whole["reason"].where(~judged, None),
+        is_error=pd.array(np.where(judged, error, np.nan), dtype="Float64").astype("boolean"),
+        value=np.where(judged, value, np.nan),
+        status=first["status"].where(~judged, "scored"),
+        reason=pd.Series(why, dtype=object),
+        cause=first["cause"].where(~judged, None),
     )
 
 
 def metrics_of(run: Run) -> dict[str, Metric]:
-    """The metric of each scorer by name, after all anatomy scorers together if there are several."""
+    """The metric of each scorer by name, with the headline first.
+
+    That is all anatomy scorers that count together, or the only one. Then come the others in the order of the request.
+    """
     scorers = run.manifest.scorers
-    found = {name: Metric(run.records[run.records["scorer"] == name], facts) for name, facts in scorers.items()}
-    if sum(facts.role == "anatomy" for facts in scorers.values()) > 1:
-        found = {ANATOMY: Metric(whole_pictures(run.records, scorers), TOGETHER), **found}
+    names = together(scorers)
+    order = [*names, *(name for name in scorers if name not in names)]
+    found = {name: Metric(run.records[run.records["scorer"] == name], scorers[name]) for name in order}
+    if len(names) > 1:
+        found = {ANATOMY: Metric(whole_pictures(run.records, names), TOGETHER), **found}
     return found
 
 
@@ -168,7 +202,7 @@ def shortfalls(figures: Iterable[ScorerFigures]) -> list[tuple[list[str], str]]:
 
 
 def all_figures(run: Run) -> list[ScorerFigures]:
-    """Every scorer of a run in the order it was asked for, after all anatomy scorers together."""
+    """Every metric of a run, the headline first (see `metrics_of`)."""
     cards = cards_of(run)
     return [scorer_figures(name, metric, cards.get(name)) for name, metric in metrics_of(run).items()]
 

@@ -1,10 +1,12 @@
-"""Images labelled good or bad: a folder for each label, a CSV, or the built-in world's ground truth."""
+"""Images labelled good or bad: a folder for each label, a CSV, or the ground truth of a built-in world."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count as numbers
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -15,15 +17,22 @@ from hafbench.images import find_images, load_image
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
+    from hafbench.people.scene import View
+    from hafbench.registry import Home
     from hafbench.types import Pixels
 
 LABELS = {"good": False, "bad": True, "unclear": None}
-WORLD = "mannequin"
-"""In place of labels: renders of the built-in world, whose truth is known."""
 FRAMINGS: Mapping[Region, tuple[str, ...]] = {"hands": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
-"""Which pictures of the built-in world a scorer of a region can judge."""
+"""Which pictures of mannequins a scorer of a region can judge."""
+VIEWS: Mapping[Region, tuple[str, ...]] = {
+    "hands": ("hand",),
+    **dict.fromkeys(("limbs", "feet", "face", "torso"), ("figure",)),
+}
+"""The same for pictures of people."""
 WORLD_SEED = 40
 """Of renders that no model or card of the package has seen (docs/studies/mannequin.md lists those that are taken)."""
+PEOPLE_SIZE = 384
+"""Pictures of people are so many pixels wide and high."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,9 @@ def read_labels(labels: Path, images: Path | None) -> list[Labelled]:
         return _from_folders(labels)
     if labels.is_file():
         return _from_table(labels, images or labels.parent)
-    raise HafError(f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or the word {WORLD}.")
+    raise HafError(
+        f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or one of the words {', '.join(WORLDS)}."
+    )
 
 
 def _file(path: Path) -> Callable[[], Pixels]:
@@ -156,17 +167,70 @@ def _render(name: str, truth: dict[str, Any], pixels: Pixels) -> Labelled:
     return Labelled(name, error is not None, framing, None, lambda: np.array(pixels), region, kind)
 
 
-def render_world(regions: Sequence[Region], count: int, seed: int) -> Iterator[Labelled]:
-    """`count` renders of the framings that a scorer of these regions can judge, half of them with an error."""
+Draw = Callable[[Sequence[Region], Sequence[str], int], Iterator[Labelled]]
+"""Renders of these views with errors of these regions (of all if there are none), from a seed on, without end."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A built-in world in place of labels. views: those that a scorer of a region can judge. note: for the card."""
+
+    home: Home
+    views: Mapping[Region, tuple[str, ...]]
+    draw: Draw
+    note: str
+
+
+def _mannequins(regions: Sequence[Region], views: Sequence[str], seed: int) -> Iterator[Labelled]:
     from hafbench.mannequin.dataset import draw
     from hafbench.mannequin.errors import JUDGING
     from hafbench.mannequin.picture import SIZE
 
-    framings = {framing for region in regions for framing in FRAMINGS.get(region, ())}
-    number, drawn = seed * 10_000_000, 0
-    while drawn < count:
+    for number in numbers(seed):
         pixels, truth = draw(number, 0.5, JUDGING, SIZE)
-        if not framings or truth["attributes"]["framing"] in framings:
-            drawn += 1
+        if not views or truth["attributes"]["framing"] in views:
             yield _render(str(number), truth, pixels)
-        number += 1
+
+
+def _people(regions: Sequence[Region], views: Sequence[str], seed: int) -> Iterator[Labelled]:
+    """The good and the bad picture of each scene, one after the other; `source` is the error's detail."""
+    from hafbench.people.pairs import pair
+
+    for number in numbers(seed):
+        view = views[number % len(views)]
+        made = pair(number, view=cast("View", view), size=PEOPLE_SIZE, regions=regions)
+        if made is None:
+            continue
+        for bad, picture in ((False, made.good), (True, made.bad)):
+            name = f"{number}/{'bad' if bad else 'good'}"
+            error = (made.defect.region, made.defect.kind) if bad else (None, None)
+            yield Labelled(name, bad, made.defect.detail, str(number), picture.image.copy, *error)
+
+
+WORLDS: Mapping[str, Rendered] = {
+    "mannequin": Rendered(
+        "mannequins", FRAMINGS, _mannequins, "renders of the built-in world of mannequins, half of them with an error"
+    ),
+    "people": Rendered(
+        "photographs", VIEWS, _people, "renders of the built-in world of people, each scene without and with an error"
+    ),
+}
+"""By the words that stand in place of labels: renders whose truth is known."""
+
+
+def views_of(world: str, regions: Sequence[Region], asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The views of a world that a scorer of these regions can judge, or those asked for; raises HafError for others."""
+    known = WORLDS[world].views
+    every = tuple(dict.fromkeys(view for views in known.values() for view in views))
+    for view in asked:
+        if view not in every:
+            raise HafError(f"--view {view}: the world {world} has the views {', '.join(every)}.")
+    return tuple(asked) or tuple(dict.fromkeys(view for region in regions for view in known.get(region, ()))) or every
+
+
+def render_world(
+    world: str, regions: Sequence[Region], count: int, seed: int, views: Sequence[str] = ()
+) -> Iterator[Labelled]:
+    """`count` renders of the views that a scorer of these regions can judge, half of them with an error."""
+    chosen = views_of(world, regions, views)
+    return islice(WORLDS[world].draw(regions, chosen, seed * 10_000_000), count)

@@ -51,7 +51,10 @@ class ImagesFacts(Spec):
 
 
 class ScorerFacts(Spec):
-    """A scorer as it was loaded, or why it is unavailable; `weights` maps file names to SHA-256."""
+    """A scorer as it was loaded, or why it is unavailable; `weights` maps file names to SHA-256.
+
+    `left_out` says why the rate of all anatomy scorers together leaves it out; None for those that count.
+    """
 
     role: Role
     about: str
@@ -60,6 +63,7 @@ class ScorerFacts(Spec):
     weights: Mapping[str, str] = {}
     settings: Mapping[str, Any] = {}
     unavailable: str | None = None
+    left_out: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """What two scorers have in common that give the same scores."""
@@ -143,11 +147,21 @@ def read_manifest(folder: Path) -> Manifest | None:
             values = _from_format_1(_Format1.model_validate(values))
         if isinstance(values.get("request"), dict):
             values["request"] = _request(values["request"])
-        return Manifest.model_validate(values)
+        return Manifest.model_validate(_with_left_out(values))
     except ValidationError as error:
         raise HafError(
             f"{path} is damaged ({first_problem(error)}); copy it again, or choose another --out."
         ) from error
+
+
+def _with_left_out(values: dict[str, Any]) -> dict[str, Any]:
+    """Runs made before it was said: of the scorers of that time, limbs is left out."""
+    from hafbench.scorers.limbs import LEFT_OUT
+
+    limbs = values["scorers"].get("limbs") if isinstance(values.get("scorers"), dict) else None
+    if isinstance(limbs, dict):
+        limbs.setdefault("left_out", LEFT_OUT)
+    return values
 
 
 def _request(asked: Mapping[str, Any]) -> RunSpec | ScoreSpec | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hafbench.figures import ANATOMY, TOGETHER, together
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.specs import RunSpec, ScorerSpec
@@ -47,6 +48,21 @@ def _home(scorer: ScorerSpec) -> Home | None:
 def _listed(names: Sequence[str]) -> str:
     *head, last = names
     return f"The scorers {', '.join(head)} and {last} are" if head else f"The scorer {last} is"
+
+
+def left_out(scorers: Mapping[str, ScorerFacts]) -> list[str]:
+    """Which anatomy scorers do not count in the rate of all of them together, and why."""
+    return [
+        f"{name} is left out of the rate of all anatomy scorers together: {facts.left_out}."
+        for name, facts in scorers.items()
+        if facts.left_out and not facts.unavailable
+    ]
+
+
+def counted_together(scorers: Mapping[str, ScorerFacts]) -> list[str]:
+    """What the rate of all anatomy scorers together is of, where several count, and which scorers are left out."""
+    several = len(together(scorers)) > 1
+    return [*([f"{ANATOMY}: {TOGETHER.about}"] if several else []), *left_out(scorers)]
 
 
 def judged_by(scorers: Mapping[str, ScorerFacts]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hafbench.errors import HafError
 from hafbench.suites import Category
-from hafbench.types import STATUSES, Kind, Region, Role, Score
+from hafbench.types import STATUSES, Cause, Kind, Region, Role, Score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +28,8 @@ def problem_of(score: Score, role: Role) -> str | None:
         return f"status is '{score.status}' but value is {value}"
     if (score.status == "scored") != (score.reason is None):
         return f"status is '{score.status}' but the reason is {score.reason!r}"
+    if score.cause is not None and (score.status != "unknown" or score.cause not in get_args(Cause)):
+        return f"status is '{score.status}' but the cause is {score.cause!r}"
     if value is not None and not (0.0 if role == "anatomy" else -top) <= value <= top:  # also not a number
         return f"status is '{score.status}' but value is {value}"
     if role == "anatomy" and (value is not None) != (score.is_error is not None):
@@ -95,10 +97,11 @@ def _words(table: pa.Table, roles: Mapping[str, Role]) -> Iterator[Broken]:
 
     for name in ("image", "scorer", "status"):
         yield _true(pc.is_null(table[name])), f"{name} is missing"
-    known = {"scorer": list(roles), "status": STATUSES, "category": get_args(Category)}
+    known = {"scorer": list(roles), "status": STATUSES, "category": get_args(Category), "cause": get_args(Cause)}
     yield _outside(table["scorer"], known["scorer"]), "the scorer '{scorer}' is not among those of run.json ({known})"
     yield _outside(table["status"], known["status"]), f"the status '{{status}}' is none of {', '.join(STATUSES)}"
     yield _outside(table["category"], known["category"]), "there is no category '{category}'"
+    yield _outside(table["cause"], known["cause"]), f"the cause '{{cause}}' is none of {', '.join(known['cause'])}"
     climbs = pc.match_substring_regex(table["image"], r"^$|^/|(^|/)\.\.(/|$)|\x00")
     yield _true(climbs), "the image '{image}' is not a path below the folder of images"
     yield _true(pc.invert(pc.match_substring_regex(table["sha256"], "^[0-9a-f]{64}$"))), "sha256 is '{sha256}'"
@@ -123,6 +126,9 @@ def _scores(table: pa.Table, roles: Mapping[str, Role]) -> Iterator[Broken]:
     yield scored & ~((value >= low) & (value <= high)), "the value {value} is no value of a metric"
     yield scored & reasoned, "the status is 'scored', but there is a reason why it is not"
     yield ~scored & ~reasoned, "the status is '{status}', but there is no reason"
+    unknown, caused = _true(pc.equal(table["status"], "unknown")), _true(pc.is_valid(table["cause"]))
+    yield unknown & ~caused, "the status is 'unknown', but there is no cause"
+    yield ~unknown & caused, "the cause is '{cause}', but the status is '{status}'"
     yield scored & anatomy & ~judged, "the status is 'scored', but is_error is missing"
     yield ~scored & judged, "is_error is {is_error}, but the status is '{status}'"
 

@@ -9,27 +9,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import write_whole
 from hafbench.record_checks import check_findings, check_rows, check_types, problem_of
-from hafbench.types import Finding, Role, Score, Status
+from hafbench.types import Cause, Finding, Role, Score, Status
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from hafbench.suites import Prompt
+    from hafbench.suites import Category, Prompt
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image that a run scores; `image` is its path below `image_root`, with `/`."""
+    """One image that a run scores; `image` is its path below `image_root`, with `/`.
+
+    `category` is that of an image without a prompt, if it is known.
+    """
 
     image: str
     prompt: Prompt | None = None
     seed: int | None = None
+    category: Category | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ class FileFacts:
 
 
 class Record(BaseModel):
-    """One row. `reason` says why, whenever `status` is not scored; runs of earlier versions call it `unscored`."""
+    """One row. `reason` says why, whenever `status` is not scored; runs of earlier versions call it `unscored`.
+
+    `cause` is there exactly where `status` is unknown. Runs of earlier versions do not have it: theirs is unjudgeable.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,10 +67,18 @@ class Record(BaseModel):
     value: float | None
     is_error: bool | None
     reason: str | None = Field(validation_alias=AliasChoices("reason", "unscored"))
+    cause: Cause | None = Field(None, validate_default=True)
     findings: tuple[Finding, ...]
     measures: dict[str, float]
 
+    @field_validator("cause", mode="before")
+    @classmethod
+    def _told(cls, cause: Any, info: ValidationInfo) -> Any:
+        return UNTOLD if cause is None and info.data.get("status") == "unknown" else cause
 
+
+UNTOLD: Cause = "unjudgeable"
+"""The cause of an unknown score that has none."""
 NESTED = ("findings", "measures")
 COLUMNS = tuple(Record.model_fields)
 
@@ -79,7 +94,7 @@ def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | No
             **asdict(facts),
             "prompt_id": prompt.id if prompt else None,
             "prompt": prompt.text if prompt else None,
-            "category": prompt.category if prompt else None,
+            "category": prompt.category if prompt else sample.category,
             "seed": sample.seed,
             "scorer": scorer,
             "scorer_version": version,
@@ -87,6 +102,7 @@ def make_record(sample: Sample, facts: FileFacts, scorer: str, version: str | No
             "value": score.value,
             "is_error": score.is_error,
             "reason": score.reason,
+            "cause": score.cause,
             "findings": [_plain(asdict(finding)) for finding in score.findings],
             "measures": {**_finite(score.measures), **_expected(prompt, score.measures)},
         }
@@ -211,6 +227,10 @@ def _read_parquet(path: Path, left_out: Sequence[str] = ()) -> pa.Table:
     if "reason" not in there:
         there, wanted = ([old.get(name, name) for name in names] for names in (there, table.column_names))
         table = table.rename_columns(wanted)
+    if "cause" not in there:
+        there = [*there, "cause"]
+        if "cause" not in left_out:
+            table = table.append_column("cause", _untold(table["status"]))
     missing = set(COLUMNS) - set(there)
     if missing or len(there) != len(set(there)):
         what = f"{', '.join(sorted(missing))} are missing" if missing else "are there twice"
@@ -218,6 +238,14 @@ def _read_parquet(path: Path, left_out: Sequence[str] = ()) -> pa.Table:
     table = table.select([name for name in COLUMNS if name not in left_out])
     check_types(table.schema, schema, str(path))
     return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+
+
+def _untold(statuses: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column `cause` of runs made before there was one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.equal(statuses, "unknown"), UNTOLD, pa.scalar(None, pa.string()))
 
 
 def read_table(path: Path, roles: Mapping[str, Role], findings: bool = True) -> pd.DataFrame:

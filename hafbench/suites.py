@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from hafbench.errors import HafError, first_problem, nearest
 from hafbench.files import is_utf8, read_whole
+from hafbench.types import Cause
 
 Category = Literal[
     "basic_anatomy",
@@ -21,7 +22,7 @@ Category = Literal[
     "full_body",
     "uncategorized",
 ]
-CATEGORIES: tuple[str, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
+CATEGORIES: tuple[Category, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -60,6 +61,16 @@ class Prompt(BaseModel):
     category: Category = "uncategorized"
     tags: tuple[Annotated[str, SPELT], ...] = ()
     expect: Expect = Expect()
+
+
+def unseen(prompt: Prompt | None, *names: str) -> Cause:
+    """What it means that a scorer finds nothing to judge: unjudgeable if the prompt says that it should be in view.
+
+    `names` are fields of `Expect`, or tags. Without a prompt, or where it does not say, nothing is taken to be there.
+    """
+    if prompt and any(getattr(prompt.expect, name, None) or name in prompt.tags for name in names):
+        return "unjudgeable"
+    return "absent"
 
 
 @dataclass(frozen=True)

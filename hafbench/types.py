@@ -30,6 +30,10 @@ Status = Literal["scored", "unknown", "unscored", "failed"]
 unscored: the scorer is not available in this run. failed: the image or the scorer broke."""
 STATUSES: tuple[str, ...] = get_args(Status)
 
+Cause = Literal["absent", "unjudgeable"]
+"""Of a score that is unknown. absent: the image shows nothing that the scorer judges, such as no hand.
+unjudgeable: it is there, or should be, but the scorer cannot judge it: too small, hidden, or not found."""
+
 Role = Literal["anatomy", "quality"]
 """anatomy scorers say `is_error`; quality scorers (CLIP, IQA) only give a value."""
 
@@ -58,7 +62,8 @@ class Score:
     """What one scorer says of one image.
 
     `value` is the probability of an error for anatomy scorers, and in the metric's own units for the others.
-    `reason` says why, whenever `status` is not "scored". `measures` are named numbers behind the value.
+    `reason` says why, whenever `status` is not "scored". `measures` are named numbers behind the value. `cause` is of
+    "unknown" alone; without one it is recorded as "unjudgeable".
     """
 
     status: Status
@@ -67,6 +72,7 @@ class Score:
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
+    cause: Cause | None = None
 
 
 class Generator(Protocol):
@@ -91,7 +97,10 @@ class Scorer(Protocol):
     about: str
     """One plain sentence for the report: what the value means, and what it does not."""
     settings: Mapping[str, Any]
-    """Thresholds, cards, model names, as JSON values; `weights` maps file names to sha256."""
+    """Thresholds, cards, model names, as JSON values; `weights` maps file names to sha256.
+
+    An anatomy scorer that is not shown to see errors also has `left_out`, a clause that says why: the rate of all
+    anatomy scorers together leaves it out."""
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """Score an RGB image of shape (height, width, 3)."""

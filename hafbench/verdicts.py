@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hafbench.runs import Run
     from hafbench.types import Kind, Pixels, Region, Scorer
 
+PIXELS = "pixels"
+"""The measure of a scorer that says how large what it judged is."""
 Look = Callable[["Labelled"], "Judged | None"]
 
 
@@ -29,7 +31,9 @@ Look = Callable[["Labelled"], "Judged | None"]
 class Judged:
     """A labelled image and what the scorer says; `value` and `flagged` are None if it could not judge it, for `reason`.
 
-    `size` is the shorter side in pixels, `sharpness` the log variance of the Laplacian at 512 pixels.
+    `size` is the image's shorter side in pixels, `sharpness` the log variance of its Laplacian at 512 pixels. `pixels`
+    is the longer side of what the scorer judged in it, such as a hand, in pixels of the image, where it says so (its
+    measure `pixels`).
     """
 
     name: str
@@ -43,6 +47,7 @@ class Judged:
     region: Region | None = None
     kind: Kind | None = None
     reason: str | None = None
+    pixels: float | None = None
 
 
 def judge(images: Iterable[Labelled], scorer: Scorer, count: int = 0, progress: Progress = SILENT) -> list[Judged]:
@@ -93,13 +98,12 @@ def _look(scorer: Scorer, one: Labelled) -> Judged | None:
     if problem := problem_of(score, scorer.role):
         raise HafError(f"{scorer.name} gives no score of {one.name}: {problem}.")
     verdict = score.value, score.is_error
-    return Judged(
-        one.name, one.bad, one.source, one.prompt, *verdict, *_cues(pixels), one.region, one.kind, score.reason
-    )
+    why, seen = score.reason, score.measures.get(PIXELS)
+    return Judged(one.name, one.bad, one.source, one.prompt, *verdict, *_cues(pixels), one.region, one.kind, why, seen)
 
 
 def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
-    """What a run's records say of the labelled images, whose names are the records'; prompts are theirs, too."""
+    """What a run's records, read with their measures, say of the labelled images, whose names and prompts they have."""
     if scorer not in run.manifest.scorers:
         raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
     if run.manifest.scorers[scorer].role != "anatomy":
@@ -117,9 +121,9 @@ def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Jud
         prompt = row["prompt_id"] if isinstance(row["prompt_id"], str) else one.prompt
         value, flagged = (float(row["value"]), bool(row["is_error"])) if known else (None, None)
         reason = None if known else str(row["reason"])
-        cues = _cues(one.read())
+        cues, seen = _cues(one.read()), dict(row["measures"]).get(PIXELS)
         judged.append(
-            Judged(one.name, one.bad, one.source, prompt, value, flagged, *cues, one.region, one.kind, reason)
+            Judged(one.name, one.bad, one.source, prompt, value, flagged, *cues, one.region, one.kind, reason, seen)
         )
     return judged
 

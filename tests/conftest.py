@@ -1,6 +1,9 @@
 """What all tests share: no network, quiet libraries, one thread where tests run side by side."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("HAFBENCH_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -9,3 +12,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several test processes, each with threads for every core, would stand in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums are the same from call to call, and threads do not wait for each other longer than small models compute."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from typer.testing import CliRunner
 
 from hafbench.calibration import auroc, make_card, powered
-from hafbench.cards import attach_cards, cards_of, read_card, write_card
+from hafbench.cards import CalibrationCard, attach_cards, cards_of, read_card, write_card
 from hafbench.cli import app
+from hafbench.cli.calibrate import _print
 from hafbench.errors import HafError
 from hafbench.figures import all_figures
 from hafbench.labelled import read_labels, render_world
 from hafbench.reports import build_report
 from hafbench.runs import Run
+from hafbench.types import Score
 from hafbench.verdicts import Judged, judge, judged_by_run
 from small import Painted, coloured_run, not_none
 
@@ -41,6 +44,7 @@ def judged(values: list[float], bad: list[bool], **fields: Any) -> list[Judged]:
             value >= 0.5,
             64.0,
             fields["sharpness"][i] if "sharpness" in fields else float(i % 7),
+            pixels=fields["pixels"][i] if "pixels" in fields else None,
         )
         for i, (value, is_bad) in enumerate(zip(values, bad, strict=True))
     ]
@@ -113,6 +117,78 @@ def test_sharpness_that_does_as_well_is_seen_in_the_baseline() -> None:
     card = make_card(judged(rng.random(200).tolist(), bad, sharpness=sharpness), "d", "1", made_on="numbers")
     assert not_none(card.baselines["sharpness"].estimate) > 0.95 > not_none(card.auroc.high)
     assert {stratum.by for stratum in card.strata} == {"sharpness"}
+
+
+def test_the_size_to_beat_is_that_of_what_was_judged() -> None:
+    """All images are of one size; the bad hands are the small ones."""
+    bad = (np.arange(200) % 2 == 0).tolist()
+    values = np.random.default_rng(0).random(200).tolist()
+    pixels: list[float | None] = [60.0 + i if is_bad else 400.0 + i for i, is_bad in enumerate(bad)]
+    card = make_card(judged(values, bad, pixels=pixels), "hands", "1", made_on="numbers")
+    assert set(card.baselines) == {"judged size", "sharpness"}
+    assert card.baselines["judged size"].estimate == 1.0
+    assert {stratum.by for stratum in card.strata} == {"judged size", "sharpness"}
+    # Where one is missing, sizes of hands and of images would be mixed.
+    card = make_card(judged(values, bad, pixels=[None, *pixels[1:]]), "hands", "1", made_on="numbers")
+    assert card.baselines["size"].estimate == 0.5
+
+
+class Sized(Painted):
+    """Says how large what it judged is: smaller where the picture is red."""
+
+    def score(self, image: np.ndarray, prompt: object) -> Score:
+        return replace(super().score(image, None), measures={"pixels": 90 - float(image[..., 0].mean()) / 10})
+
+
+def test_the_size_of_what_was_judged_comes_from_the_scorer_or_from_the_records(tmp_path: Path) -> None:
+    run = coloured_run(tmp_path / "run", {"a": "esesu", "b": "essue"}, scorers={"hands": Sized()})
+    labels = tmp_path / "labels.csv"
+    rows = [f"a/{i}.png,{'bad' if i % 2 == 0 else 'good'}" for i in range(5)] + ["b/0.png,bad", "b/1.png,good"]
+    labels.write_text("image,label\n" + "\n".join(rows) + "\n")
+    found = read_labels(labels, run.image_root)
+    looked, recorded = judge(found, Sized()), judged_by_run(found, run, "hands")
+    assert [one.pixels for one in looked] == pytest.approx([one.pixels for one in recorded])
+    assert make_card(looked, "hands", "1", made_on="-").baselines["judged size"].estimate == 1.0
+    out = tmp_path / "card.json"
+    words = ["calibrate", str(labels), "--run", str(run.folder), "--scorer", "hands", "--out", str(out)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "to beat: judged size alone" in result.output
+    assert "not shown to be better than judged size or sharpness alone" in result.output
+
+
+def test_a_scorer_that_passes_over_bad_images_is_seen_at_a_glance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    bad = (np.arange(200) % 2 == 0).tolist()
+    images = [
+        replace(one, region="hands" if one.bad else None, kind=("extra", "missing")[i // 2 % 2] if one.bad else None)
+        for i, one in enumerate(judged(rng.random(200).tolist(), bad))
+    ]
+    lost = {*range(1, 26, 2), *range(2, 186, 4)}  # 13 good ones, and 46 of the 50 with a missing digit
+    images = [
+        replace(one, value=None, flagged=None, reason="small") if i in lost else one for i, one in enumerate(images)
+    ]
+    card = make_card(images, "hands", "1", made_on="numbers")
+    coverage = not_none(card.coverage)
+    assert (coverage.good.estimate, coverage.good.n, coverage.bad.estimate) == (0.87, 100, 0.54)
+    assert (coverage.bad.low, coverage.bad.high) == pytest.approx(proportion_confint(54, 100, method="wilson"))
+    expected = confint_proportions_2indep(54, 100, 87, 100, method="newcomb")
+    assert coverage.difference == pytest.approx((-0.33, *expected))
+    assert coverage.uneven
+    kinds = {row.kind: row.judged for row in card.kinds}
+    assert [not_none(kinds[kind]).estimate for kind in (None, "missing", "extra")] == [0.54, 0.08, 1.0]
+    write_card(card, tmp_path / "card.json")
+    _print(read_card(tmp_path / "card.json"), tmp_path / "card.json")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "judged, of the good images 0.870 0.790 to 0.922 100" in said
+    assert "judged, of the bad images 0.540 0.443 to 0.634 100" in said
+    assert "It judges 54% of the bad images and 87% of the good ones (difference -44% to -21%)" in said
+    even = coverage.model_copy(update={"bad": coverage.good})
+    assert not even.uneven
+    with pytest.raises(ValueError, match="the share judged"):
+        CalibrationCard.model_validate({**card.model_dump(), "coverage": even.model_dump()})
 
 
 def test_images_of_few_prompts_count_as_fewer(tmp_path: Path) -> None:
@@ -206,13 +282,13 @@ def test_mistakes_are_one_sentence(
 
 
 def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Path) -> None:
-    renders = list(render_world(("hands",), 6, 41))
+    renders = list(render_world("mannequin", ("hands",), 6, 41))
     assert {one.source for one in renders} <= {"hand", "two_hands"}
     assert {(one.bad, one.region, one.kind is not None) for one in renders} == {
         (True, "hands", True),
         (False, None, False),
     }
-    assert [one.name for one in renders] == [one.name for one in render_world(("hands",), 6, 41)]
+    assert [one.name for one in renders] == [one.name for one in render_world("mannequin", ("hands",), 6, 41)]
     result = CliRunner().invoke(
         app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "24", "--out", str(tmp_path / "d.json"), "-q"]
     )

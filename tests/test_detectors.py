@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from hafbench.detectors import COCO_POINTS, load_body_detector
+from hafbench.detectors.bodies import TRUNK, PoseNets
+from hafbench.detectors.nets import BodyNet
 from hafbench.detectors.ultralytics import UltralyticsBodies, UltralyticsBoxes, import_ultralytics, load_yolo
 from hafbench.errors import HafError
 from hafbench.images import load_image
@@ -188,3 +190,28 @@ def test_the_default_detector_finds_a_standing_man_where_he_stands() -> None:
 def test_no_people_are_no_rows() -> None:
     points = load_body_detector("mediapipe").detect(np.full((300, 200, 3), 128, np.uint8))
     assert points.xy.shape == (0, 17, 2)
+
+
+HANDS = Path(__file__).parents[2] / "shared" / "data" / "hands_photos" / "images"
+
+
+@needs_weights(*POSE_NETS)
+@pytest.mark.skipif(not HANDS.is_dir(), reason="no ../shared/data here")
+@pytest.mark.parametrize("name", ["3_pic00002_0.jpg", "5_pic00075_0.jpg", "Hand_0009341_0.jpg"])
+def test_a_hand_near_the_camera_is_no_person(name: str) -> None:
+    """The nets put a body with a whole trunk on each of these hands, which a second look does not find again."""
+    image = np.asarray(load_image(HANDS / name))
+    nets = PoseNets()
+    assert (nets.detect(image).keypoint_confidence[:, TRUNK] >= 0.5).all(-1).any()
+    assert not len(nets.detect_again(image))
+
+
+@needs_weights(*POSE_NETS)
+def test_people_are_found_again_whichever_way_round() -> None:
+    image, nets = photo(BUS), PoseNets()
+    found, kept = nets.detect(image), nets.detect_again(image)
+    assert np.array_equal(kept.xy, found.xy)
+    assert len(kept)
+    mirrored = nets.detect_again(np.ascontiguousarray(image[:, ::-1]))
+    apart = mirrored.xy[0][list(BodyNet.MIRRORED)] * (-1, 1) + (image.shape[1], 0) - kept.xy[0]
+    assert np.median(np.hypot(*apart[TRUNK].T)) < 0.05 * max(image.shape[:2])

@@ -30,6 +30,7 @@ from hafbench.mannequin.picture import correct_picture, make_pair
 from hafbench.mannequin.taxonomy import DETAILS
 from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import Curve, MannequinCard, load_mannequin_card
+from hafbench.suites import Prompt
 from hafbench.types import Box, Scorer
 from small import a_scorer
 
@@ -198,9 +199,16 @@ def test_what_is_wrong_with_a_hand_is_named(seen: DetectedHand, detail: str, kin
 
 def test_a_hand_whose_digits_may_hide_misses_none_and_small_or_no_hands_are_unknown() -> None:
     assert digits.judge((hand(*FIVE[:3], name="hand_partial"),), CARD).is_error is False
-    assert digits.judge((), CARD).status == "unknown"
+    assert (digits.judge((), CARD).status, digits.judge((), CARD).cause) == ("unknown", "absent")
+    shown, figure = (
+        Prompt.model_validate({"id": "a", "text": "a", "expect": expect})
+        for expect in ({"hands": 1}, {"hands": 2, "arms": 2})
+    )
+    assert digits.judge((), CARD, shown).cause == "unjudgeable"
+    assert digits.judge((), CARD, figure).cause == "absent"  # its hands are too small to have digits
     small = digits.judge((hand(name="hand_small"),), CARD)
-    assert (small.status, small.value) == ("unknown", None)
+    assert (small.status, small.value, small.cause) == ("unknown", None, "absent")
+    assert digits.judge((hand(name="hand_small"),), CARD, shown).cause == "unjudgeable"
     assert "too small" in (small.reason or "")
 
 
@@ -219,7 +227,9 @@ def test_limbs_are_counted_and_legs_only_of_whole_figures() -> None:
     for detail, seen in wrong.items():
         score = limb_count.judge((seen,), CARD)
         assert score.is_error and details(score) == [detail]
-    assert limb_count.judge((), CARD).status == "unknown"
+    assert (limb_count.judge((), CARD).status, limb_count.judge((), CARD).cause) == ("unknown", "absent")
+    figure = Prompt.model_validate({"id": "a", "text": "a", "expect": {"arms": 2}})
+    assert limb_count.judge((), CARD, figure).cause == "unjudgeable"
 
 
 def test_every_class_has_the_group_of_its_name() -> None:

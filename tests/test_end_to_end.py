@@ -33,7 +33,7 @@ def test_a_folder_of_pictures_is_scored_and_everything_is_written(tmp_path: Path
     process = command(*words, "--json")
     assert process.returncode == 0, process.stderr
     summary = json.loads(process.stdout)
-    assert [entry["scorer"] for entry in summary["scorers"]] == ["anatomy", "hands", "limbs", "iqa"]
+    assert [entry["scorer"] for entry in summary["scorers"]] == ["hands", "limbs", "iqa"]
     assert summary["counts"]["images"] == 3
 
     run = read_run(out)

@@ -11,10 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
 
+import hafbench
+from hafbench.cli import app
 from hafbench.errors import HafError
+from hafbench.figures import category_figures
 from hafbench.generators import read_folder
 from hafbench.generators.folder import _id_and_seed
+from hafbench.runs import read_run
+from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN, Prompt
 from small import painted
 
@@ -275,3 +282,68 @@ def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path
     (folder / "b.png").symlink_to("c.png")
     (folder / "c.png").symlink_to("b.png")
     assert [image.path.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Images of two models, at different depths."""
+    for name, red in (("sdxl/a.png", 200), ("sdxl/deep/b.png", 10), ("flux 1/a.png", 10), ("flux 1/deep/b.png", 10)):
+        path = tmp_path / "outputs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (red, 100, 0)).save(path)
+    return tmp_path / "outputs"
+
+
+def test_each_subfolder_is_a_run_and_the_runs_are_compared(models: Path) -> None:
+    words = [
+        "score",
+        str(models),
+        "--per-subfolder",
+        "--scorers",
+        "iqa",
+        "--out",
+        str(models.parent / "runs"),
+        "--json",
+    ]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    summaries = json.loads(result.stdout)
+    assert [one["name"] for one in summaries] == ["flux 1", "sdxl"]
+    runs = [read_run(Path(one["run"])) for one in summaries]
+    assert all(run.folder.parent == models.parent / "runs" for run in runs)
+    assert [list(run.records["image"]) for run in runs] == [["a.png", "deep/b.png"]] * 2
+    (versus,) = hafbench.compare(runs, out=models.parent / "compared").versus
+    assert versus.shared.pairs == 2
+    whole = hafbench.score(ScoreSpec(images=models, scorers=(ScorerSpec(name="iqa"),)), out=models.parent / "whole")
+    assert len(whole.records) == 4
+    assert whole.records["category"].isna().all()
+
+
+def test_images_in_no_subfolder_are_not_left_out(models: Path) -> None:
+    Image.new("RGB", (64, 64)).save(models / "stray.png")
+    with pytest.raises(HafError, match=r"1 of 5 images lie in no subfolder, such as stray\.png"):
+        hafbench.score_subfolders(
+            ScoreSpec(images=models, scorers=(ScorerSpec(name="iqa"),)), out=models.parent / "runs"
+        )
+    (models.parent / "empty").mkdir()
+    with pytest.raises(HafError, match="no image in the subfolders"):
+        hafbench.score_subfolders(ScoreSpec(images=models.parent / "empty", scorers=(ScorerSpec(name="iqa"),)))
+
+
+def test_a_folder_called_like_a_category_is_the_category_of_its_images_without_a_prompt(tmp_path: Path) -> None:
+    for name in ("full_body/a.png", "x/Basic_Anatomy/b.png", "other/c.png", "full_body/prompted.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (len(name), 100, 0)).save(path)
+    table = tmp_path / "prompts.csv"
+    table.write_text("image,prompt,category\nfull_body/prompted.png,a hand,self_interaction\n")
+    spec = ScoreSpec(images=tmp_path / "images", prompts=table, scorers=(ScorerSpec(name="iqa"),))
+    run = hafbench.score(spec, out=tmp_path / "run")
+    assert run.records["category"].isna().sum() == 1
+    known = run.records[run.records["image"] != "other/c.png"]
+    assert dict(zip(known["image"], known["category"], strict=True)) == {
+        "full_body/a.png": "full_body",
+        "full_body/prompted.png": "self_interaction",
+        "x/Basic_Anatomy/b.png": "basic_anatomy",
+    }
+    assert list(category_figures(run)) == ["basic_anatomy", "self_interaction", "full_body"]

@@ -183,7 +183,7 @@ def test_each_part_that_is_found_is_asked_about_and_an_error_lies_where_it_was_s
     finder, wrong = load_parts("mannequins"), dict[str, Box | None]()
     truth: dict[str, bool] = {}
     (tmp_path / "images").mkdir()
-    for number, one in enumerate(render_world(("hands",), 4, 71)):
+    for number, one in enumerate(render_world("mannequin", ("hands",), 4, 71)):
         pixels = one.read()
         Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
         parts = cut(pixels, finder.find(pixels), finder.parts)

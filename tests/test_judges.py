@@ -28,7 +28,7 @@ from hafbench.judges.replies import Choice, Fault, Verdict, read_reply, schema_o
 from hafbench.judges.store import AnswerStore, Asked, Kept
 from hafbench.judges.votes import Voting, majority, score_of
 from hafbench.statistics import cohen_kappa
-from hafbench.types import Score
+from hafbench.types import Finding, Score
 
 WORDS = ("yes", "no", "unclear")
 
@@ -266,6 +266,16 @@ def test_what_no_answer_says_is_unknown_refused_or_failed() -> None:
     for answers, status, reason in cases:
         score = score_of(answers, PARTS, 0.5)
         assert (score.status, score.reason) == (status, reason)
+        nobody = reason == "the judge sees nobody"
+        assert score.cause == (None if status != "unknown" else "absent" if nobody else "unjudgeable")
+
+
+def test_findings_of_several_judges_say_whose_they_are() -> None:
+    finding = Finding("hands", "extra", "six fingers", 0.9)
+    yes, no = Score("scored", 0.9, True, findings=(finding,)), Score("scored", 0.2, False)
+    won = majority([Voting("a", yes), Voting("b", no), Voting("c", yes)])
+    assert [one.detail for one in won.findings] == ["a: six fingers", "c: six fingers"]
+    assert majority([Voting("a", yes)]).findings == (finding,)
 
 
 def test_several_judges_vote_and_a_tie_is_unknown() -> None:
@@ -281,6 +291,9 @@ def test_several_judges_vote_and_a_tie_is_unknown() -> None:
     assert majority([Voting("a", no), Voting("b", unknown)]).is_error is False
     tied = majority([Voting("a", unknown), Voting("b", unknown)])
     assert (tied.status, tied.reason) == ("unknown", "a: the judge cannot tell; b: the judge cannot tell")
+    nobody = Score("unknown", reason="the judge sees nobody", cause="absent")
+    for other, cause in ((nobody, "absent"), (unknown, "unjudgeable")):
+        assert majority([Voting("a", nobody), Voting("b", other)]).cause == cause
 
 
 @pytest.mark.parametrize(

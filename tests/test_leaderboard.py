@@ -171,7 +171,7 @@ def test_figures_that_do_not_follow_from_the_verdicts_are_found(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda v: v.update(format=2), "format"),
+        (lambda v: v.update(format=3), "format"),
         (lambda v: v["made"].update(records_sha256="../../etc/passwd"), "records_sha256"),
         (lambda v: v["model"].update(link="javascript:alert(1)"), "model.link"),
         (lambda v: v["anatomy"]["hands"]["verdicts"].update(a="xx"), "verdicts"),

@@ -146,6 +146,7 @@ def test_who_cannot_be_judged_is_unknown_with_the_reason() -> None:
         score = judge(bodies)
         assert (score.status, score.value) == ("unknown", None)
         assert reason in (score.reason or "")
+        assert score.cause == ("unjudgeable" if bodies else "absent")
 
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "hands_real"

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,7 @@ from asap_train.training.trainer import take_step, train
 from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model
 from hafbench.errors import HafError, Unavailable
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """LoRA on tiny models of every family: what is trained, the reference behind it, and the files it is saved to."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,7 @@ FAMILIES = [*BUILDERS, "mannequin"]
 SETTINGS = LoraSettings(rank=4, lora_alpha=6.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So that sums are the same from one call to the next."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

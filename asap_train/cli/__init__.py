@@ -19,7 +19,7 @@ app = typer.Typer(
     "`hafbench` measures.",
 )
 
-app.command(short_help="Make preference pairs from photos or mannequins.")(synth.synth)
+app.command(short_help="Make preference pairs from photos or a built-in world.")(synth.synth)
 app.command(short_help="Tune a model on pairs; its checkpoints are scored.")(fit.fit)
 app.command(short_help="Score a checkpoint against its base.")(fit.score)
 app.command(short_help="Say what a data set holds; write its contact sheet.")(sets.audit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hafbench.cli.options import Card, Clip, Device, Iqa, Json, Offline, Out, Pose, Quiet, ScorerNames, scorer_settings
+from hafbench.cli.options import Clip, Device, Iqa, Json, Offline, Out, Pose, Quiet, ScorerNames, scorer_settings
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def fit(
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
-    hands_card: Card = None,
     offline: Offline = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -65,7 +64,7 @@ def fit(
         raise HafError("Give --model MODEL, --pairs HAP and --out DIR, or a --config FILE that has them.")
     options = {"model": model, "pairs": pairs, "out": out, "objective": objective, "max_train_steps": steps}
     if score:
-        scorers = scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card)
+        scorers = scorer_settings(clip=clip, iqa=iqa, pose=pose)
         options |= {f"score.{key}": value for key, value in scorers.items()}
     else:
         set_ = [*(text for text in set_ if not text.startswith("score.")), "score=null"]
@@ -98,7 +97,6 @@ def score(
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
-    hands_card: Card = None,
     device: Device = None,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -118,7 +116,7 @@ def score(
     if offline:
         go_offline()
     asked = {"suite": suite, "seeds": seeds, "limit": limit, "scorers": scorers, "device": device}
-    asked |= scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card)
+    asked |= scorer_settings(clip=clip, iqa=iqa, pose=pose)
     home = fit_of(checkpoint)
     if home is None:
         if model is None:

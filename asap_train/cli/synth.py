@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from hafbench.cli.options import Card, Config, Device, Json, Offline, Pose, Quiet, scorer_settings
+from hafbench.cli.options import Config, Device, Json, Offline, Pose, Quiet, scorer_settings
 from hafbench.errors import HafError
 from hafbench.types import Region
 
@@ -36,7 +36,8 @@ def synth(
         Path | None, typer.Option("--photos", metavar="DIR", help="Good images of people; photo.mask.png marks a part.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--source", metavar="NAME", help="mannequin: exact pairs of the built-in world.")
+        str | None,
+        typer.Option("--source", metavar="NAME", help="Exact pairs of a built-in world: mannequin or people."),
     ] = None,
     home: Annotated[
         str | None,
@@ -79,7 +80,6 @@ def synth(
         ),
     ] = None,
     pose: Pose = None,
-    hands_card: Card = None,
     segmenter: Annotated[
         str | None, typer.Option("--segmenter", metavar="MODEL", help="SAM 2 on this machine, for closer masks.")
     ] = None,
@@ -98,7 +98,8 @@ def synth(
         typer.Option("--captioner", metavar="MODEL", help="A model such as BLIP, for photos without a caption."),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", metavar="PX", help="Size of mannequin images in pixels; default 128.")
+        int | None,
+        typer.Option("--size", metavar="PX", help="Pixels of --source; default: mannequin 128, people 256."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Random seed.")] = None,
     licence: Annotated[
@@ -112,7 +113,7 @@ def synth(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make pairs (a good image, the same with one local error) from a folder of photos or from mannequins.
+    """Make pairs (a good image, the same with one local error) from a folder of photos or a built-in world.
 
     Settings come from --config, then --set, then the other options. Exits with 3 if fewer pairs than asked for could be
     made.
@@ -127,7 +128,7 @@ def synth(
         go_offline()
     options = context.params
     given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
-    given |= scorer_settings(pose=pose, hands_card=hands_card)
+    given |= scorer_settings(pose=pose)
     given |= _settings_of_families(families or "image", {name: options[name] for name in OF_FAMILIES})
     spec = read_settings(SynthSpec, config, [*set_, *(f"gates.{text}" for text in gate)], given)
     with progress_bars(quiet or as_json) as progress:

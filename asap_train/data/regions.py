@@ -134,7 +134,7 @@ class _Photographs:
     def find(self, image: Pixels) -> tuple[list[Part], list[str]]:
         from hafbench.detectors import points_of
 
-        tables = points_of(self._bodies.detect(image))
+        tables = points_of(self._bodies.detect_again(image))
         bodies = [{name: table[index] for name, index in _33.items()} for table in tables]
         hands = self._hands.detect(image)
         return _parts(bodies, [*points_of(hands[hands.detection_confidence >= MIN_HAND_CONFIDENCE])], image.shape)

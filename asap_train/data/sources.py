@@ -1,13 +1,14 @@
-"""Where the pairs of a data set come from: a folder of photos, or seeds of the built-in world."""
+"""Where the pairs of a data set come from: a folder of photos, or seeds of a built-in world."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from asap_train.data.captions import Captioner
     from asap_train.hap import Rejection
     from asap_train.hap.columns import Row
-    from asap_train.types import Family, Mask, Part
+    from asap_train.types import Candidate, Family, Mask, Part
     from hafbench.types import Score
 
 REGION_WEIGHTS: Mapping[str, float] = {"hands": 4.0, "face": 1.0, "feet": 1.0, "limbs": 1.0, "torso": 0.5}
@@ -187,10 +188,46 @@ def _order(parts: Sequence[Part], families: Sequence[Family], rng: np.random.Gen
     return [pairs[i] for i in sorted(range(len(pairs)), key=waits.__getitem__)]
 
 
-@dataclass(frozen=True)
-class MannequinSource:
-    """Exact pairs of the built-in world: an item is a seed, and gives one pair or none. `first` names the seeds."""
+class Pairs(Protocol):
+    """A module of `asap_train.degrade` that makes exact pairs from seeds."""
 
+    PAIR_SEED: int
+
+    def seeds(self, count: int, first: int) -> range:
+        """The seeds of `count` pairs of the set that `first` names."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """A built-in world: the module and function that make its pairs, and what its pictures show."""
+
+    module: str
+    function: str
+    about: str
+
+    @property
+    def pairs(self) -> Pairs:
+        """The module."""
+        return cast("Pairs", import_module(self.module))
+
+    def pair(self, seed: int, size: int) -> tuple[Photo, Candidate] | None:
+        """The pair of a seed; None if no error that can be seen found a place."""
+        made: tuple[Photo, Candidate] | None = getattr(self.pairs, self.function)(seed, size)
+        return made
+
+
+WORLDS: Mapping[str, World] = {
+    "mannequin": World("asap_train.degrade.mannequin", "mannequin_pair", "mannequins"),
+    "people": World("asap_train.degrade.people", "people_pair", "rendered people"),
+}
+
+
+@dataclass(frozen=True)
+class WorldSource:
+    """Exact pairs of a built-in world: an item is a seed, and gives one pair or none. `first` names the seeds."""
+
+    world: World
     gates: Gates
     size: int
     first: int
@@ -206,7 +243,8 @@ class MannequinSource:
     def about(self) -> tuple[str, ...]:
         """Sentences for the card."""
         exact = (
-            "The pairs are of the built-in world of mannequins: exact, since both pictures are rendered from one scene."
+            f"The pairs are of the built-in world of {self.world.about}: exact, since both pictures are rendered from "
+            "one scene."
         )
         return (exact + ("" if self.gates.scorers else " No scorer was asked, for the renderer knows the error."),)
 
@@ -217,15 +255,11 @@ class MannequinSource:
 
     def items(self, round_: int) -> Iterable[str]:
         """The next seeds."""
-        from asap_train.degrade.mannequin import seeds
-
-        return map(str, seeds((round_ + 1) * SEEDS_AT_ONCE, self.first)[round_ * SEEDS_AT_ONCE :])
+        return map(str, self.world.pairs.seeds((round_ + 1) * SEEDS_AT_ONCE, self.first)[round_ * SEEDS_AT_ONCE :])
 
     def process(self, item: str) -> ItemResult:
         """Render a seed's pair and ask the gates."""
-        from asap_train.degrade.mannequin import mannequin_pair
-
-        made = mannequin_pair(int(item), self.size)
+        made = self.world.pair(int(item), self.size)
         if made is None:
             return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
         photo, candidate = made
@@ -237,9 +271,9 @@ class MannequinSource:
         return ItemResult(item, (to_row(pair),), ())
 
 
-def mannequin_source(spec: SynthSpec, device: str) -> MannequinSource:
+def world_source(spec: SynthSpec, device: str) -> WorldSource:
     """The seeds of a resolved spec."""
-    from asap_train.degrade.mannequin import PAIR_SEED
-
-    first = PAIR_SEED if spec.seed is None else spec.seed
-    return MannequinSource(Gates(spec.gates, spec.scorers or (), device), spec.size, first)
+    assert spec.source and spec.size  # noqa: S101 (as resolved)
+    world = WORLDS[spec.source]
+    first = world.pairs.PAIR_SEED if spec.seed is None else spec.seed
+    return WorldSource(world, Gates(spec.gates, spec.scorers or (), device), spec.size, first)

@@ -1,6 +1,6 @@
 """What is asked of `asap-train synth`, as one typed object: from the command line, from YAML, kept in hap.json.
 
-    photos: my_photos                or source: mannequin
+    photos: my_photos                or source: mannequin, or people
     count: 1000
     families:                        or [image, inpaint]
       image:
@@ -33,6 +33,10 @@ Ssim = Annotated[float, Field(ge=-1, le=1)]
 Lpips = Annotated[float, Field(ge=0)]
 
 
+SOURCES: Mapping[str, tuple[Home, int]] = {"mannequin": ("mannequins", 128), "people": ("photographs", 256)}
+"""The built-in worlds by name: what their pictures are like, and how many pixels they are wide and high."""
+
+
 class Thresholds(Spec):
     """Bounds that a pair keeps. SSIM and LPIPS as reported (docs/reference/pairs.md); areas are shares of the picture.
 
@@ -63,14 +67,14 @@ def _split(value: Any) -> Any:
 
 
 class SynthSpec(Spec):
-    """A HAP data set that is to be made, of photos or of the mannequins of the built-in world.
+    """A HAP data set that is to be made, of photos or of a built-in world.
 
     count: pairs. photos: a folder with good images of people, or else source. home: what the photos show. families: how
     errors are made in photos, and regions: where. per_photo: pairs of one photo before the next one's turn. tries:
     candidates for one part before it is given up. gates: the thresholds of a pair. scorers: which must see the error,
     and none in the photo; None takes the gate scorers of such pictures. segmenter, text_boxes: SAM 2 and Grounding DINO
     on this machine. captions: a table of images and captions; captioner: the model for those without one. size: of
-    mannequins, in pixels. seed: of all that is drawn. workers: processes; None is one a core.
+    renders, in pixels; None is the world's own. seed: of all that is drawn. workers: processes; None is one a core.
     """
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"count", "licence", "device", "workers"})
@@ -85,7 +89,7 @@ class SynthSpec(Spec):
 
     count: AtLeastOne
     photos: Path | None = None
-    source: Literal["mannequin"] | None = None
+    source: Literal["mannequin", "people"] | None = None
     home: Home = "photographs"
     families: Components[FamilySpec] = Field(default=("image",), min_length=1, validate_default=True)
     regions: Annotated[tuple[Region, ...], BeforeValidator(_split)] = Field(default=get_args(Region), min_length=1)
@@ -97,7 +101,7 @@ class SynthSpec(Spec):
     text_boxes: str | None = None
     captions: Path | None = None
     captioner: str | None = None
-    size: Annotated[int, Field(ge=32)] = 128
+    size: Annotated[int, Field(ge=32)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     licence: str = "unknown"
     device: str = "auto"
@@ -117,7 +121,7 @@ class SynthSpec(Spec):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.photos is None) == (self.source is None):
-            raise ValueError("give either --photos DIR or --source mannequin")
+            raise ValueError("give either --photos DIR, or --source mannequin or people")
         return self
 
     @classmethod
@@ -126,17 +130,20 @@ class SynthSpec(Spec):
         if place == ("families",):
             return ("image",)
         if place == ("scorers",):
-            return gate_scorers("mannequins" if given.get("source") else given.get("home", "photographs"))
+            # Whoever renders a pair knows its error.
+            return () if given.get("source") else gate_scorers(given.get("home", "photographs"))
         return None
 
     def resolved(self) -> Self:
         """With home, scorers, all options and the photos' seed where they follow from the rest."""
-        home: Home = "mannequins" if self.source else self.home
-        asked = self.scorers if self.scorers is not None else tuple(map(_scorer, gate_scorers(home)))
+        home, size = SOURCES[self.source] if self.source else (self.home, 128)
+        usual = () if self.source else gate_scorers(home)
+        asked = self.scorers if self.scorers is not None else tuple(map(_scorer, usual))
         seed = self.seed if self.source else self.seed or 0
         scorers = tuple(one.at_home(home) for one in asked)
         families = tuple(one.at_home(home) for one in self.families)
-        return self.model_copy(update={"home": home, "seed": seed, "scorers": scorers, "families": families})
+        found = {"home": home, "size": self.size or size, "seed": seed, "scorers": scorers, "families": families}
+        return self.model_copy(update=found)
 
     def as_request(self) -> Self:
         """As hap.json holds it: folders by their last name, since data sets are shared and paths name people."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asap_train.data.gates import NearDuplicates
-from asap_train.data.sources import mannequin_source, photo_source
+from asap_train.data.sources import photo_source, world_source
 from asap_train.data.spec import SynthSpec
 from asap_train.data.workers import PairSource, processes
 from asap_train.hap.manifest import Details, HapManifest, SplitRule
@@ -30,7 +30,7 @@ def synth(spec: SynthSpec, *, out: Path, progress: Progress = SILENT) -> HapMani
     """
     spec = spec.resolved()
     device = pick_device(spec.device)
-    source = mannequin_source(spec, device) if spec.source else photo_source(spec, device)
+    source = world_source(spec, device) if spec.source else photo_source(spec, device)
     details = Details(licence=spec.licence, about=source.about, weights=source.weights)
     workers = (spec.workers or _cores()) if source.parallel else 1
     split = SplitRule(seed=spec.seed or 0)

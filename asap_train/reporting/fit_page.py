@@ -16,10 +16,12 @@ from asap_train.training.config import as_plain
 from asap_train.training.fit_plots import PLOTS
 from hafbench.comparison.tables import line, signed
 from hafbench.errors import BadImage
+from hafbench.figures import metrics_of
 from hafbench.files import write_whole
 from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.images import load_image
+from hafbench.notes import counted_together
 from hafbench.reports.comparison import pair_items
 from hafbench.reports.overlays import data_uri
 from hafbench.reports.plots import INK, LOOKS, as_svg, make_axes
@@ -39,7 +41,7 @@ STRIP_PROMPTS, STRIP_STEPS, STRIP_PIXELS = 6, 6, 256
 
 @dataclass(frozen=True)
 class Cell:
-    """One image of a strip; `error` is whether any anatomy scorer suspects one, None if none could judge."""
+    """One image of a strip; `error` is whether it is one by the headline metric, None if it was not judged."""
 
     step: int
     picture: str | None
@@ -69,7 +71,7 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported),
         lines=[line("", one) for one in versus.metrics],
         selected=scores.split.narrow(base, "selection").records["prompt_id"].nunique(),
-        notes=base.manifest.notes,
+        notes=[*base.manifest.notes, *counted_together(base.manifest.scorers)],
         plots=step_plots(scores, versus),
         table=_table(scores),
         curves=_curves(config.out / "plots"),
@@ -211,9 +213,10 @@ def _samples(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _errors(run: Run) -> dict[str, bool | None]:
-    """By image whether any anatomy scorer suspects an error."""
-    judged = run.records[run.records["is_error"].notna()]
-    return {str(image): bool(worst) for image, worst in judged.groupby("image")["is_error"].max().items()}
+    """By image whether it is an error by the headline metric; without those that were not judged."""
+    rows = next(iter(metrics_of(run).values())).rows
+    judged = rows[rows["is_error"].notna()]
+    return {str(image): bool(error) for image, error in zip(judged["image"], judged["is_error"], strict=True)}
 
 
 def _small(path: Path) -> str | None:

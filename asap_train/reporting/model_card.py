@@ -15,7 +15,7 @@ from hafbench.figures import number, p_value, percent, points
 from hafbench.files import write_whole
 from hafbench.generators.lora import FOLDER_FILE
 from hafbench.generators.sources import HUB_ID, find_source
-from hafbench.notes import judged_by
+from hafbench.notes import counted_together, judged_by
 
 if TYPE_CHECKING:
     from asap_train.choose import Figure, Scores
@@ -37,7 +37,7 @@ def write_card(config: FitConfig, scores: Scores | None, base: Run | None = None
     """Write OUT/README.md; without scores it says that nothing was measured."""
     source = find_source(config.model)
     licence = source.preset.licence if source.preset else None
-    lora = config.lora is not None
+    lora, scorers = config.lora is not None, base.manifest.scorers if base else {}
     text = render_text(
         "model_card.md",
         front=_front_matter(config, scores, source),
@@ -52,7 +52,7 @@ def write_card(config: FitConfig, scores: Scores | None, base: Run | None = None
         scores=scores,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported) if scores else None,
         rows=[written(figure) for figure in scores.reported] if scores else [],
-        notes=[*base.manifest.notes, *judged_by(base.manifest.scorers)] if base else [],
+        notes=[*base.manifest.notes, *counted_together(scorers), *judged_by(scorers)] if base else (),
         data=_data(config),
         licence=licence,
         model=shown_model(config.model),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hafbench.cli.options import (
-    Card,
     Device,
     Json,
     JudgeConcurrency,
@@ -29,18 +28,26 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from hafbench.cards import CalibrationCard, Share
+    from hafbench.cards import CalibrationCard, Coverage, Share
 
 REASONS = 5
 """How many reasons are printed; the card has all."""
 
 
 def calibrate(
-    labels: Annotated[
-        str,
-        typer.Argument(help="A folder with good/ and bad/, a CSV with image and label, or the word mannequin."),
-    ],
     scorer: Annotated[str, typer.Option("--scorer", "-s", metavar="NAME", help="An anatomy scorer.")],
+    labels: Annotated[
+        str | None,
+        typer.Argument(help="A folder with good/ and bad/, or a CSV with image and label; or else --truth."),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option("--truth", metavar="WORLD", help="Renders of a built-in world: mannequin or people."),
+    ] = None,
+    view: Annotated[
+        list[str],
+        typer.Option("--view", metavar="NAME", help="Of --truth people: hand, figure; default: the scorer's."),
+    ] = [],  # noqa: B006
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Where the CSV's images lie; default: beside it.")
     ] = None,
@@ -57,12 +64,11 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The card; default: cards/SCORER.json.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=10, metavar="N", help="How many mannequins to render.")] = 400,
+    limit: Annotated[int, typer.Option("--limit", min=10, metavar="N", help="How many renders --truth makes.")] = 400,
     seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="First seed of the renders.")] = None,
     set_: Set = [],  # noqa: B006
     device: Device = None,
     pose: Pose = None,
-    hands_card: Card = None,
     judge: Judges = [],  # noqa: B006
     judge_model: JudgeModels = [],  # noqa: B006
     judge_protocol: JudgeProtocol = None,
@@ -79,7 +85,7 @@ def calibrate(
     from hafbench.settings import read_settings
     from hafbench.specs import ScoringSpec
 
-    asked = {"scorers": scorer, "device": device, **scorer_settings(pose=pose, hands_card=hands_card)}
+    asked = {"scorers": scorer, "device": device, **scorer_settings(pose=pose)}
     asked |= judge_settings(
         judge,
         judge_model,
@@ -94,6 +100,8 @@ def calibrate(
         made = api.calibrate(
             labels,
             (spec.scorers or ())[0],
+            truth=truth,
+            views=view,
             images=images,
             run=run,
             false_alarms=false_alarms,
@@ -135,7 +143,10 @@ def _print(card: CalibrationCard, path: Path) -> None:
         console.print(Text(f"  and {counted(len(card.reasons) - REASONS, 'more reason')}, in the card", style="dim"))
     best = max((share.estimate or 0 for share in card.baselines.values()), default=0)
     if (card.auroc.low or 0) <= best:
-        console.print(Text("It is not shown to be better than size or sharpness alone.", style="bold"))
+        alone = " or ".join(card.baselines)
+        console.print(Text(f"It is not shown to be better than {alone} alone.", style="bold"))
+    if card.coverage and card.coverage.uneven:
+        console.print(Text(_uneven(card.coverage), style="bold"))
     console.print(Text(f"Card: {path}"), soft_wrap=True)
 
 
@@ -147,6 +158,9 @@ def _figures(card: CalibrationCard) -> Table:
     table.add_row("AUROC", *_cells(card.auroc))
     for name, share in card.baselines.items():
         table.add_row(f"  to beat: {name} alone", *_cells(share))
+    if card.coverage:
+        table.add_row("judged, of the good images", *_cells(card.coverage.good))
+        table.add_row("judged, of the bad images", *_cells(card.coverage.bad))
     table.add_row("sensitivity", *_cells(card.sensitivity))
     table.add_row("specificity", *_cells(card.specificity))
     for one in card.operating:
@@ -161,10 +175,21 @@ def _figures(card: CalibrationCard) -> Table:
     return table
 
 
+def _uneven(coverage: Coverage) -> str:
+    """That a scorer judges good and bad images unevenly, and what follows."""
+    bad, good = (f"{share.estimate:.0%}" for share in (coverage.bad, coverage.good))
+    _, low, high = coverage.difference
+    return (
+        f"It judges {bad} of the bad images and {good} of the good ones (difference {low:+.0%} to {high:+.0%}). "
+        "The other figures are of the images that it judged."
+    )
+
+
 def _kinds(card: CalibrationCard) -> Table:
-    table = _table("true errors", "sensitivity", "95 % interval", "n", "not judged")
+    table = _table("true errors", "sensitivity", "95 % interval", "n", "judged", "95 % interval", "of")
     for row in card.kinds:
-        table.add_row(f"  {row.kind}" if row.kind else row.region, *_cells(row.sensitivity), str(row.unknown))
+        judged = _cells(row.judged) if row.judged else ("", "", str(row.sensitivity.n + row.unknown))
+        table.add_row(f"  {row.kind}" if row.kind else row.region, *_cells(row.sensitivity), *judged)
     return table
 
 

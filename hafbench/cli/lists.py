@@ -10,7 +10,6 @@ import typer
 
 from hafbench.cli.options import (
     USER_ERROR,
-    Card,
     Clip,
     Device,
     Iqa,
@@ -73,7 +72,6 @@ def scorers_check(
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
-    hands_card: Card = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the table to this .md file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +83,7 @@ def scorers_check(
     from hafbench.specs import ScoreSpec
 
     asked = {"images": images[0], "scorers": scorers, "device": device}
-    shortcuts = scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card)
+    shortcuts = scorer_settings(clip=clip, iqa=iqa, pose=pose)
     spec = read_settings(ScoreSpec, None, set_, {**asked, **shortcuts}).resolved()
     paths = [path for given in images for path in (find_images(given) if given.is_dir() else [given])]
     if not paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,6 @@ import typer
 
 from hafbench.cli.options import (
     NOT_ALL_SCORED,
-    Card,
     Cards,
     Clip,
     Config,
@@ -92,7 +92,6 @@ def run(
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
-    hands_card: Card = None,
     card: Cards = [],  # noqa: B006
     judge: Judges = [],  # noqa: B006
     judge_model: JudgeModels = [],  # noqa: B006
@@ -138,7 +137,7 @@ def run(
             "require": require or None,
             "device": device,
             "workers": workers,
-            **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
+            **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(
                 judge,
                 judge_model,
@@ -155,7 +154,7 @@ def run(
         return
     with progress_bars(quiet or as_json) as progress:
         finished = api.run(spec, out=out, resume=resume, cards=card, progress=progress)
-    _tell(finished, quiet, as_json)
+    _tell([finished], quiet, as_json)
 
 
 def score(
@@ -163,6 +162,9 @@ def score(
         Path | None, typer.Argument(metavar="DIR", help="A folder of images; they are left as they are.")
     ] = None,
     prompts: PromptsFile = None,
+    per_subfolder: Annotated[
+        bool, typer.Option("--per-subfolder", help="One run for each folder right below DIR, such as one a model.")
+    ] = False,
     scorers: ScorerNames = None,
     out: Out = None,
     config: Config = None,
@@ -173,7 +175,6 @@ def score(
     iqa: Iqa = None,
     clip: Clip = None,
     pose: Pose = None,
-    hands_card: Card = None,
     card: Cards = [],  # noqa: B006
     judge: Judges = [],  # noqa: B006
     judge_model: JudgeModels = [],  # noqa: B006
@@ -210,7 +211,7 @@ def score(
             "require": require or None,
             "device": device,
             "workers": workers,
-            **scorer_settings(clip=clip, iqa=iqa, pose=pose, hands_card=hands_card),
+            **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(
                 judge,
                 judge_model,
@@ -226,8 +227,11 @@ def score(
         _estimate(api.estimate(spec, out=out), as_json)
         return
     with progress_bars(quiet or as_json) as progress:
-        finished = api.score(spec, out=out, resume=resume, cards=card, progress=progress)
-    _tell(finished, quiet, as_json)
+        if per_subfolder:
+            runs = api.score_subfolders(spec, out=out, resume=resume, cards=card, progress=progress)
+        else:
+            runs = [api.score(spec, out=out, resume=resume, cards=card, progress=progress)]
+    _tell(runs, quiet, as_json, several=per_subfolder)
 
 
 def report(
@@ -246,14 +250,19 @@ def _estimate(estimate: Estimate, as_json: bool) -> None:
     print(json.dumps(asdict(estimate)) if as_json else estimate)
 
 
-def _tell(finished: Run, quiet: bool, as_json: bool) -> None:
-    """The summary on stdout; exits with NOT_ALL_SCORED where something could not be scored."""
+def _tell(runs: Sequence[Run], quiet: bool, as_json: bool, several: bool = False) -> None:
+    """The summaries on stdout, as JSON a list if there are `several`.
+
+    Exits with NOT_ALL_SCORED where something could not be scored.
+    """
     from hafbench.reports.summary import print_summary, read_summary
 
-    summary = read_summary(finished.folder)
+    summaries = [read_summary(finished.folder) for finished in runs]
     if as_json:
-        print(summary.model_dump_json(indent=2))
+        plain = [summary.model_dump(mode="json") for summary in summaries]
+        print(json.dumps(plain if several else plain[0], indent=2, ensure_ascii=False))
     elif not quiet:
-        print_summary(summary)
-    if summary.counts.failed or summary.counts.unscored:
+        for summary in summaries:
+            print_summary(summary)
+    if any(summary.counts.failed or summary.counts.unscored for summary in summaries):
         raise typer.Exit(NOT_ALL_SCORED)

@@ -59,9 +59,6 @@ Pose = Annotated[
     str | None,
     typer.Option("--pose", metavar="DETECTOR", help="For limbs: mediapipe, a .task file, or an ultralytics pose file."),
 ]
-Card = Annotated[
-    Path | None, typer.Option("--hands-card", metavar="FILE", help="A logistic card of your own for the hands scorer.")
-]
 Cards = Annotated[
     list[Path],
     typer.Option("--card", metavar="FILE", help="A calibration card of `hafbench calibrate`; may be repeated."),
@@ -101,15 +98,12 @@ PromptsFile = Annotated[
 ]
 
 
-def scorer_settings(
-    *, clip: str | None = None, iqa: str | None = None, pose: str | None = None, hands_card: Path | None = None
-) -> dict[str, Any]:
+def scorer_settings(*, clip: str | None = None, iqa: str | None = None, pose: str | None = None) -> dict[str, Any]:
     """The short options for scorers, by the keys of the settings that they stand for."""
     return {
         "scorers.clip.model": clip,
         "scorers.iqa.metric": iqa,
         "scorers.limbs.pose": pose,
-        "scorers.hands.card": hands_card,
     }
 
 

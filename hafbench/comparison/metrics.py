@@ -124,7 +124,7 @@ class Comparison:
 
     @property
     def headline(self) -> str:
-        """The first metric: all anatomy scorers together, or the only one, or a quality score if there is none."""
+        """The first metric: all anatomy scorers that count together, or the only one, or another if there is none."""
         return self.versus[0].metrics[0].name
 
 

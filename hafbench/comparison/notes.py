@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
-from hafbench.figures import counted, number, p_value, percent, points, share
-from hafbench.notes import judged_by
+from hafbench.figures import ANATOMY, TOGETHER, counted, number, p_value, percent, points, share
+from hafbench.notes import judged_by, left_out
+from hafbench.statistics import Rate
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -21,6 +22,7 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
     said = [" ".join([what_is_shared(versus), *versus.shared.remarks])]
     if versus.shared.changes:
         said.append(f"Differs in {'; '.join(versus.shared.changes[:4])}.")
+    said += denominator(versus.metrics[0])
     said += special_cases(versus)
     said += filter(None, map(judged_unevenly, versus.metrics))
     said += filter(None, map(kept_within, versus.metrics))
@@ -29,9 +31,18 @@ def notes_of(versus: Versus, detect: float) -> list[str]:
     return said
 
 
+def denominator(one: MetricComparison) -> list[str]:
+    """What all anatomy scorers together are a rate of, and how many images they could not judge."""
+    if one.name != ANATOMY:
+        return []
+    sides = [f"{side.scored} of {side.total}" for side in (one.baseline, one.candidate) if isinstance(side, Rate)]
+    return [f"{ANATOMY}: {TOGETHER.about} Judged: {' images of the baseline, '.join(sides)} of the candidate."]
+
+
 def judging(versus: Versus) -> list[str]:
     """What to know of the judges: which pairs they could not judge, whether they favour a place, whether they agree."""
-    said = judged_by(versus.candidate.manifest.scorers) if "judge" in versus.shared.scorers else []
+    scorers = {name: versus.candidate.manifest.scorers[name] for name in versus.shared.scorers}
+    said = [*left_out(scorers), *judged_by(scorers)]
     for one in versus.judged:
         if one.unjudged:
             count = sum(number for _, number in one.unjudged)

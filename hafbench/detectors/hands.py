@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hafbench.detectors import bodies, nets
-from hafbench.detectors.hand_views import hand_lengths, mean_logit, presence_logit, summarize
+from hafbench.detectors.critic import Critic, Look
+from hafbench.detectors.hand_views import mean_logit, summarize
 from hafbench.detectors.nets import Floats, Roi
 from hafbench.weights import WEIGHTS, locate
 
@@ -25,13 +26,7 @@ MIN_PALM, MIN_PERSON, MIN_WRIST_VISIBILITY = 0.3, 0.4, 0.6
 # Logits that a body's wrist near the hand adds to that of its existence, and that a body's head there takes away.
 WRIST_LOGIT, HEAD_LOGIT = 1.5, -2.0
 MIN_LOGIT = -2.0
-"""Candidates that cannot reach this existence logit are not measured."""
-FIRST_MIN_LOGIT, CLOSE_UP_MIN_LOGIT = 1.5, -1.5
-"""The existence logit that the first hand of an image needs: by default, and in a close-up."""
-CLOSE_UP = 0.25
-"""A hand that is this share of the image's longer side is likely what the picture is of: a lower logit suffices."""
-HALF_LOGIT, HALF_SLOPE = 3.0, 1.5
-"""Further hands count by a logistic curve of their existence logit: where it is one half, and its slope."""
+"""Candidates that cannot reach this existence logit are not shown to the critic, which says what is a hand."""
 MAX_HANDS = 24
 
 # (degrees, scale): the views of a hand; each is also seen mirrored, so that a mirrored image scores the same.
@@ -61,42 +56,55 @@ class Candidate:
         return self.existence_logit(mean_logit([self.presence]))
 
 
+@dataclass(frozen=True)
+class SeenHand:
+    """A candidate that the critic takes for a hand, and what it sees there."""
+
+    candidate: Candidate
+    look: Look
+
+    @property
+    def length(self) -> float:
+        """The longer side of the hand's box in pixels (see `hand_views.hand_boxes`), by that of its square."""
+        return 0.6 * self.candidate.roi.side
+
+
 class HandDetector:
-    """The five nets together. Not thread-safe: one for each scorer."""
+    """The five nets and the critic together. Not thread-safe: one for each scorer."""
 
     def __init__(self) -> None:
-        self.weights: Mapping[str, str] = {name: WEIGHTS[name].sha256 for name in FILES}
         palm, full, lite = (nets.Net(locate(name)) for name in HAND_FILES)
         self._palm = nets.Detector(palm, 192, nets.PALM_STRIDES)
         self._full, self._lite = nets.HandNet(full), nets.HandNet(lite)
         self._bodies = bodies.PoseNets()
+        self.critic = Critic("hands")
+        self.weights: Mapping[str, str] = {
+            **{name: WEIGHTS[name].sha256 for name in FILES},
+            **self.critic.weights,
+        }
+
+    def see(self, image: Pixels) -> list[SeenHand]:
+        """The hands of an RGB image that the critic takes for hands, likeliest first."""
+        candidates = self.find(image)
+        looks = self.critic.look(image, [candidate.roi for candidate in candidates])
+        least = self.critic.trained.present_threshold
+        seen = [SeenHand(one, look) for one, look in zip(candidates, looks, strict=True) if look.present >= least]
+        return sorted(seen, key=lambda hand: -hand.look.present)
 
     def detect(self, image: Pixels) -> sv.KeyPoints:
-        """Hands of an RGB image, likeliest first; none if not even the likeliest is likely enough.
+        """The hands of `see`, measured in several views by the landmark nets.
 
-        xy (n, 21, 2) with `keypoint_confidence`. `detection_confidence` is the share in [0, 1] with which a hand
-        counts: the first in full, the others by their existence logit, gradually, so that one that comes and goes with
-        a little noise does not decide the image. `data` holds the columns of `hand_views.summarize`, and
-        `existence_logit` (n,).
+        xy (n, 21, 2) with `keypoint_confidence`; `detection_confidence` is the critic's probability that it is a hand.
+        `data` holds the columns of `hand_views.summarize`.
         """
         import supervision as sv
 
-        candidates = self.find(image)
-        if not candidates:
+        seen = self.see(image)
+        if not seen:
             return _no_hands()
-        hands = sv.KeyPoints.merge([self.measure(image, candidate.roi) for candidate in candidates])
-        presence = presence_logit(hands)
-        logits = np.array([one.existence_logit(float(p)) for one, p in zip(candidates, presence, strict=True)])
-        close_up = hand_lengths(hands) >= CLOSE_UP * max(image.shape[:2])
-        likely = logits >= np.where(close_up, CLOSE_UP_MIN_LOGIT, FIRST_MIN_LOGIT)
-        if not likely.any():
-            return _no_hands()
-        order = np.argsort(-logits, kind="stable")
-        first = order[likely[order]][0]
-        share = 1 / (1 + np.exp(-HALF_SLOPE * (logits - HALF_LOGIT)))
-        share[first] = 1.0
-        hands.detection_confidence, hands.data["existence_logit"] = share, logits
-        return hands[np.array([first, *order[order != first]])]
+        hands = sv.KeyPoints.merge([self.measure(image, hand.candidate.roi) for hand in seen])
+        hands.detection_confidence = np.array([hand.look.present for hand in seen])
+        return hands
 
     def find(self, image: Pixels) -> list[Candidate]:
         """What may be hands, likeliest first: palms in the whole, in tiles and at the wrists of bodies.

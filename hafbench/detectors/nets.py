@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import supervision as sv
+    from ai_edge_litert.interpreter import Interpreter
 
     from hafbench.types import Pixels
 
@@ -79,15 +80,21 @@ def _stderr_closed() -> Iterator[None]:
         os.close(kept)
 
 
+def interpreter_of(model: bytes) -> Interpreter:
+    """A TensorFlow Lite net, ready to run on one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _stderr_closed():
+        interpreter = Interpreter(model_content=model, num_threads=1)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
 class Net:
     """A TensorFlow Lite file, run on one thread."""
 
     def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with _stderr_closed():
-            self._interpreter = Interpreter(str(path), num_threads=1)
-            self._interpreter.allocate_tensors()
+        self._interpreter = interpreter_of(path.read_bytes())
         self._input = self._interpreter.get_input_details()[0]["index"]
         outputs = self._interpreter.get_output_details()
         self._outputs = [item["index"] for item in sorted(outputs, key=lambda item: item["name"])]
@@ -249,22 +256,32 @@ class BodyNet:
     """The pose landmark net."""
 
     SIZE = 256
+    MIRRORED = (0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(point + 1 - 2 * (point % 2 == 0) for point in range(11, 33)))
+    """Of each of the 33 points the one of the other side."""
 
     def __init__(self, net: Net) -> None:
         self._net = net
 
-    def __call__(self, image: Pixels, rois: Sequence[Roi]) -> sv.KeyPoints:
+    def __call__(self, image: Pixels, rois: Sequence[Roi], mirrored: bool = False) -> sv.KeyPoints:
         """One row for each square: xy (n, 33, 2) in pixels of the image, visibility (n, 33) and presence (n,).
 
-        Visibility is the `keypoint_confidence`, presence the `detection_confidence`, both in [0, 1].
+        Visibility is the `keypoint_confidence`, presence the `detection_confidence`, both in [0, 1]. `data["person"]`
+        (n, 2, 2) are the points that `roi_of_person` takes. With `mirrored` the net sees the square mirrored; its
+        answer is mirrored back.
         """
         import supervision as sv
 
-        outputs = [self._net(roi.crop(image, self.SIZE, cv2.BORDER_CONSTANT)) for roi in rois]
-        tables = np.array([output[0] for output in outputs], dtype=np.float64).reshape(-1, 39, 5)[:, :33]
+        crops = [roi.crop(image, self.SIZE, cv2.BORDER_CONSTANT) for roi in rois]
+        outputs = [self._net(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop) for crop in crops]
+        tables = np.array([output[0] for output in outputs], dtype=np.float64).reshape(-1, 39, 5)
+        if mirrored:
+            tables[..., 0] = self.SIZE - tables[..., 0]
+            tables[:, :33] = tables[:, self.MIRRORED]
         points = [roi.to_image(table[:, :2] / self.SIZE) for roi, table in zip(rois, tables, strict=True)]
+        xy = np.array(points).reshape(-1, 39, 2)
         return sv.KeyPoints(
-            xy=np.array(points).reshape(-1, 33, 2),
-            keypoint_confidence=sigmoid(tables[..., 3:].min(-1)),
+            xy=xy[:, :33],
+            keypoint_confidence=sigmoid(tables[:, :33, 3:].min(-1)),
             detection_confidence=np.array([output[1][0] for output in outputs], dtype=np.float64),
+            data={"person": xy[:, 33:35]},
         )

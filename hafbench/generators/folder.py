@@ -14,7 +14,7 @@ from typing import Any
 from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import is_utf8, read_whole
 from hafbench.images import SUFFIXES, find_images
-from hafbench.suites import Prompt, read_prompts
+from hafbench.suites import CATEGORIES, Category, Prompt, read_prompts
 
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "path")
 TEXT_COLUMNS = ("prompt", "text", "caption")
@@ -65,6 +65,31 @@ def read_folder(folder: Path, prompts_file: Path | None = None) -> list[FolderIm
         raise HafError(f"{prompts_file} names none of the {len(paths)} images in {folder}; see docs/guides/images.md.")
     _check_pairs(known.values(), root, prompts_file)
     return [known.get(path, FolderImage(path)) for path in paths]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders right below `folder`, each of which holds images, in the order of their names; hidden ones left out.
+
+    Raises HafError where there is none, and for images that lie in none of them, which would be left out.
+    """
+    if not folder.is_dir():
+        raise HafError(f"{folder} is not a folder.")
+    found = find_images(folder)
+    outside = [path for path in found if path.parent == folder]
+    if outside:
+        raise HafError(
+            f"{folder}: {len(outside)} of {len(found)} images lie in no subfolder, such as {outside[0].name}; "
+            "move them into one, or leave out --per-subfolder."
+        )
+    names = sorted({path.relative_to(folder).parts[0] for path in found})
+    if not names:
+        raise HafError(f"There is no image in the subfolders of {folder}.")
+    return [folder / name for name in names]
+
+
+def category_of(image: PurePosixPath) -> Category | None:
+    """The category of an image that has no prompt: the first folder on its path with the name of one."""
+    return next((name for part in image.parts[:-1] for name in CATEGORIES if part.lower() == name), None)
 
 
 def _check_pairs(images: Iterable[FolderImage], root: Path, prompts_file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hafbench.judges.replies import BOX_UNITS, Fault, Verdict
@@ -64,8 +64,10 @@ def score_of(answers: Sequence[Answer[Verdict]], parts: Sequence[Part], threshol
     if problem and value < threshold:
         return Score("failed", reason=problem)
     if not judged:
-        nobody = "the judge cannot tell" if said["unclear"] else "the judge sees nobody"
-        return Score("unknown", reason=f"the judge refused: {refusal}" if refusal else nobody)
+        if refusal or said["unclear"]:
+            reason = f"the judge refused: {refusal}" if refusal else "the judge cannot tell"
+            return Score("unknown", reason=reason, cause="unjudgeable")
+        return Score("unknown", reason="the judge sees nobody", cause="absent")
     sources = Counter(a.source for a, chance in zip(answers, chances, strict=True) if chance is not None)
     measures = {
         "questions": float(len(answers)),
@@ -113,7 +115,8 @@ def majority(votes: Sequence[Voting]) -> Score:
     """The score of a single judge, or that of several: an error if more judges see one than do not.
 
     The value is the mean of p(error), which need not lie on the majority's side; a tie is unknown. `measures` hold each
-    judge's p(error) and verdict. Findings are of the judges that see an error.
+    judge's p(error) and verdict. Findings are of the judges that see an error, each with its judge's name before its
+    detail.
     """
     if len(votes) == 1:
         return votes[0].score
@@ -132,8 +135,16 @@ def majority(votes: Sequence[Voting]) -> Score:
         said = "; ".join(f"{one.judge}: {one.score.reason}" for one in votes if one.score.reason)
         failed = any(one.score.status == "failed" for one in votes)
         reason = f"the judges disagree{f' ({said})' if said else ''}" if known else said
-        return Score("failed" if failed else "unknown", reason=reason, measures=measures)
+        if failed:
+            return Score("failed", reason=reason, measures=measures)
+        absent = all(one.score.cause == "absent" for one in votes)
+        return Score("unknown", reason=reason, measures=measures, cause="absent" if absent else "unjudgeable")
     mean = sum(one.score.value or 0.0 for one in known) / len(known)
     is_error = 2 * errors > len(known)
-    findings = tuple(finding for one in known if one.score.is_error and is_error for finding in one.score.findings)
+    findings = tuple(
+        replace(finding, detail=f"{one.judge}: {finding.detail}")
+        for one in known
+        if one.score.is_error and is_error
+        for finding in one.score.findings
+    )
     return Score("scored", mean, is_error, None, findings, measures)

@@ -13,6 +13,7 @@ from hafbench.errors import HafError
 from hafbench.figures import ANATOMY
 from hafbench.leaderboard.correction import same, wrong_correction
 from hafbench.leaderboard.entries import (
+    ABSENT,
     ERROR,
     SOUND,
     UNJUDGED,
@@ -40,7 +41,8 @@ def validate(folder: Path) -> tuple[dict[Path, Entry], list[str]]:
         except HafError as error:
             problems.append(str(error))
             continue
-        found = [f"{path}: {problem}" for problem in (*problems_of(entry), *clashes(entry, entries))]
+        # What contradicts itself is not compared with others.
+        found = [f"{path}: {problem}" for problem in problems_of(entry) or clashes(entry, entries)]
         problems += found
         if not found:
             entries[path] = entry
@@ -94,18 +96,23 @@ def _same_findings(one: Entry, other: Entry) -> bool:
 
 
 def _ranking(entry: Entry) -> Iterator[str]:
-    names = list(entry.anatomy)
+    names = _counting(entry)
     if not names:
-        yield "it has no anatomy scorer."
-    elif ANATOMY in names and len(names) < 3:
-        yield f"it has verdicts of {ANATOMY}, all anatomy scorers together, but not of several scorers."
-    elif ANATOMY not in names and len(names) > 1:
+        yield "it has no anatomy scorer that counts."
+    elif ANATOMY in entry.anatomy and len(names) < 2:
+        yield f"it has verdicts of {ANATOMY}, all anatomy scorers together, but not of several scorers that count."
+    elif ANATOMY not in entry.anatomy and len(names) > 1:
         yield f"it has the scorers {', '.join(names)}, but no verdicts of {ANATOMY}, all of them together."
-    elif entry.ranked_by != (right := ANATOMY if ANATOMY in names else names[0]):
+    elif entry.ranked_by != (right := ANATOMY if ANATOMY in entry.anatomy else names[0]):
         yield f"it is ranked by {entry.ranked_by}, but entries of these scorers are ranked by {right}."
-    both = sorted(set(names) & set(entry.quality))
+    both = sorted(set(entry.anatomy) & set(entry.quality))
     if both:
         yield f"{both[0]} is both an anatomy and a quality scorer."
+
+
+def _counting(entry: Entry) -> list[str]:
+    """The anatomy scorers that are not left out."""
+    return [name for name, one in entry.anatomy.items() if name != ANATOMY and one.left_out is None]
 
 
 def _shapes(entry: Entry) -> Iterator[str]:
@@ -157,18 +164,18 @@ def _together(entry: Entry) -> Iterator[str]:
     """Whether the verdicts of all anatomy scorers together are those of each."""
     if ANATOMY not in entry.anatomy:
         return
-    parts = [one.verdicts for name, one in entry.anatomy.items() if name != ANATOMY]
+    parts = [entry.anatomy[name].verdicts for name in _counting(entry)]
     for prompt, word in entry.anatomy[ANATOMY].verdicts.items():
-        anew = "".join(map(_worst, zip(*(part[prompt] for part in parts), strict=True)))
+        anew = "".join(map(_whole, zip(*(part[prompt] for part in parts), strict=True)))
         if word != anew:
             yield f"{ANATOMY} is {word} for the prompt {prompt}, but the verdicts of its scorers give {anew}."
             return
 
 
-def _worst(letters: Iterable[str]) -> str:
-    """An error if any scorer suspects one, judged if any judged."""
+def _whole(letters: Iterable[str]) -> str:
+    """The letter of all scorers together, as in `hafbench.figures.whole_pictures`."""
     there = set(letters)
-    return next(letter for letter in (ERROR, SOUND, UNJUDGED) if letter in there)
+    return next(letter for letter in (ERROR, UNJUDGED, SOUND, ABSENT) if letter in there)
 
 
 def _rates(one: Anatomy, suite: SuiteFacts) -> Iterator[str]:

@@ -21,12 +21,14 @@ from hafbench.suites import ID_PATTERN
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=500)]
 PromptId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-Word = Annotated[str, StringConstraints(pattern=r"^[esu]+$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[esua]+$")]
 Replies = Annotated[str, StringConstraints(pattern=r"^([fstu]{2}|--)+$")]
 Ratio = Annotated[float, Field(ge=0)] | Literal["inf"]
 
-ERROR, SOUND, UNJUDGED = "e", "s", "u"
+ERROR, SOUND, UNJUDGED, ABSENT = "e", "s", "u", "a"
 NO_PAIR = "--"
+FORMAT = 2
+"""Since 2 a scorer may be left out of the rate of all together, and a letter says that it found nothing there."""
 
 
 class RateFigure(Frozen):
@@ -95,12 +97,15 @@ class CardFacts(Frozen):
 class Anatomy(Frozen):
     """An anatomy scorer, or all of them together: its verdicts, and the rates that follow from them.
 
-    `verdicts` has a word for each prompt, a letter for each of the suite's seeds: e an error, s sound, u not judged.
+    `left_out` says why the scorer does not count among all of them together; None if it does. `verdicts` has a word for
+    each prompt, a letter for each of the suite's seeds: e an error, s sound, u not judged, a not judged since the image
+    shows nothing that the scorer judges.
     """
 
     version: Words | None
     settings: Mapping[str, Any]
     weights: Mapping[str, Words]
+    left_out: Words | None = None
     rate: RateFigure
     by_category: Mapping[str, RateFigure]
     corrected: CorrectedFigure | None
@@ -192,12 +197,12 @@ class Made(Frozen):
 
 
 class Entry(Frozen):
-    """One file of a leaderboard. `ranked_by` names what ranks: all anatomy scorers together, or the only one.
+    """One file of a leaderboard. `ranked_by` is what ranks: all anatomy scorers that count together, or the only one.
 
     `pairs` are what judges say of its images beside those of other runs; they do not rank.
     """
 
-    format: int = Field(ge=1, le=1)
+    format: Literal[2]
     model: ModelFacts
     suite: SuiteFacts
     ranked_by: Name
@@ -210,7 +215,10 @@ class Entry(Frozen):
     @property
     def table(self) -> str:
         """Entries with the same value were made with the same prompts and the same anatomy scorers."""
-        judges = {name: [one.version, dict(one.settings), dict(one.weights)] for name, one in self.anatomy.items()}
+        judges = {
+            name: [one.version, dict(one.settings), dict(one.weights), one.left_out]
+            for name, one in self.anatomy.items()
+        }
         return sha256_of_json([self.suite.sha256, self.ranked_by, judges])
 
 
@@ -221,6 +229,11 @@ def sha256_of_prompts(texts: Mapping[str, str]) -> str:
 
 def check_entry(values: Any, where: str) -> Entry:
     """Plain values as an entry; raises HafError, with the field, if they are not one."""
+    if isinstance(values, dict) and values.get("format") == 1:
+        raise HafError(
+            f"{where}: this entry has format 1, whose rate of all anatomy scorers together was another; make it again "
+            "from its run: `hafbench leaderboard add`."
+        )
     try:
         return Entry.model_validate(values)
     except ValidationError as error:

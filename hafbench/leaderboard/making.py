@@ -14,7 +14,9 @@ from hafbench.files import disk_errors, slug, write_whole
 from hafbench.images import sha256_of
 from hafbench.leaderboard.checks import clashes, problems_of, validate
 from hafbench.leaderboard.entries import (
+    ABSENT,
     ERROR,
+    FORMAT,
     SOUND,
     UNJUDGED,
     CardFacts,
@@ -49,17 +51,17 @@ def make_entry(
     Raises HafError for a run that cannot be ranked, for a comparison without its judged pairs, and for texts that do
     not fit.
     """
-    from hafbench.figures import ANATOMY, TOGETHER, all_figures, category_figures, metrics_of
+    from hafbench.figures import TOGETHER, all_figures, category_figures, metrics_of, together
+    from hafbench.notes import left_out
 
+    if not together(run.manifest.scorers):
+        why = " ".join(left_out(run.manifest.scorers))
+        raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks. {why}".strip())
     named = {
         name: metric.rows
         for name, metric in metrics_of(run).items()
         if metric.facts.role == "anatomy" and not metric.facts.unavailable
     }
-    if len(named) == 2:
-        named.pop(ANATOMY, None)  # of several scorers only one is available: it is all of them together
-    if not named or list(named) == [ANATOMY]:
-        raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks.")
     first = next(iter(named.values()))
     if first["prompt_id"].isna().any():
         raise HafError(f"{run.folder} has images without a prompt; score them with --prompts, so that all have one.")
@@ -74,9 +76,12 @@ def make_entry(
         one = run.manifest.scorers.get(name, TOGETHER)
         return {"version": one.version, "settings": one.settings, "weights": one.weights}
 
+    def counting(name: str) -> dict[str, Any]:
+        return {**facts(name), "left_out": run.manifest.scorers.get(name, TOGETHER).left_out}
+
     anatomy = {
         name: {
-            **facts(name),
+            **counting(name),
             "rate": _rate(figures[name].rate),
             "by_category": {
                 category: _rate(one.rate) for category, own in categories.items() for one in own if one.scorer == name
@@ -101,7 +106,7 @@ def make_entry(
     places = _places(first, seeds)
     return check_entry(
         {
-            "format": 1,
+            "format": FORMAT,
             "model": {
                 "name": model or run.manifest.name,
                 "link": link,
@@ -174,8 +179,9 @@ def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[
             seeds = list(next(iter(alike)))
     words = {}
     for name, rows in named.items():
+        missing = rows["cause"].map({"absent": ABSENT}).fillna(UNJUDGED)
         letters = (
-            rows["is_error"].map({True: ERROR, False: SOUND}).astype(object).where(rows["is_error"].notna(), UNJUDGED)
+            rows["is_error"].map({True: ERROR, False: SOUND}).astype(object).where(rows["is_error"].notna(), missing)
         )
         table = _in_order(pd.DataFrame({"prompt": rows["prompt_id"], "seed": rows["seed"], "letter": letters}), seeds)
         words[name] = {str(prompt): "".join(part) for prompt, part in table.groupby("prompt", sort=True)["letter"]}

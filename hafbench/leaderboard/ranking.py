@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hafbench.leaderboard.entries import ERROR, UNJUDGED, Entry
+from hafbench.leaderboard.entries import ABSENT, ERROR, UNJUDGED, Entry
 from hafbench.statistics import Difference, Unjudged, compare_means, compare_unjudged, holm
 from hafbench.statistics.clusters import Floats
 
@@ -104,5 +104,5 @@ def compare_entries(baseline: Entry, candidate: Entry, resamples: int = RESAMPLE
 
 def verdicts_of(words: Mapping[str, str]) -> dict[str, Floats]:
     """Words of verdicts as arrays: 1 an error, 0 sound, NaN not judged."""
-    letters: dict[str, Any] = {ERROR: 1.0, UNJUDGED: np.nan}
+    letters: dict[str, Any] = {ERROR: 1.0, UNJUDGED: np.nan, ABSENT: np.nan}
     return {prompt: np.array([letters.get(letter, 0.0) for letter in word]) for prompt, word in words.items()}

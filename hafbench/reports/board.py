@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hafbench.comparison.tables import ratio
-from hafbench.figures import number, p_value, percent, share
+from hafbench.figures import ANATOMY, TOGETHER, number, p_value, percent, share
 from hafbench.leaderboard import Entry, Place, Table
 from hafbench.leaderboard.entries import PairFigures, RateFigure
 from hafbench.provenance import sha256_of_json
@@ -64,11 +64,15 @@ class PairRow:
 
 @dataclass(frozen=True)
 class Board:
-    """One table of the page, with what its entries share; `pairs` is empty where no judge was asked about any."""
+    """One table of the page, with what its entries share; `pairs` is empty where no judge was asked about any.
+
+    `about` says what the rate is of, where several scorers count.
+    """
 
     suite: str
     prompts: int
     ranked_by: str
+    about: str | None
     judges: tuple[str, ...]
     columns: tuple[str, ...]
     categories: tuple[str, ...]
@@ -103,14 +107,19 @@ def board(table: Table, names: Mapping[str, str]) -> Board:
     first = entries[0]
     ranked_by = first.ranked_by
     others = [name for name in first.anatomy if name != ranked_by]
-    judges = others or [ranked_by]
+    judges = others if ranked_by == ANATOMY else [ranked_by, *others]
     quality = _quality_columns(entries)
     every = list(dict.fromkeys(name for entry in entries for name in entry.anatomy[ranked_by].by_category))
     return Board(
         suite=first.suite.name,
         prompts=first.suite.prompts,
         ranked_by=ranked_by,
-        judges=tuple(f"{name} {first.anatomy[name].version or ''}".strip() for name in judges),
+        about=TOGETHER.about if ranked_by == ANATOMY else None,
+        judges=tuple(
+            f"{name} {first.anatomy[name].version or ''}".strip()
+            + (" (left out of the rate)" if first.anatomy[name].left_out else "")
+            for name in judges
+        ),
         columns=(*others, "judged", *(f"{name} (claimed)" for name in quality.values())),
         categories=tuple(every),
         rows=tuple(_row(place, others, quality, every) for place in table.places),
@@ -166,7 +175,7 @@ def _row(place: Place, others: Sequence[str], quality: Iterable[tuple[str, str]]
         rate=main.rate,
         cells=(
             *(Cell(percent(value), value) for value in rates),
-            Cell(percent(judged), judged),
+            Cell(f"{main.rate.scored} of {main.rate.total}", judged),
             *(Cell(number(means.get(key)), means.get(key)) for key in quality),
         ),
         profile=tuple(main.by_category.get(name) for name in categories),

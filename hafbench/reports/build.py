@@ -10,6 +10,7 @@ from hafbench import figures as fig
 from hafbench.cards import source_of
 from hafbench.files import disk_errors, write_whole
 from hafbench.judges.figures import judge_figures
+from hafbench.notes import left_out
 from hafbench.reports.gallery import gallery_items, kinds_of
 from hafbench.reports.page import render_page, render_text
 from hafbench.reports.plots import card_plots, category_plot
@@ -31,7 +32,7 @@ def build_report(run: Run) -> Path:
         "manifest": run.manifest,
         "anatomy": [f for f in figures if f.role == "anatomy"],
         "quality": [f for f in figures if f.role == "quality"],
-        "notes": run.manifest.notes,
+        "notes": (*run.manifest.notes, *left_out(run.manifest.scorers)),
         "missing": fig.shortfalls(figures),
         "categories": categories,
         "findings": fig.finding_rates(run),
@@ -45,14 +46,14 @@ def build_report(run: Run) -> Path:
         "weights": {name: one.weights for name, one in run.manifest.scorers.items() if one.weights},
         "settings": json.dumps(run.manifest.identity(), indent=2, ensure_ascii=False),
     }
-    gallery, left_out = gallery_items(run)
+    gallery, more = gallery_items(run)
     page = render_page(
         "report",
         "gallery.js",
         **context,
         plot=plot,
         gallery=gallery,
-        left_out=left_out,
+        left_out=more,
         kinds=kinds_of(finding for item in gallery for score in item.scores for finding in score.findings),
     )
     with disk_errors(folder):

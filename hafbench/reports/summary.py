@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from hafbench.figures import UNCALIBRATED, counted
+from hafbench.figures import ANATOMY, TOGETHER, UNCALIBRATED, counted
 from hafbench.manifest import Counts
+from hafbench.notes import left_out
 from hafbench.statistics import Corrected
 from hafbench.types import Role
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 class ScorerSummary(BaseModel):
     """One scorer: the error rate, or for quality scorers the mean, with its 95 % interval, and how many were judged.
 
-    `errors`, `calibrated` and `corrected` are of anatomy scorers: a calibrated one has a calibration card in this run.
-    `reasons` say why images were not judged, with how many each.
+    The rate is errors / `scored`; `scored`, `unknown`, `unscored` and `failed` add up to `images`, and `absent` of the
+    unknown show nothing that the scorer judges. `errors`, `calibrated` and `corrected` are of anatomy scorers: a
+    calibrated one has a calibration card in this run. `left_out` says why it does not count in `anatomy`, all of them
+    together. `about` says what is measured. `reasons` say why images were not judged, with how many each.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,9 +33,12 @@ class ScorerSummary(BaseModel):
     scorer: str
     version: str | None = None
     role: Role
+    about: str = ""
+    left_out: str | None = None
     images: int
     scored: int
     unknown: int
+    absent: int = 0
     unscored: int
     failed: int
     errors: int | None = None
@@ -63,7 +69,7 @@ def summarize(run: Run, figures: Sequence[ScorerFigures]) -> Summary:
         run=str(run.folder),
         name=run.manifest.name,
         report=str(run.folder / "report" / "index.html"),
-        notes=run.manifest.notes,
+        notes=(*run.manifest.notes, *left_out(run.manifest.scorers)),
         counts=run.manifest.counts,
         scorers=tuple(map(_scorer, figures)),
     )
@@ -76,8 +82,11 @@ def _scorer(figures: ScorerFigures) -> ScorerSummary:
             "scorer": figures.scorer,
             "version": figures.version,
             "role": figures.role,
+            "about": figures.about,
+            "left_out": figures.left_out,
             "images": figures.images,
             **figures.statuses,
+            "absent": figures.absent,
             "errors": figures.rate.errors if figures.rate else None,
             **({name: getattr(found, name) for name in ("estimate", "low", "high")} if found else {}),
             "calibrated": figures.calibrated,
@@ -114,6 +123,8 @@ def print_summary(summary: Summary) -> None:
         reasons += [f"{one.scorer}: {count} x {reason}" for reason, count in list(one.reasons.items())[:3]]
     console = Console(highlight=False)
     console.print(table)
+    if any(one.scorer == ANATOMY for one in summary.scorers):
+        console.print(Text(f"{ANATOMY}: {TOGETHER.about}"))
     for one in summary.scorers:
         if one.scorer == "judge" and one.version:
             console.print(Text(f"judge: {one.version}"), soft_wrap=True)

@@ -47,7 +47,9 @@ def _row(
 # fmt: off
 _TABLE = (
     _row("hands", "anatomy", "photographs", ("hands",),
-         "hands that hand detectors doubt: a detectability anomaly", gate=True),
+         "malformed hands, by a critic trained on localized errors", options=False, gate=True),
+    _row("detectability", "anatomy", "photographs", ("hands",),
+         "hands that hand detectors doubt", default=False),
     _row("digits", "anatomy", "mannequins", ("hands",),
          "count and shape of the digits of the built-in mannequins' hands", options=False),
     _row("limbs", "anatomy", "photographs", ("limbs",),

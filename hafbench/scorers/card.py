@@ -1,7 +1,7 @@
-"""The card of the `hands` scorer: from what the nets saw in the views of a hand to one probability.
+"""The card of the `detectability` scorer: from what the nets saw in the views of a hand to one probability.
 
 A card is a small JSON file (`cards/hands.json`) that `recipes/hands/fit_card.py` writes; see
-docs/studies/hands.md.
+docs/studies/detectability.md.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class ClipScorer:
 
     def score_batch(self, images: Sequence[Pixels], prompts: Sequence[Prompt | None]) -> list[Score]:
         """For each image what `score` gives, bit for bit."""
-        scores = [Score("unknown", reason="the image has no prompt")] * len(images)
+        scores = [Score("unknown", reason="the image has no prompt", cause="absent")] * len(images)
         asked = [(place, prompt.text) for place, prompt in enumerate(prompts) if prompt is not None]
         for start in range(0, len(asked), self.batch_size):
             batch = asked[start : start + self.batch_size]

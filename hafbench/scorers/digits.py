@@ -15,9 +15,11 @@ from hafbench.detectors.mannequin import DetectedHand, chance, share
 from hafbench.registry import Options
 from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
-from hafbench.types import Finding, Kind, Score
+from hafbench.suites import unseen
+from hafbench.types import Cause, Finding, Kind, Score
 
 if TYPE_CHECKING:
+    from hafbench.suites import Prompt
     from hafbench.types import Scorer
 
 ABOUT = (
@@ -57,13 +59,15 @@ def large_enough(hands: tuple[DetectedHand, ...]) -> tuple[DetectedHand, ...]:
     return tuple(seen for seen in hands if seen.hand.data["class_name"][0] != "hand_small")
 
 
-def judge(hands: tuple[DetectedHand, ...], card: MannequinCard) -> Score:
-    """The score of a picture in which these hands are detected."""
+def judge(hands: tuple[DetectedHand, ...], card: MannequinCard, prompt: Prompt | None = None) -> Score:
+    """The score of a picture in which these hands are detected; a figure is drawn without digits to be seen."""
+    cause: Cause = "absent" if prompt and prompt.expect.arms else unseen(prompt, "hands")
     if not hands:
-        return Score("unknown", reason="no hand was found")
+        return Score("unknown", reason="no hand was found", cause=cause)
     judged = large_enough(hands)
     if not judged:
-        return Score("unknown", reason="every hand is too small for its digits to be told apart")
+        reason = "every hand is too small for its digits to be told apart"
+        return Score("unknown", reason=reason, cause=cause)
     counted = sum(int((seen.digits.confidence >= card.counted).sum()) for seen in judged)
     measures = {"hands": float(len(judged)), "digits": float(counted)}
     return card.score((finding for seen in judged for finding in suspect(seen)), measures)
@@ -71,4 +75,4 @@ def judge(hands: tuple[DetectedHand, ...], card: MannequinCard) -> Score:
 
 def load(options: Options, device: str) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("digits", ABOUT, "4", lambda sight, card: judge(sight.hands, card), device)
+    return load_scorer("digits", ABOUT, "4", lambda sight, *rest: judge(sight.hands, *rest), device)

@@ -1,30 +1,34 @@
-"""The `hands` scorer: how much the hand nets doubt the hands of an image. A detectability anomaly, no finger count."""
+"""The `hands` scorer: whether, how and where hands are malformed, by a critic trained on localized errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from hafbench import registry
-from hafbench.detectors import as_keypoints, points_of
-from hafbench.detectors.hand_views import hand_boxes, hand_lengths
-from hafbench.detectors.hands import VIEWS, HandDetector
-from hafbench.detectors.nets import Floats, Roi
-from hafbench.scorers.card import SHIPPED, Card, load_card
-from hafbench.types import Finding, Role, Score
+from hafbench.detectors.critic import Look
+from hafbench.detectors.hands import HandDetector, SeenHand
+from hafbench.suites import unseen
+from hafbench.types import Box, Finding, Kind, Role, Score
 
 if TYPE_CHECKING:
-    import supervision as sv
-
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
 SMALLEST = 56
-"""Hands whose box has a longer side below this many pixels of the image could not be judged in our measurement."""
+"""Hands of which the longer side is below this many pixels of the image are not judged."""
+
+# The critic's kinds of errors in the published taxonomy, and what findings call them.
+KINDS: Mapping[str | None, tuple[Kind, str]] = {
+    "extra": ("extra", "extra_digit"),
+    "missing": ("missing", "missing_digit"),
+    "fused": ("configuration", "fused_digits"),
+    "shape": ("configuration", "malformed"),
+    "bent": ("configuration", "bent_digit"),
+    "proportion": ("proportion", "digit_length"),
+    None: ("configuration", "malformed"),
+}
 
 
 class HandsScorer:
@@ -34,78 +38,96 @@ class HandsScorer:
     role: Role = "anatomy"
     higher_is_better = False
     about = (
-        "Probability that a hand is malformed, by how much hand detectors doubt the worst hand they find: a "
-        "detectability anomaly. It does not count fingers: a well-drawn sixth finger goes unseen."
+        "Probability that a hand is malformed (digits extra, missing, fused, bent or of wrong length, and melted "
+        "shapes), for the worst hand of the image, by a critic trained on localized errors in photographs, in rendered "
+        "people and in labelled AI-made pictures."
     )
 
-    def __init__(self, card: Card) -> None:
-        self._detector, self._card = HandDetector(), card
-        self.version = f"2-card-{card.version}"
+    def __init__(self) -> None:
+        self._detector = HandDetector()
+        trained = self._detector.critic.trained
+        self._threshold = trained.threshold
+        self.version = f"3-critic-{trained.version}"
         self.settings: Mapping[str, Any] = {
-            "card": {"version": card.version, "threshold": card.threshold, "fitted_on": card.fitted_on},
+            "critic": {
+                "version": trained.version,
+                "threshold": trained.threshold,
+                "present_threshold": trained.present_threshold,
+            },
             "smallest": SMALLEST,
-            "views": 2 * len(VIEWS),
             "weights": dict(self._detector.weights),
         }
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """Score an RGB image (height, width, 3); unknown where no hand is found, or all are too small."""
-        hands = self._detector.detect(image)
-        sure, pixels = hands.detection_confidence >= 0.5, hand_lengths(hands)
-        judged = pixels[sure & (pixels >= SMALLEST)]
-        counts = {"hands": float(sure.sum()), "hands_judged": float(len(judged))}
-        if not sure.any():
-            return Score("unknown", reason="No hand was found.", measures=counts)
-        if not len(judged):
-            longest = float(pixels[sure].max())
+        """Score an RGB image (height, width, 3); unknown where no hand is found, or all are too small.
+
+        No hand is absent, unless the prompt says that hands are visible: then it is there, and cannot be judged.
+        """
+        hands = self._detector.see(image)
+        if not hands:
+            return Score(
+                "unknown",
+                reason="No hand was found.",
+                measures={"hands": 0.0, "hands_judged": 0.0},
+                cause=unseen(prompt, "hands"),
+            )
+        judged = [hand for hand in hands if hand.length >= SMALLEST]
+        counts = {"hands": float(len(hands)), "hands_judged": float(len(judged))}
+        longest = max(hand.length for hand in hands)
+        if not judged:
             reason = f"The largest hand is {longest:.0f} pixels long; below {SMALLEST} a hand cannot be judged."
-            return Score("unknown", reason=reason, measures={**counts, "pixels": longest})
-        hands, pixels = hands[pixels >= SMALLEST], pixels[pixels >= SMALLEST]
-        features = [self._card.features_of(hands, row) for row in range(len(hands))]
-        chances = hands.detection_confidence * size_share(pixels, judged.max())
-        chances = [float(c) * self._card.probability(own) for c, own in zip(chances, features, strict=True)]
-        value = max(chances)
-        worst = chances.index(value)
-        findings = [
-            _finding(image, hands, row, chance) for row, chance in enumerate(chances) if chance >= self._card.threshold
+            return Score("unknown", reason=reason, measures={**counts, "pixels": longest}, cause="unjudgeable")
+        chances = [
+            (hand.look.error * present_share(hand.look.present) * size_share(hand.length, longest), hand)
+            for hand in judged
         ]
-        findings.sort(key=lambda finding: -finding.score)
-        measures = {**counts, **features[worst], **quality(image, hands, worst)}
-        return Score("scored", value, value >= self._card.threshold, findings=tuple(findings), measures=measures)
+        chances.sort(key=lambda pair: -pair[0])
+        value, worst = chances[0]
+        findings = tuple(_finding(image, hand, chance) for chance, hand in chances if chance >= self._threshold)
+        measures = {**counts, "pixels": worst.length, "present": worst.look.present}
+        measures |= {f"kind_{name}": share for name, share in worst.look.kinds.items()}
+        return Score("scored", value, value >= self._threshold, findings=findings, measures=measures)
 
 
-def size_share(pixels: Floats, longest: float) -> Floats:
+def size_share(pixels: float, longest: float) -> float:
     """With which share in [0, 1] a hand counts beside a longer one: none at SMALLEST, in full a quarter above it.
 
     So a small hand that crosses the limit with a little noise does not decide an image that shows a larger one.
     """
-    return np.where(pixels >= longest, 1.0, np.minimum(1.0, (pixels - SMALLEST) / (SMALLEST / 4)))
+    return 1.0 if pixels >= longest else min(1.0, (pixels - SMALLEST) / (SMALLEST / 4))
 
 
-def quality(image: Pixels, hands: sv.KeyPoints, row: int) -> dict[str, float]:
-    """What the card must not look at: the hand's size, and the log variance of its Laplacian at a fixed size."""
-    crop = Roi(*hands.data["roi"][row].tolist()).turned(scale=0.6).crop(image, 112)
-    sharpness = float(np.log(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var() + 1e-6))
-    return {
-        "pixels": float(hand_lengths(hands)[row]),
-        "sharpness": sharpness,
-        "existence_logit": float(hands.data["existence_logit"][row]),
-    }
+def present_share(present: float) -> float:
+    """With which share in [0, 1] a hand counts that is there with this probability: in full from one half.
+
+    A malformed hand is less surely a hand, so that the probability itself would hide the worst ones.
+    """
+    return min(1.0, 2 * present)
 
 
-def _finding(image: Pixels, hands: sv.KeyPoints, row: int, chance: float) -> Finding:
+def worst_place(look: Look) -> Box:
+    """The box of where the critic sees the error: the connected cells about the hottest one that are half as hot."""
+    import cv2
+
+    heat = look.heat
+    hot = (heat >= heat.max() / 2).astype(np.uint8)
+    _, labels = cv2.connectedComponents(hot, connectivity=8)
+    rows, columns = np.nonzero(labels == labels[np.unravel_index(heat.argmax(), heat.shape)])
+    height, width = heat.shape
+    low, high = (columns.min() / width, rows.min() / height), ((columns.max() + 1) / width, (rows.max() + 1) / height)
+    corners = look.roi.to_image(np.array([low, (high[0], low[1]), high, (low[0], high[1])]))
+    (x1, y1), (x2, y2) = corners.min(0), corners.max(0)
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+def _finding(image: Pixels, hand: SeenHand, chance: float) -> Finding:
+    kind, detail = KINDS[hand.look.kind]
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = hand_boxes(hands)[row].tolist()
+    x1, y1, x2, y2 = worst_place(hand.look)
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    return Finding("hands", "configuration", "detectability", chance, box, as_keypoints(points_of(hands)[row]))
+    return Finding("hands", kind, detail, chance, box)
 
 
-class Options(registry.Options):
-    """`card` is a logistic card of one's own; None is the one that comes with hafbench."""
-
-    card: Path | None = None
-
-
-def load(options: Options, device: str) -> HandsScorer:
-    """Build the scorer; raises Unavailable for weights that are not here, HafError for a bad card."""
-    return HandsScorer(load_card(options.card or SHIPPED))
+def load(options: object, device: str) -> HandsScorer:
+    """Build the scorer; raises Unavailable for weights that are not on this machine."""
+    return HandsScorer()

@@ -61,7 +61,7 @@ class IqaScorer:
 
     def score_batch(self, images: Sequence[Pixels], prompts: Sequence[Prompt | None]) -> list[Score]:
         """For each image what `score` gives, bit for bit."""
-        scores = [Score("unknown", reason=_problem(image)) for image in images]
+        scores = [Score("unknown", reason=_problem(image), cause="unjudgeable") for image in images]
         sizes: dict[tuple[int, ...], list[int]] = {}
         for place, image in enumerate(images):
             if scores[place].reason is None:
@@ -85,7 +85,7 @@ class IqaScorer:
         return [
             Score("scored", value, measures=self._measures(place))
             if math.isfinite(value)
-            else Score("unknown", reason=f"the metric gave {value}")
+            else Score("unknown", reason=f"the metric gave {value}", cause="unjudgeable")
             for place, value in enumerate(values)
         ]
 

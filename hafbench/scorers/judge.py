@@ -6,6 +6,7 @@ The Anatomical Error Rate of HAF-Bench (ASAP, eq. 7) is the share of images in w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from hafbench.judges.options import JudgeOptions, load_askers
 from hafbench.judges.parts import cut
 from hafbench.judges.votes import Voting, majority, vote
 from hafbench.registry import Home
+from hafbench.suites import unseen
 from hafbench.types import Role
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from hafbench.judges.protocols import JudgeProtocol
     from hafbench.suites import Prompt
     from hafbench.types import Pixels, Score
+
+
+SHOWN = ("people", "hands", "arms")
+"""What a prompt may say that a correct image shows, in which a judge could see an error."""
 
 
 class Options(JudgeOptions):
@@ -84,10 +90,11 @@ class JudgeScorer:
         self._names = [name for name in protocol.questions if finder is None or name in finder.parts]
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
-        """The majority of the judges; unknown where it is a tie, or where they cannot tell."""
+        """The majority of the judges; unknown where it is a tie, or where they cannot tell or see nobody."""
         parts = self.parts(image)
         votes = [vote(asker, self.questions(parts, prompt), parts, self._threshold) for asker in self.askers]
-        return majority([Voting(asker.judge.name, one) for asker, one in zip(self.askers, votes, strict=True)])
+        score = majority([Voting(asker.judge.name, one) for asker, one in zip(self.askers, votes, strict=True)])
+        return replace(score, cause=unseen(prompt, *SHOWN)) if score.cause == "absent" else score
 
     def parts(self, image: Pixels) -> list[Part]:
         """What is asked about in an image."""

@@ -13,9 +13,11 @@ from hafbench.detectors.mannequin import DetectedPerson, chance, share
 from hafbench.registry import Options
 from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
+from hafbench.suites import unseen
 from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:
+    from hafbench.suites import Prompt
     from hafbench.types import Scorer
 
 ABOUT = (
@@ -41,10 +43,10 @@ def suspect(seen: DetectedPerson) -> Iterator[Finding]:
                     yield finding("limbs", kind, f"{shape}_{group}", weight * suspicion, limbs[row])
 
 
-def judge(people: tuple[DetectedPerson, ...], card: MannequinCard) -> Score:
-    """The score of a picture in which these people are detected."""
+def judge(people: tuple[DetectedPerson, ...], card: MannequinCard, prompt: Prompt | None = None) -> Score:
+    """The score of a picture in which these people are detected; a picture of hands, too, has nobody in it."""
     if not people:
-        return Score("unknown", reason="nobody was found")
+        return Score("unknown", reason="nobody was found", cause=unseen(prompt, "arms"))
     measures = {
         "people": float(len(people)),
         "arms": float(sum((seen.arms.confidence >= card.counted).sum() for seen in people)),
@@ -55,4 +57,4 @@ def judge(people: tuple[DetectedPerson, ...], card: MannequinCard) -> Score:
 
 def load(options: Options, device: str) -> Scorer:
     """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("limb_count", ABOUT, "mannequin-4", lambda sight, card: judge(sight.people, card), device)
+    return load_scorer("limb_count", ABOUT, "mannequin-4", lambda sight, *rest: judge(sight.people, *rest), device)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
-Judge = Callable[[Detected, MannequinCard], Score]
+Judge = Callable[[Detected, MannequinCard, "Prompt | None"], Score]
 
 
 class MannequinScorer:
@@ -38,7 +38,7 @@ class MannequinScorer:
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """The worst chance of an error in [0, 1]; unknown if nothing is seen that can be judged."""
-        return self._judge(self._detector.detect(image), self._card)
+        return self._judge(self._detector.detect(image), self._card, prompt)
 
 
 def finding(region: Region, kind: Kind, detail: str, suspicion: float, part: sv.Detections) -> Finding:

@@ -1,4 +1,4 @@
-"""Fit the card of the `hands` scorer and measure it; see docs/studies/hands.md.
+"""Fit the card of the `detectability` scorer and measure it; see docs/studies/detectability.md.
 
     python recipes/hands/fit_card.py ../shared/data
 
