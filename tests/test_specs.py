@@ -79,7 +79,11 @@ def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
     [
         (["sceeds=3"], "there is no setting 'sceeds'; did you mean seeds"),
         (["model.lroa=[x]"], "there is no setting 'model.lroa'; did you mean lora"),
-        (["scorers=hands", "scorers.hands.crad=x"], "scorer hands: there is no setting 'crad'; did you mean card"),
+        (
+            ["scorers=detectability", "scorers.detectability.crad=x"],
+            "scorer detectability: there is no setting 'crad'; did you mean card",
+        ),
+        (["scorers=hands", "scorers.hands.card=x"], "scorer hands: there is no setting 'card'; there are none"),
         (["scorers=hands", "scorers.limbs.pose=x"], r"limbs is not among the scorers \(hands\)"),
         (["scorers=hand"], "There is no scorer 'hand': did you mean hands"),
         (["scorers=hands,hands"], "'hands' is there twice"),
