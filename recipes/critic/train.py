@@ -7,7 +7,9 @@ Each --source is a table, the folder of its views, and the share of the draws th
 named by --measure are dealt into FOLDS; each fold is scored by heads trained without it. Those scores give the printed
 figures, the logistics that turn logits into probabilities, and the thresholds (10 % false alarms, 95 % of the parts
 that are there judged). The shipped heads are then trained on everything. --without SOURCE leaves one source out of all
-training (an ablation).
+training (an ablation). --with FILE adds the heads of a file that was trained before, on other pictures: the answers are
+the mean of all heads. Groups that those heads have seen are not left out for them, so that the printed figures are of
+the new heads alone.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 from tables import KINDS, Square, read_table
 from torch.nn import functional
 
-from hafbench.detectors.critic import Subject, Trained, write_heads
+from hafbench.detectors.critic import Subject, Trained, read_heads, write_heads
 from hafbench.detectors.critic_head import Head, pool
 from hafbench.detectors.nets import sigmoid
 
@@ -59,14 +61,17 @@ class Views:
 def read_views(sources: Sequence[tuple[Path, Path]]) -> Views:
     """The views of several tables."""
     squares: list[Square] = []
-    source, taps, mask, owner, plain = [], [[], [], []], [], [], []
+    source, mask, owner, plain = [], [], [], []
+    taps: list[list[np.ndarray]] = []
     for number, (table, folder) in enumerate(sources):
         for square in read_table(table):
             path = folder / f"{square.id}.npz"
             if not path.is_file():
                 continue
             file = np.load(path)
-            for own, name in zip(taps, ("tap0", "tap1", "tap2"), strict=True):
+            names = sorted(name for name in file.files if name.startswith("tap"))
+            taps = taps or [[] for _ in names]
+            for own, name in zip(taps, names, strict=True):
                 own.append(file[name])
             mask.append(file["mask"])
             plain.append(file["plain"].astype(bool))
@@ -164,6 +169,11 @@ def logits_of(heads: Sequence[Head], views: Views, squares: np.ndarray) -> np.nd
     return summed[squares] / np.bincount(views.square[rows], minlength=len(views.squares))[squares, None]
 
 
+def joined(one: np.ndarray, heads: int, other: np.ndarray, more: int) -> np.ndarray:
+    """The mean logits of so many heads and some more."""
+    return (heads * one + more * other) / (heads + more)
+
+
 def logistic_of(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Slope and shift of the logistic regression of truth on logits."""
     found = LogisticRegression(C=1e6).fit(logits[:, None], truth)
@@ -233,6 +243,7 @@ def main() -> None:
     parser.add_argument("--source", nargs=3, action="append", required=True, metavar=("TABLE", "VIEWS", "SHARE"))
     parser.add_argument("--measure", type=Path, required=True)
     parser.add_argument("--without", type=Path, action="append", default=[])
+    parser.add_argument("--with", type=Path, dest="earlier")
     parser.add_argument("--version", default="1")
     parser.add_argument("--trained-on", default="")
     parser.add_argument("--figures", type=Path)
@@ -262,20 +273,23 @@ def main() -> None:
         asked.figures.with_suffix(".csv").write_text("".join(f"{','.join(map(str, row))}\n" for row in rows))
     if asked.out is None:
         return
+    earlier = read_heads(asked.earlier)[1] if asked.earlier else []
+    if earlier:
+        logits[chosen] = joined(logits[chosen], HEADS, logits_of(earlier, views, chosen), len(earlier))
     there = views.label[chosen] < 2
     truth = views.label[chosen][there] == 1
     slope, shift = logistic_of(logits[chosen, 0][there], truth)
     present_slope, present_shift = logistic_of(logits[chosen, 1], there)
     limit = float(np.quantile(logits[chosen, 0][there][~truth], 1 - FALSE_ALARMS))
     least = float(np.quantile(logits[chosen, 1][there], 1 - KEPT))
-    heads = [fit(views, weights_of(views, shares, matched), asked.subject, seed) for seed in range(HEADS)]
+    heads = [fit(views, weights_of(views, shares, matched), asked.subject, seed) for seed in range(HEADS)] + earlier
     trained = Trained(
         version=asked.version,
         channels=tuple(tap.shape[-1] for tap in views.taps),
         kinds=KINDS[asked.subject],
         width=WIDTH,
         local=LOCAL,
-        heads=HEADS,
+        heads=len(heads),
         slope=slope,
         shift=shift,
         present_slope=present_slope,

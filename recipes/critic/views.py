@@ -1,6 +1,6 @@
 """What a net sees of each square of a table, in several random views: its activations, kept in a folder.
 
-    python recipes/critic/views.py hands TABLE.jsonl --out views/NAME
+    python recipes/critic/views.py hands TABLE.jsonl --out views/NAME [--measured]
 
 Good and bad squares go through the same changes of size, blur, JPEG, brightness, colour and noise, so that none of
 these is a cue. Writes ID.npz for each square; run it again to resume. HAFBENCH_WEIGHTS may name the weights' folder.
@@ -71,8 +71,8 @@ def cells(mask: np.ndarray, roi: Roi, mirrored: bool, size: int) -> np.ndarray:
     return np.rint(255 * (small[:, ::-1] if mirrored else small)).astype(np.uint8)
 
 
-def views_of(square: Square, subject: str, net: TapNet, setup: Setup) -> dict[str, np.ndarray]:
-    """The arrays of a square's file. `kind_of_view`: 0 for random views, 1 for those that a critic takes."""
+def views_of(square: Square, subject: str, net: TapNet, setup: Setup, measured: bool) -> dict[str, np.ndarray]:
+    """The arrays of a square's file. `plain`: 0 for random views, 1 for those that a critic takes, if `measured`."""
     image = picture(square.image)
     mask = None if square.mask is None else cv2.imread(str(square.mask), cv2.IMREAD_GRAYSCALE)
     rng = np.random.default_rng(int(hashlib.sha256(square.id.encode()).hexdigest()[:12], 16))
@@ -84,7 +84,7 @@ def views_of(square: Square, subject: str, net: TapNet, setup: Setup) -> dict[st
         size = taps[-1][0].shape[0]
         masks.append(np.zeros((size, size), np.uint8) if mask is None else cells(mask, seen, mirrored, size))
         plain.append(0)
-    for degrees, mirrored in VIEWS:
+    for degrees, mirrored in VIEWS if measured else ():
         crop = square.roi.turned(degrees).crop(image, setup.size, setup.border)
         taps.append(net(crop[:, ::-1] if mirrored else crop))
         masks.append(np.zeros_like(masks[-1]))
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("subject", choices=list(SETUPS))
     parser.add_argument("table", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--measured", action="store_true", help="also the views that a critic takes")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     setup = SETUPS[asked.subject]
@@ -110,7 +111,9 @@ def main() -> None:
     for square in read_table(asked.table):
         path = asked.out / f"{square.id}.npz"
         if not path.exists():
-            np.savez(path, **views_of(square, asked.subject, net, setup))
+            part = path.with_suffix(".part.npz")
+            np.savez(part, **views_of(square, asked.subject, net, setup, asked.measured))
+            part.replace(path)
 
 
 if __name__ == "__main__":
