@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hafbench.comparison import Comparison
     from hafbench.judges.estimate import Estimate
     from hafbench.judges.options import PairOptions
+    from hafbench.labelling.estimates import PeopleFigures
 
 
 def run(
@@ -197,16 +198,25 @@ def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
     return total.hexdigest()
 
 
-def report(run: Run | str | Path, *, cards: Sequence[Path] = ()) -> Path:
+def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequence[Path] = ()) -> Path:
     """Write a finished run's report, with its calibration cards and those given, and return the page's path.
 
-    Beside the page RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
+    `labels` are stores of people's labels (`hafbench label`), whose rates are then on the page, too. Beside the page
+    RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
     """
     from hafbench.reports import build_report
 
     finished = run if isinstance(run, Run) else read_run(Path(run))
     attach_cards(finished, cards)
-    return build_report(finished)
+    return build_report(finished, _people(finished, labels))
+
+
+def _people(run: Run, labels: Sequence[Path]) -> PeopleFigures | None:
+    if not labels:
+        return None
+    from hafbench.labelling.estimates import people_figures
+
+    return people_figures(run, labels)
 
 
 def compare(
@@ -216,6 +226,7 @@ def compare(
     margins: Mapping[str, float] | None = None,
     detect: float = 0.02,
     judges: PairOptions | None = None,
+    labels: Sequence[Path] = (),
     device: str = "auto",
     out: str | Path | None = None,
     progress: Progress = SILENT,
@@ -223,8 +234,9 @@ def compare(
     """Compare runs with the one at place `baseline`, on the prompts, seeds and scorers that they share; write the page.
 
     `margins` are how far a quality score may move and count as kept, `detect` is the difference of error rates to plan
-    the next run for. `judges` are asked about every pair, in both orders, on `device` where they run here. The page is
-    `out`/index.html, by default below runs/. Raises HafError for runs that share nothing, RunStopped.
+    the next run for. `judges` are asked about every pair, in both orders, on `device` where they run here. `labels` are
+    stores of people's labels. The page is `out`/index.html, by default below runs/. Raises HafError for runs that share
+    nothing, RunStopped.
     """
     from hafbench.comparison import compare_runs
     from hafbench.reports.comparison import build_comparison
@@ -235,6 +247,10 @@ def compare(
     comparison = compare_runs(read, baseline, margins, detect)
     if judges is not None:
         comparison = _judged(comparison, judges, device, progress)
+    if labels:
+        from hafbench.labelling.estimates import compare_labels
+
+        comparison = replace(comparison, people=compare_labels(comparison, labels))
     names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
     folder = Path(out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names)))
     return replace(comparison, page=build_comparison(comparison, folder))
