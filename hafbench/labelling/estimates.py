@@ -231,13 +231,11 @@ def compare_labels(comparison: Comparison, stores: Sequence[Path]) -> tuple[Peop
         table = versus.tables[versus.metrics[0].name]
         both = sides.get(comparison.baseline.folder), sides.get(versus.candidate.folder)
         human = powered = None
-        if both[0] and both[1]:
-            images = [_side(one, table, end, False) for one, end in zip(both, "ab", strict=True) if one]
-            human = labelled_difference(*images)
+        one, other = both
+        if one and other:
+            human = labelled_difference(_side(one, table, "a", False), _side(other, table, "b", False))
             if versus.metrics[0].role == "anatomy":
-                powered = labelled_difference(
-                    *(_side(one, table, end, True) for one, end in zip(both, "ab", strict=True) if one)
-                )
+                powered = labelled_difference(_side(one, table, "a", True), _side(other, table, "b", True))
         found.append(PeopleVersus(versus.label, human, powered, *_pairs(table, read)))
     if not any(one.human or one.pairs for one in found):
         names = ", ".join(map(str, stores))

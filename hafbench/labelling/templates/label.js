@@ -150,6 +150,7 @@
     if (!stage.size) return;
     const { scale, x, y } = place(stage);
     stage.querySelector(".canvas").style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
+    stage.querySelector("svg").style.setProperty("--pixel", String(1 / scale));
     stage.querySelector("svg").replaceChildren(...rects(stage));
   }
   function rects(stage) {
