@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hafbench.comparison import Comparison
     from hafbench.judges.estimate import Estimate
     from hafbench.judges.options import PairOptions
+    from hafbench.labelled import Labelled
     from hafbench.labelling.estimates import PeopleFigures
 
 
@@ -268,6 +269,13 @@ def _judged(comparison: Comparison, judges: PairOptions, device: str, progress: 
             asker.stop()
 
 
+def _stored(store: Path, run: Run | None) -> list[Labelled]:
+    from hafbench.labelling.exchange import labels_for_calibration
+    from hafbench.labelling.store import LabelStore
+
+    return labels_for_calibration(LabelStore(store, must_exist=True), run)
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A calibration card and its file; `rate` is the true error rate of a run, by labels and verdicts together."""
@@ -281,6 +289,7 @@ def calibrate(
     labels: str | Path | None,
     scorer: ScorerSpec | str,
     *,
+    store: Path | None = None,
     truth: str | None = None,
     views: Sequence[str] = (),
     images: Path | None = None,
@@ -295,10 +304,11 @@ def calibrate(
 ) -> Calibrated:
     """Make a scorer's calibration card from images labelled good or bad, and write it.
 
-    `labels` is a folder or a table (see `hafbench.labelled`). In their place, `truth` names a built-in world, mannequin
-    or people, of which `limit` renders are made, in `views` if any are given; `labels` may be that word, too. With
-    `run` the scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is
-    the card's file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
+    `labels` is a folder or a table (see `hafbench.labelled`), `store` one of people's labels. In their place, `truth`
+    names a built-in world, mannequin or people, of which `limit` renders are made, in `views` if any are given;
+    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for which the
+    threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer or labels
+    that cannot be calibrated.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares
@@ -312,8 +322,10 @@ def calibrate(
         raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
     if labels is not None and truth is None and str(labels) in labelled.WORLDS and not Path(labels).exists():
         labels, truth = None, str(labels)
-    if (labels is None) == (truth is None):
-        raise HafError("Give either labels (a folder with good/ and bad/, or a CSV) or --truth mannequin or people.")
+    if sum(source is not None for source in (labels, store, truth)) != 1:
+        raise HafError(
+            "Give one of: labels (a folder with good/ and bad/, or a CSV), --labels STORE, --truth mannequin or people."
+        )
     if truth is not None and truth not in labelled.WORLDS:
         raise HafError(f"--truth {truth}: the built-in worlds are {', '.join(labelled.WORLDS)}.")
     if truth is not None and row.home not in (None, labelled.WORLDS[truth].home):
@@ -321,11 +333,13 @@ def calibrate(
     if views and truth is None:
         raise HafError("--view is of a built-in world: it goes with --truth.")
     shown = labelled.views_of(truth, row.regions, views) if truth else ()
+    if store and images:
+        raise HafError("--labels STORE names its images: leave out --images.")
     if run and (truth or images):
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
     finished = read_run(run) if run else None
     if finished:
-        found = labelled.read_labels(Path(labels or ""), finished.image_root)
+        found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.image_root)
         judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
@@ -341,8 +355,8 @@ def calibrate(
                 progress.update("renders", len(listed))
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
         else:
-            listed = labelled.read_labels(Path(labels or ""), images)
-            said = f"images of {Path(labels or '').name}"
+            listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), images)
+            said = f"images of {Path(store or labels or '').name}"
         judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(
         judged,

@@ -184,7 +184,7 @@ def people_figures(run: Run, stores: Sequence[Path]) -> PeopleFigures:
         unsure=sum(one.answer == "unsure" for one in agreed),
         disputed=sum(one.disputed for one in agreed),
         not_blind=sum(not one.blind for one in agreed),
-        raters=Counter(one.rater for one in found.answers if one.turn != "again"),
+        raters=dict(Counter(one.rater for one in found.answers if one.turn != "again")),
         human=labelled_rate(found.images()),
         powered=powered,
         kinds=tuple((region, kind, count) for (region, kind), count in kinds.most_common()),
