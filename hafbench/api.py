@@ -306,9 +306,9 @@ def calibrate(
 
     `labels` is a folder or a table (see `hafbench.labelled`), `store` one of people's labels. In their place, `truth`
     names a built-in world, mannequin or people, of which `limit` renders are made, in `views` if any are given;
-    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for which the
-    threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer or labels
-    that cannot be calibrated.
+    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for
+    which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer
+    or labels that cannot be calibrated.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares

@@ -15,7 +15,7 @@ from hafbench.errors import HafError
 from hafbench.judges.examples import read_examples
 from hafbench.labelled import read_labels
 from hafbench.labelling.agreement import agreement
-from hafbench.labelling.answers import Label, Mark
+from hafbench.labelling.answers import Label, Mark, Turn
 from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
 from hafbench.labelling.start import Labelling, start
 from hafbench.labelling.store import LabelStore
@@ -169,9 +169,9 @@ def test_agreement_is_the_libraries(store: LabelStore) -> None:
 
 
 def test_a_rater_who_sees_images_again_agrees_with_themselves() -> None:
-    labels = [
-        Label(f"{k:064x}", "anna", turn, "error" if k % 3 else "good") for k in range(9) for turn in ("first", "again")
-    ]  # type: ignore[arg-type]
+    turns: tuple[Turn, ...] = ("first", "again")
+    said = [(f"{k:064x}", turn, "error" if k % 3 else "good") for k in range(9) for turn in turns]
+    labels = [Label(item, "anna", turn, answer) for item, turn, answer in said]
     labels[1] = Label(labels[1].item, "anna", "again", "error")
     (found,) = agreement(labels, {})
     ((rater, kappa),) = found.within

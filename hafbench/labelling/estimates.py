@@ -135,8 +135,8 @@ class RunLabels:
 
 def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
     """The labels of a run in these stores; raises HafError where there is none of its images."""
-    rows = run.records.drop_duplicates("image").dropna(subset=["sha256"]).reset_index(drop=True)
-    images = rows["sha256"].astype(str).tolist()
+    rows = run.records.drop_duplicates("image").reset_index(drop=True)
+    images = rows["sha256"].astype(object).where(rows["sha256"].notna(), "").tolist()
     there = set(images)
     agreed: dict[str, Consensus] = {}
     answers: list[Label] = []
