@@ -122,9 +122,7 @@ def make_entry(
             "anatomy": anatomy,
             "quality": quality,
             "pairs": [one for page in pairs for one in read_pairs(page, records_sha256, places)],
-            "people": people_facts(run, labels, words[next(iter(named))], places, names=rater_names)
-            if labels
-            else None,
+            "people": people_facts(run, labels, ranked, places, names=rater_names) if labels else None,
             "notes": run.manifest.notes,
             "made": {
                 "by": by,
