@@ -213,6 +213,24 @@ def test_two_raters_at_once_share_the_work(browser: Browser, run: Run, tmp_path:
     assert {one.rater for one in labels_in(store)} == {"anna", "ben"}
 
 
+def test_raters_who_disagree_settle_it_on_a_page(browser: Browser, run: Run, tmp_path: Path) -> None:
+    store = tmp_path / "labels.sqlite"
+    words = (run.folder, "--store", store, "--rater", "anna", "--rater", "ben", "--shared", "1", "--again", "0")
+    with served(*words) as server:
+        anna, ben = (Rater(browser, address) for address in server.addresses)
+        assert anna.item == ben.item
+        anna.drag(0.2, 0.2, 0.6, 0.6)
+        anna.press("4", "e")
+        ben.press("g")
+    with served(*words, "--settle") as server:
+        settler = Rater(browser, server.addresses[1])
+        assert settler.page.inner_text("#others").split("\n") == ["anna: error (hands)", "ben: good"]
+        assert settler.page.locator("rect.other").count() == 1
+        settler.press("g")
+        assert settler.page.is_visible("#end")
+    assert [(one.rater, one.turn, one.answer) for one in labels_in(store)][-1] == ("ben", "settled", "good")
+
+
 def test_pairs_are_shown_on_sides_drawn_by_chance(browser: Browser, tmp_path: Path) -> None:
     words = {f"p{number}": "es" for number in range(6)}
     baseline = pictured_run(tmp_path / "a", words, name="a")

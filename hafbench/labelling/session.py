@@ -83,26 +83,27 @@ class Refused(HafError):
 
 # What a rater has not answered, and nobody else whose answer is enough; then, what nobody is looking at.
 _OPEN = """
-SELECT e.item FROM entries AS e WHERE e.plan = :plan
-AND NOT EXISTS (SELECT 1 FROM current AS c WHERE c.item = e.item AND c.turn = 'first'
+FROM entries AS e WHERE e.plan = :plan
+AND NOT EXISTS (SELECT 1 FROM standing AS c WHERE c.item = e.item AND c.turn = 'first'
                 AND (c.rater = :rater OR NOT e.shared))
 """
 _FREE = """
 AND NOT EXISTS (SELECT 1 FROM claims AS k WHERE k.item = e.item AND k.turn = 'first' AND k.time > :since
                 AND NOT (k.rater = :rater AND k.tab = :tab) AND (k.rater = :rater OR NOT e.shared))
 """
-# What is to be shown again, and how many answers its rater has given since.
+# What is to be shown to its rater again.
 _AGAIN = """
-SELECT e.item, (SELECT COUNT(*) FROM current AS d WHERE d.rater = :rater AND d.number > c.number) AS since
-FROM entries AS e JOIN current AS c ON c.item = e.item AND c.rater = :rater AND c.turn = 'first'
+FROM entries AS e JOIN standing AS c ON c.item = e.item AND c.turn = 'first' AND c.rater = :rater
 WHERE e.plan = :plan AND e.again
-AND NOT EXISTS (SELECT 1 FROM current AS d WHERE d.item = e.item AND d.rater = :rater AND d.turn = 'again')
-ORDER BY c.number
+AND NOT EXISTS (SELECT 1 FROM standing AS d WHERE d.item = e.item AND d.turn = 'again' AND d.rater = :rater)
 """
+# The one that was answered first, and how many answers its rater has given since.
+_SINCE = "SELECT e.item, (SELECT COUNT(*) FROM standing AS d WHERE d.rater = :rater AND d.number > c.number) AS since"
+_NEXT_AGAIN = _SINCE + _AGAIN + " ORDER BY c.number LIMIT 1"
 _MINE = """
 AND EXISTS (SELECT 1 FROM claims AS k WHERE k.item = e.item AND k.turn = 'first' AND k.rater = :rater)
 """
-_ORDER = " ORDER BY e.place LIMIT 4"
+_ITEMS, _ORDER = "SELECT e.item ", " ORDER BY e.place LIMIT 4"
 _GIVEN = """
 SELECT seconds FROM current WHERE rater = :rater AND turn != 'settled'
 AND item IN (SELECT item FROM entries WHERE plan = :plan)
@@ -141,13 +142,14 @@ class Session:
             return self._state(rater, (open_items[0], "settled") if open_items else None, open_items[1:])
         values = {"plan": self.plan, "rater": rater, "tab": tab, "since": time.time() - CLAIM}
         with self.store.writing():
-            waiting = self.store.rows(_AGAIN, values)
-            free = [row["item"] for row in self.store.rows(_OPEN + _FREE + _ORDER, values)]
+            waiting = self.store.rows(_NEXT_AGAIN, values)
+            free = [row["item"] for row in self.store.rows(_ITEMS + _OPEN + _FREE + _ORDER, values)]
             due = [row["item"] for row in waiting if row["since"] >= GAP or not free]
             # At the end comes what another tab of this rater left open.
-            left = [] if due or free else [row["item"] for row in self.store.rows(_OPEN + _MINE + _ORDER, values)]
+            if not due and not free:
+                free = [row["item"] for row in self.store.rows(_ITEMS + _OPEN + _MINE + _ORDER, values)]
             chosen: tuple[str, Turn] | None
-            chosen = (due[0], "again") if due else ((free or left)[0], "first") if free or left else None
+            chosen = (due[0], "again") if due else (free[0], "first") if free else None
             if chosen:
                 words = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?)"
                 self.store.rows(words, (*chosen, rater, tab, time.time()))
@@ -203,7 +205,7 @@ class Session:
         values = {"plan": self.plan, "rater": rater}
         given = self.store.rows(_GIVEN, values)
         times = sorted(row["seconds"] for row in given if row["seconds"] is not None)
-        left = len(self.store.rows(_OPEN, values)) + len(self.store.rows(_AGAIN, values))
+        left = sum(self.store.rows(f"SELECT COUNT(*) {part}", values)[0][0] for part in (_OPEN, _AGAIN))
         return Progress(done=len(given), left=left, seconds=times[len(times) // 2] if times else None)
 
     def _state(self, rater: str, chosen: tuple[str, Turn] | None, later: list[str]) -> State:

@@ -24,6 +24,7 @@ FORMAT = 1
 FILE = "labels.sqlite"
 """Beside a run, unless another file is named."""
 _MARKS = TypeAdapter(tuple[Mark, ...])
+# `labels` has every answer and every undoing; `standing` says which of them hold.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
   sha256 TEXT PRIMARY KEY, folder TEXT NOT NULL, root TEXT NOT NULL, image TEXT NOT NULL, run TEXT NOT NULL,
@@ -36,13 +37,18 @@ CREATE TABLE IF NOT EXISTS labels (
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, plan TEXT, item TEXT NOT NULL,
   rater TEXT NOT NULL, turn TEXT NOT NULL, answer TEXT NOT NULL, marks TEXT NOT NULL, seconds REAL,
   blind INTEGER NOT NULL, swapped INTEGER NOT NULL, time TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS labels_of ON labels (item, rater, turn, number);
-CREATE INDEX IF NOT EXISTS labels_by ON labels (rater, number);
 CREATE TABLE IF NOT EXISTS claims (
   item TEXT NOT NULL, turn TEXT NOT NULL, rater TEXT NOT NULL, tab TEXT NOT NULL, time REAL NOT NULL,
   PRIMARY KEY (item, turn, rater)) WITHOUT ROWID;
-CREATE VIEW IF NOT EXISTS current AS SELECT * FROM labels AS l WHERE answer != 'undo' AND number =
-  (SELECT MAX(number) FROM labels AS m WHERE m.item = l.item AND m.rater = l.rater AND m.turn = l.turn);
+CREATE TABLE IF NOT EXISTS standing (
+  item TEXT NOT NULL, turn TEXT NOT NULL, rater TEXT NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY (item, turn, rater)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS standing_by ON standing (rater, number);
+CREATE TRIGGER IF NOT EXISTS stands AFTER INSERT ON labels BEGIN
+  DELETE FROM standing WHERE item = NEW.item AND turn = NEW.turn AND rater = NEW.rater;
+  INSERT INTO standing SELECT NEW.item, NEW.turn, NEW.rater, NEW.number WHERE NEW.answer != 'undo';
+END;
+CREATE VIEW IF NOT EXISTS current AS SELECT l.* FROM standing AS s JOIN labels AS l ON l.number = s.number;
 """
 _LABEL = "item, rater, turn, answer, marks, seconds, blind, swapped, plan, time"
 

@@ -179,8 +179,15 @@ class LabelledFigure(Frozen):
         return ordered(self, self.estimate, self.low, self.high)
 
 
+class RaterCount(Frozen):
+    """Somebody who labelled, and how many images; the name only if they wish it."""
+
+    name: Text | None
+    answers: int = Field(ge=1)
+
+
 class PeopleFacts(Frozen):
-    """What people say of the images: `raters` of them gave so many `answers`; `names` only if they wish it.
+    """What people say of the images: who of them labelled how many.
 
     `labels` has a word for each prompt beside that of the verdicts: e an error, s sound, u none was sure or they
     disagree, - nobody looked. `chances` are those with which the images were drawn, None where all are alike, and
@@ -188,9 +195,7 @@ class PeopleFacts(Frozen):
     follow from the letters.
     """
 
-    raters: int = Field(ge=1)
-    names: tuple[Text, ...] | None
-    answers: Count
+    raters: tuple[RaterCount, ...] = Field(min_length=1)
     chosen: tuple[Words, ...]
     labels: Mapping[PromptId, LabelWord]
     chances: Mapping[PromptId, tuple[Chance, ...]] | None

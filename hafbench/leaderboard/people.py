@@ -43,9 +43,7 @@ def people_facts(
     alike = float(np.ptp(found.chances)) <= 1e-12
     human, powered = rates_of(words, verdicts, None if alike else chances)
     return {
-        "raters": len(figures.raters),
-        "names": tuple(figures.raters) if names else None,
-        "answers": sum(figures.raters.values()),
+        "raters": [{"name": name if names else None, "answers": count} for name, count in figures.raters.items()],
         "chosen": figures.chosen,
         "labels": words,
         "chances": None if alike else chances,
@@ -101,6 +99,6 @@ def _misfit(people: PeopleFacts, ranked: Anatomy) -> str | None:
         if min(min(own) for own in people.chances.values()) <= 0:
             return "people: an image has no chance of being labelled."
     given = sum(letter != NO_LABEL for word in people.labels.values() for letter in word)
-    if given > people.answers or (people.names is not None and len(people.names) != people.raters):
-        return "people: there are fewer answers or names than labels and raters."
+    if given > (answers := sum(rater.answers for rater in people.raters)):
+        return f"people: {given} images have a label, but raters gave {answers}."
     return None

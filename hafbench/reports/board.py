@@ -152,10 +152,10 @@ def board(table: Table, names: Mapping[str, str]) -> Board:
 def _people_rows(entries: Iterable[Entry]) -> Iterable[PeopleRow]:
     for entry in entries:
         if (people := entry.people) is not None:
-            named = f" ({', '.join(people.names)})" if people.names else ""
+            counts = ", ".join(f"{rater.name or 'unnamed'}: {rater.answers}" for rater in people.raters)
             labels = f"{people.human.labels} of {entry.suite.images}, {'; '.join(people.chosen)}"
             worth = Cell(number(people.powered.effective), people.powered.effective)
-            yield PeopleRow(entry, people.powered, people.human, labels, worth, f"{people.raters}{named}")
+            yield PeopleRow(entry, people.powered, people.human, labels, worth, counts)
 
 
 def _pair_rows(entries: Iterable[Entry], names: Mapping[str, str]) -> Iterable[PairRow]:
