@@ -405,7 +405,9 @@ def test_a_comparison_by_labels_and_by_pairs(tmp_path: Path) -> None:
     assert people.pairs.wins.mcnemar == pytest.approx(2 * (1 + 11) / 2**11)
     assert not_none(people.human.p_value) < 0.05
     text = not_none(found.page).read_text()
-    assert "By people" in text and "sign test" in text and "pairs, people (1 rater)" in text
+    assert (
+        "By people" in text and "sign test" in text and "pairs (1 rater)" in text and "chose the left image in" in text
+    )
     turned = api.compare([candidate.folder, baseline.folder], labels=[store], out=tmp_path / "turned")
     assert not_none(turned.people[0].pairs).wins.lose == 10
 

@@ -46,12 +46,11 @@ def people_lines(comparison: Comparison) -> list[PeopleLine]:
                 found.append(_difference(one.label, by, apart))
         if one.pairs is not None:
             wins: WinTieLoss = one.pairs.wins
-            place = "" if one.first is None else f", left chosen in {percent(one.first)}"
             unclear = one.pairs.pairs - wins.win - wins.tie - wins.lose
             found.append(
                 PeopleLine(
                     one.label,
-                    f"pairs, {one.pairs.judge}{place}",
+                    one.pairs.judge,
                     f"{one.pairs.pairs} pairs" + (f", {unclear} to be settled" if unclear else ""),
                     "–",
                     p_value(one.pairs.p_value),
@@ -70,13 +69,22 @@ def _difference(label: str, by: str, apart: LabelledDifference) -> PeopleLine:
     return PeopleLine(label, by, counts, said, p_value(apart.p_value), "–", "–", "–")
 
 
+def people_notes(comparison: Comparison) -> list[str]:
+    """What else to know: how often the left image was chosen, which says whether people favour a side."""
+    return [
+        f"{one.label}: where people decided, they chose the left image in {percent(one.first)}."
+        for one in comparison.people
+        if one.first is not None
+    ]
+
+
 def people_table(comparison: Comparison) -> Table:
     """The rows for the terminal."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, title_justify="left", title="By people")
-    for column in PEOPLE_COLUMNS:
-        table.add_column(column, overflow="fold")
+    for column in ("model", "by", "labels", "difference", "p", "W / T / L", "RSI", "sign"):
+        table.add_column(column, no_wrap=column not in ("model", "by"), overflow="fold")
     for line in people_lines(comparison):
         table.add_row(*cells(line))
     return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.comparison.notes import notes, notes_of
-from hafbench.comparison.people import PEOPLE_COLUMNS, PEOPLE_FOOT, cells, people_lines, people_table
+from hafbench.comparison.people import PEOPLE_COLUMNS, PEOPLE_FOOT, cells, people_lines, people_notes, people_table
 from hafbench.figures import number, p_value, percent, points, share
 from hafbench.images import sha256_of
 from hafbench.statistics import WinTieLoss
@@ -145,7 +145,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print()
     console.print(Text(FOOT, style="dim"))
     if comparison.people:
-        console.print(Text(PEOPLE_FOOT, style="dim"))
+        console.print(Text(" ".join([PEOPLE_FOOT, *people_notes(comparison)]), style="dim"))
     if judged_lines(comparison):
         console.print(Text(JUDGED_FOOT, style="dim"))
     console.print(Text(f"Page: {comparison.page}"), soft_wrap=True)
@@ -187,7 +187,11 @@ def to_markdown(comparison: Comparison) -> str:
     if comparison.people:
         rows += ["", "| " + " | ".join(PEOPLE_COLUMNS) + " |", "|" + "---|" * len(PEOPLE_COLUMNS)]
         rows += ["| " + " | ".join(map(_cell, cells(one))) + " |" for one in people_lines(comparison)]
-    foot = [FOOT, *([JUDGED_FOOT] if judged else []), *([PEOPLE_FOOT] if comparison.people else [])]
+    foot = [
+        FOOT,
+        *([JUDGED_FOOT] if judged else []),
+        *([PEOPLE_FOOT, *people_notes(comparison)] if comparison.people else []),
+    ]
     return "\n".join([*rows, "", *(f"- {_cell(sentence)}" for sentence in notes(comparison)), "", *foot])
 
 

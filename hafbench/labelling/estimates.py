@@ -273,6 +273,6 @@ def _pairs(table: pd.DataFrame, read: Sequence[Labels]) -> tuple[JudgedPairs | N
     own = [one for one in answers if one.item in shown and one.answer in ("baseline", "candidate")]
     left = sum((one.answer == "candidate") == one.swapped for one in own) / len(own) if own else None
     raters = len({one.rater for one in answers if one.item in shown})
-    name = f"people ({raters} {'rater' if raters == 1 else 'raters'})"
+    name = f"pairs ({raters} {'rater' if raters == 1 else 'raters'})"
     keys = [str(table["key"].iloc[index]) for index in kept]
     return figures_of_gains([gains[index] for index in kept], keys, name, "labels"), left

@@ -1,5 +1,7 @@
 """The server of the page on which people label. FastAPI and uvicorn come with the extra `label`."""
 
+# Annotations are values here: FastAPI cannot look up the names of those that are imported inside a function.
+
 import io
 import json
 import socket
@@ -73,6 +75,7 @@ class Kept(BaseModel):
 def build_app(session: Session, page: Page, guard: Guard) -> "FastAPI":
     """The application; raises Unavailable without FastAPI."""
     try:
+        import uvicorn  # noqa: F401 (that `serve` will find it)
         from fastapi import FastAPI, Request, Response
         from fastapi.exceptions import RequestValidationError
         from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
