@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from hafbench.cli.options import Quiet
 from hafbench.errors import HafError
+
+if TYPE_CHECKING:
+    from hafbench.labelling.sampling import Choose, Target
 
 Store = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="The store of labels; default: RUN/labels.sqlite.")
@@ -17,7 +20,7 @@ CHOICES, TARGETS = ("all", "random", "active"), ("rate", "difference")
 
 
 def label(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Finished run folders; they are mixed.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished run folders; they are mixed.")],
     pairs: Annotated[
         Path | None,
         typer.Option("--pairs", metavar="RUN_B", help="Show pairs of RUN (the baseline) and RUN_B, sides by chance."),
@@ -73,9 +76,9 @@ def label(
         pairs=pairs,
         store=store,
         raters=tuple(rater) or ("rater",),
-        choose=choose,  # type: ignore[arg-type]
+        choose=cast("Choose", choose),
         number=number,
-        target=target,  # type: ignore[arg-type]
+        target=cast("Target", target),
         scorer=scorer,
         shared=shared,
         again=again,
