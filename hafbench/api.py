@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -273,7 +274,8 @@ def _stored(store: Path, run: Run | None) -> list[Labelled]:
     from hafbench.labelling.exchange import labels_for_calibration
     from hafbench.labelling.store import LabelStore
 
-    return labels_for_calibration(LabelStore(store, must_exist=True), run)
+    with closing(LabelStore(store, must_exist=True)) as opened:
+        return labels_for_calibration(opened, run)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ def served(*words: str | Path, port: int = 0) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def labels_in(store: Path) -> list[Label]:

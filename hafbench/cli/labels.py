@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,15 +120,15 @@ def export(
 
     if form not in FORMATS:
         raise HafError(f"--format {form}: give one of {', '.join(FORMATS)}.")
-    opened = LabelStore(store, must_exist=True)
-    if form == "table":
-        count = exchange.to_table(opened, to, answers, names)
-    elif form == "coco":
-        count = exchange.to_coco(opened, to)
-    elif form == "label-studio":
-        count = exchange.to_label_studio(opened, to)
-    else:
-        count = exchange.to_examples(opened, to, number)
+    with closing(LabelStore(store, must_exist=True)) as opened:
+        if form == "table":
+            count = exchange.to_table(opened, to, answers, names)
+        elif form == "coco":
+            count = exchange.to_coco(opened, to)
+        elif form == "label-studio":
+            count = exchange.to_label_studio(opened, to)
+        else:
+            count = exchange.to_examples(opened, to, number)
     _tell({"file": str(to), "labels": count}, f"{count} labels: {to}", as_json)
 
 
@@ -147,7 +148,8 @@ def import_(
     from hafbench.runs import read_run
 
     runs: Sequence[Any] = [read_run(folder, findings=False) for folder in run]
-    count = import_labels(LabelStore(store), file, runs, rater)
+    with closing(LabelStore(store)) as opened:
+        count = import_labels(opened, file, runs, rater)
     _tell({"store": str(store), "new": count}, f"{count} new labels in {store}.", as_json)
 
 
