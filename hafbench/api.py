@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from hafbench.comparison import Comparison
     from hafbench.judges.estimate import Estimate
     from hafbench.judges.options import PairOptions
+    from hafbench.labelled import Labelled
+    from hafbench.labelling.estimates import PeopleFigures
 
 
 def run(
@@ -197,16 +200,25 @@ def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
     return total.hexdigest()
 
 
-def report(run: Run | str | Path, *, cards: Sequence[Path] = ()) -> Path:
+def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequence[Path] = ()) -> Path:
     """Write a finished run's report, with its calibration cards and those given, and return the page's path.
 
-    Beside the page RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
+    `labels` are stores of people's labels (`hafbench label`), whose rates are then on the page, too. Beside the page
+    RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
     """
     from hafbench.reports import build_report
 
     finished = run if isinstance(run, Run) else read_run(Path(run))
     attach_cards(finished, cards)
-    return build_report(finished)
+    return build_report(finished, _people(finished, labels))
+
+
+def _people(run: Run, labels: Sequence[Path]) -> PeopleFigures | None:
+    if not labels:
+        return None
+    from hafbench.labelling.estimates import people_figures
+
+    return people_figures(run, labels)
 
 
 def compare(
@@ -216,6 +228,7 @@ def compare(
     margins: Mapping[str, float] | None = None,
     detect: float = 0.02,
     judges: PairOptions | None = None,
+    labels: Sequence[Path] = (),
     device: str = "auto",
     out: str | Path | None = None,
     progress: Progress = SILENT,
@@ -223,8 +236,9 @@ def compare(
     """Compare runs with the one at place `baseline`, on the prompts, seeds and scorers that they share; write the page.
 
     `margins` are how far a quality score may move and count as kept, `detect` is the difference of error rates to plan
-    the next run for. `judges` are asked about every pair, in both orders, on `device` where they run here. The page is
-    `out`/index.html, by default below runs/. Raises HafError for runs that share nothing, RunStopped.
+    the next run for. `judges` are asked about every pair, in both orders, on `device` where they run here. `labels` are
+    stores of people's labels. The page is `out`/index.html, by default below runs/. Raises HafError for runs that share
+    nothing, RunStopped.
     """
     from hafbench.comparison import compare_runs
     from hafbench.reports.comparison import build_comparison
@@ -235,6 +249,10 @@ def compare(
     comparison = compare_runs(read, baseline, margins, detect)
     if judges is not None:
         comparison = _judged(comparison, judges, device, progress)
+    if labels:
+        from hafbench.labelling.estimates import compare_labels
+
+        comparison = replace(comparison, people=compare_labels(comparison, labels))
     names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
     folder = Path(out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names)))
     return replace(comparison, page=build_comparison(comparison, folder))
@@ -252,6 +270,14 @@ def _judged(comparison: Comparison, judges: PairOptions, device: str, progress: 
             asker.stop()
 
 
+def _stored(store: Path, run: Run | None) -> list[Labelled]:
+    from hafbench.labelling.exchange import labels_for_calibration
+    from hafbench.labelling.store import LabelStore
+
+    with closing(LabelStore(store, must_exist=True)) as opened:
+        return labels_for_calibration(opened, run)
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A calibration card and its file; `rate` is the true error rate of a run, by labels and verdicts together."""
@@ -265,6 +291,7 @@ def calibrate(
     labels: str | Path | None,
     scorer: ScorerSpec | str,
     *,
+    store: Path | None = None,
     truth: str | None = None,
     views: Sequence[str] = (),
     images: Path | None = None,
@@ -279,10 +306,11 @@ def calibrate(
 ) -> Calibrated:
     """Make a scorer's calibration card from images labelled good or bad, and write it.
 
-    `labels` is a folder or a table (see `hafbench.labelled`). In their place, `truth` names a built-in world, mannequin
-    or people, of which `limit` renders are made, in `views` if any are given; `labels` may be that word, too. With
-    `run` the scores are those that the run holds. `false_alarms` are rates for which the threshold is found. `out` is
-    the card's file, by default cards/SCORER.json. Raises HafError for a scorer or labels that cannot be calibrated.
+    `labels` is a folder or a table (see `hafbench.labelled`), `store` one of people's labels. In their place, `truth`
+    names a built-in world, mannequin or people, of which `limit` renders are made, in `views` if any are given;
+    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for
+    which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer
+    or labels that cannot be calibrated.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares
@@ -296,8 +324,10 @@ def calibrate(
         raise HafError("--false-alarms takes a rate between 0 and 1, such as 0.05.")
     if labels is not None and truth is None and str(labels) in labelled.WORLDS and not Path(labels).exists():
         labels, truth = None, str(labels)
-    if (labels is None) == (truth is None):
-        raise HafError("Give either labels (a folder with good/ and bad/, or a CSV) or --truth mannequin or people.")
+    if sum(source is not None for source in (labels, store, truth)) != 1:
+        raise HafError(
+            "Give one of: labels (a folder with good/ and bad/, or a CSV), --labels STORE, --truth mannequin or people."
+        )
     if truth is not None and truth not in labelled.WORLDS:
         raise HafError(f"--truth {truth}: the built-in worlds are {', '.join(labelled.WORLDS)}.")
     if truth is not None and row.home not in (None, labelled.WORLDS[truth].home):
@@ -305,11 +335,13 @@ def calibrate(
     if views and truth is None:
         raise HafError("--view is of a built-in world: it goes with --truth.")
     shown = labelled.views_of(truth, row.regions, views) if truth else ()
+    if store and images:
+        raise HafError("--labels STORE names its images: leave out --images.")
     if run and (truth or images):
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
     finished = read_run(run) if run else None
     if finished:
-        found = labelled.read_labels(Path(labels or ""), finished.image_root)
+        found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.image_root)
         judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
@@ -325,8 +357,8 @@ def calibrate(
                 progress.update("renders", len(listed))
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
         else:
-            listed = labelled.read_labels(Path(labels or ""), images)
-            said = f"images of {Path(labels or '').name}"
+            listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), images)
+            said = f"images of {Path(store or labels or '').name}"
         judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(
         judged,

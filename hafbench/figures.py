@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hafbench.cards import CalibrationCard, Share, cards_of
 from hafbench.manifest import ScorerFacts
 from hafbench.records import COUNTS, read_findings
-from hafbench.statistics import Corrected, Mean, Rate, corrected_rate, error_rate, mean_interval
+from hafbench.statistics import Corrected, LabelledRate, Mean, Rate, corrected_rate, error_rate, mean_interval
 from hafbench.types import STATUSES
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def share(value: Share | Rate | Corrected) -> str:
+def share(value: Share | Rate | Corrected | LabelledRate) -> str:
     """A share with its interval, such as 82.1 % [74.0, 88.1]."""
     interval = "" if value.low is None or value.high is None else f" [{100 * value.low:.1f}, {100 * value.high:.1f}]"
     return percent(value.estimate) + interval

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from hafbench.cli import calibrate, compare, judge, leaderboard, lists, measure, schema
+from hafbench.cli import calibrate, compare, judge, label, labels, leaderboard, lists, measure, schema
 from hafbench.cli.options import run_app
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command(short_help="Score a folder of images, write a report.")(measure.scor
 app.command()(measure.report)
 app.command(short_help="Compare runs: what differs, and how sure that is.")(compare.compare)
 app.command(short_help="Measure how good a scorer is on labelled images.")(calibrate.calibrate)
+app.command(short_help="Open a page on which people label images.")(label.label)
+app.add_typer(labels.app, name="labels")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command(short_help="List the model presets.")(lists.models)
 app.command()(lists.suites)

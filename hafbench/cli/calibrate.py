@@ -23,6 +23,7 @@ from hafbench.cli.options import (
     judge_settings,
     scorer_settings,
 )
+from hafbench.errors import HafError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,10 @@ def calibrate(
         list[str],
         typer.Option("--view", metavar="NAME", help="Of --truth people: hand, figure; default: the scorer's."),
     ] = [],  # noqa: B006
+    store: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="STORE", help="Labels by people (`hafbench label`), in place of LABELS."),
+    ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="Where the CSV's images lie; default: beside it.")
     ] = None,
@@ -95,11 +100,14 @@ def calibrate(
         concurrency=judge_concurrency,
         max_questions=max_questions,
     )
+    if store is not None and labels is not None:
+        raise HafError("Give LABELS, or --labels STORE, and not both.")
     spec = read_settings(ScoringSpec, None, set_, asked)
     with progress_bars(quiet or as_json) as progress:
         made = api.calibrate(
             labels,
             (spec.scorers or ())[0],
+            store=store,
             truth=truth,
             views=view,
             images=images,

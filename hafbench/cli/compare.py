@@ -17,9 +17,12 @@ from hafbench.cli.options import (
     JudgeProtocol,
     Judges,
     JudgeSamples,
+    Labels,
     MaxQuestions,
     Quiet,
+    Stores,
     judge_settings,
+    label_stores,
 )
 from hafbench.errors import HafError
 
@@ -61,6 +64,8 @@ def compare(
     judge_samples: JudgeSamples = None,
     judge_concurrency: JudgeConcurrency = None,
     max_questions: MaxQuestions = None,
+    labels: Labels = False,
+    store: Stores = [],  # noqa: B006
     device: Device = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table (booktabs).")] = False,
@@ -104,6 +109,7 @@ def compare(
             margins=margins,
             detect=detect,
             judges=judges,
+            labels=label_stores(runs, labels, store),
             device=device or "auto",
             out=out,
             progress=progress,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hafbench.cli.options import USER_ERROR, Cards, Json
+from hafbench.cli.options import USER_ERROR, Cards, Json, Labels, Stores, label_stores
 from hafbench.errors import HafError
 
 app = typer.Typer(no_args_is_help=True, help="Add runs to a leaderboard, check its entries, build its page.")
@@ -37,17 +37,32 @@ def add(
             "may be repeated.",
         ),
     ] = [],  # noqa: B006
+    labels: Labels = False,
+    store: Stores = [],  # noqa: B006
+    rater_names: Annotated[
+        bool, typer.Option("--rater-names", help="Publish the names of those who labelled, if they wish it.")
+    ] = False,
     to: Folder = HERE,
     as_json: Json = False,
 ) -> None:
-    """Make a run's entry, with its calibration cards, those given, and what judges said of its pairs."""
+    """Make a run's entry, with its calibration cards, those given, what judges said of its pairs, and labels."""
     from hafbench.cards import attach_cards
     from hafbench.leaderboard import make_entry, write_entry
     from hafbench.runs import read_run
 
     finished = read_run(run, findings=False)
     attach_cards(finished, card)
-    path = write_entry(make_entry(finished, by, model=name, link=link, licence=licence, pairs=pairs), to)
+    entry = make_entry(
+        finished,
+        by,
+        model=name,
+        link=link,
+        licence=licence,
+        pairs=pairs,
+        labels=label_stores([run], labels, store),
+        rater_names=rater_names,
+    )
+    path = write_entry(entry, to)
     typer.echo(json.dumps({"entry": str(path)}) if as_json else path)
 
 

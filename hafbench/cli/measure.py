@@ -25,6 +25,7 @@ from hafbench.cli.options import (
     JudgeProtocol,
     Judges,
     JudgeSamples,
+    Labels,
     MaxQuestions,
     Offline,
     Out,
@@ -35,7 +36,9 @@ from hafbench.cli.options import (
     Resume,
     ScorerNames,
     Set,
+    Stores,
     judge_settings,
+    label_stores,
     scorer_settings,
 )
 from hafbench.errors import HafError
@@ -237,12 +240,17 @@ def score(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     card: Cards = [],  # noqa: B006
+    labels: Labels = False,
+    store: Stores = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Write the report of a finished run again, with the calibration cards that it carries and those given."""
+    """Write the report of a finished run again, with the calibration cards that it carries and those given.
+
+    With --labels it also states the rate by people's labels, alone and with the scorers' verdicts.
+    """
     from hafbench import api
 
-    page = api.report(folder, cards=card)
+    page = api.report(folder, cards=card, labels=label_stores([folder], labels, store))
     print(json.dumps({"report": str(page)}) if as_json else page)
 
 

@@ -93,9 +93,30 @@ MaxQuestions = Annotated[
     int | None, typer.Option("--max-questions", min=0, metavar="N", help="Stop before a judge is asked more than this.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many questions the judge would be asked.")]
+Labels = Annotated[
+    bool,
+    typer.Option("--labels", help="Use people's labels (`hafbench label`), by default RUN/labels.sqlite."),
+]
+Stores = Annotated[
+    list[Path], typer.Option("--store", metavar="FILE", help="A store of labels to use; may be repeated.")
+]
 PromptsFile = Annotated[
     Path | None, typer.Option("--prompts", metavar="FILE", help="Suite or table mapping images to prompts and seeds.")
 ]
+
+
+def label_stores(runs: Sequence[Path], labels: bool, stores: Sequence[Path]) -> list[Path]:
+    """The stores that --labels and --store name; raises HafError where --labels finds none beside the runs."""
+    from hafbench.labelling.store import FILE
+
+    if stores or not labels:
+        return list(stores)
+    found = [run / FILE for run in runs if (run / FILE).is_file()]
+    if not found:
+        raise HafError(
+            f"{runs[0]} has no labels ({FILE}); give some with `hafbench label {runs[0]}`, or name a --store."
+        )
+    return found
 
 
 def scorer_settings(*, clip: str | None = None, iqa: str | None = None, pose: str | None = None) -> dict[str, Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hafbench.comparison.pair_figures import Agreement, JudgedPairs
+    from hafbench.labelling.estimates import PeopleVersus
     from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 
@@ -113,7 +114,8 @@ class Versus:
 class Comparison:
     """Every candidate against one baseline, of that label; `detect` is the difference to plan the next run for.
 
-    `page` is where it is shown, once it is written.
+    `people` is what labels by people say of each candidate, where they are given. `page` is where it is shown, once it
+    is written.
     """
 
     baseline: Run
@@ -121,6 +123,7 @@ class Comparison:
     versus: tuple[Versus, ...]
     detect: float
     page: Path | None = None
+    people: tuple[PeopleVersus, ...] = ()
 
     @property
     def headline(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.comparison.notes import notes, notes_of
+from hafbench.comparison.people import PEOPLE_COLUMNS, PEOPLE_FOOT, cells, people_lines, people_notes, people_table
 from hafbench.figures import number, p_value, percent, points, share
 from hafbench.images import sha256_of
 from hafbench.statistics import WinTieLoss
@@ -139,7 +140,12 @@ def print_comparison(comparison: Comparison) -> None:
         for sentence in notes_of(versus, comparison.detect):
             console.print(Text(sentence, style="dim"))
         console.print()
+    if comparison.people:
+        console.print(people_table(comparison))
+        console.print()
     console.print(Text(FOOT, style="dim"))
+    if comparison.people:
+        console.print(Text(" ".join([PEOPLE_FOOT, *people_notes(comparison)]), style="dim"))
     if judged_lines(comparison):
         console.print(Text(JUDGED_FOOT, style="dim"))
     console.print(Text(f"Page: {comparison.page}"), soft_wrap=True)
@@ -178,7 +184,14 @@ def to_markdown(comparison: Comparison) -> str:
     if judged:
         rows += ["", "| " + " | ".join(JUDGED_COLUMNS) + " |", "|" + "---|" * len(JUDGED_COLUMNS)]
         rows += ["| " + " | ".join(_cell(text) for text in asdict(one).values()) + " |" for one in judged]
-    foot = [FOOT, *([JUDGED_FOOT] if judged else [])]
+    if comparison.people:
+        rows += ["", "| " + " | ".join(PEOPLE_COLUMNS) + " |", "|" + "---|" * len(PEOPLE_COLUMNS)]
+        rows += ["| " + " | ".join(map(_cell, cells(one))) + " |" for one in people_lines(comparison)]
+    foot = [
+        FOOT,
+        *([JUDGED_FOOT] if judged else []),
+        *([PEOPLE_FOOT, *people_notes(comparison)] if comparison.people else []),
+    ]
     return "\n".join([*rows, "", *(f"- {_cell(sentence)}" for sentence in notes(comparison)), "", *foot])
 
 
@@ -221,8 +234,13 @@ def to_latex(comparison: Comparison) -> str:
             if row.model == versus.label:
                 cells = [row.model, f"pairs by {row.judge}", "–", "–", "–", row.p, row.counts, row.rsi]
                 body.append("    " + " & ".join(escape(cell) for cell in cells) + r" \\")
+        for own in people_lines(comparison):
+            if own.model == versus.label:
+                row_cells = [own.model, f"people, {own.by}", "–", "–", own.difference, own.p, own.counts, own.rsi]
+                body.append("    " + " & ".join(map(escape, row_cells)) + r" \\")
         body.append(r"    \addlinespace")
     feet = [FOOT, *([JUDGED_FOOT] if judged_lines(comparison) else [])]
+    feet += [PEOPLE_FOOT] if comparison.people else []
     caption = " ".join(
         escape(sentence) for sentence in (*(s for s in notes(comparison) if "one-sided" not in s), *feet)
     )
@@ -269,6 +287,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             }
             for versus in comparison.versus
         ],
+        "people": [_plain(asdict(one)) for one in comparison.people],
     }
 
 

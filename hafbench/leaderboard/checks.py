@@ -25,6 +25,7 @@ from hafbench.leaderboard.entries import (
     sha256_of_prompts,
 )
 from hafbench.leaderboard.pairs import wrong_pairs
+from hafbench.leaderboard.people import wrong_people
 from hafbench.leaderboard.ranking import verdicts_of
 from hafbench.statistics import Rate, error_rate
 from hafbench.suites import CATEGORIES, load_suite, suite_names
@@ -61,7 +62,7 @@ def problems_of(entry: Entry) -> list[str]:
     for name, scorer in entry.quality.items():
         if scorer.mean.n > entry.suite.images:
             said.append(f"{name} has a mean of {scorer.mean.n} images, but the suite's are {entry.suite.images}.")
-    return [*said, *wrong_pairs(entry)]
+    return [*said, *wrong_pairs(entry), *wrong_people(entry)]
 
 
 def clashes(entry: Entry, others: Mapping[Path, Entry]) -> Iterator[str]:

@@ -23,10 +23,12 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$", max_length=500
 PromptId = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Word = Annotated[str, StringConstraints(pattern=r"^[esua]+$")]
 Replies = Annotated[str, StringConstraints(pattern=r"^([fstu]{2}|--)+$")]
+LabelWord = Annotated[str, StringConstraints(pattern=r"^[esu-]+$")]
 Ratio = Annotated[float, Field(ge=0)] | Literal["inf"]
 
 ERROR, SOUND, UNJUDGED, ABSENT = "e", "s", "u", "a"
 NO_PAIR = "--"
+UNSURE, NO_LABEL = "u", "-"
 FORMAT = 2
 """Since 2 a scorer may be left out of the rate of all together, and a letter says that it found nothing there."""
 
@@ -162,6 +164,45 @@ class PairFigures(Frozen):
         return WinTieLoss(self.win, self.tie, self.lose, rsi, low, high, mcnemar=None)
 
 
+class LabelledFigure(Frozen):
+    """A rate by `labels` clear labels, worth `effective` independent ones; `weight` is how far verdicts are trusted."""
+
+    labels: Count
+    estimate: Chance | None
+    low: Chance | None
+    high: Chance | None
+    effective: float | None = Field(ge=0)
+    weight: Chance
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return ordered(self, self.estimate, self.low, self.high)
+
+
+class RaterCount(Frozen):
+    """Somebody who labelled, and how many images; the name only if they wish it."""
+
+    name: Text | None
+    answers: int = Field(ge=1)
+
+
+class PeopleFacts(Frozen):
+    """What people say of the images: who of them labelled how many.
+
+    `labels` has a word for each prompt beside that of the verdicts: e an error, s sound, u none was sure or they
+    disagree, - nobody looked. `chances` are those with which the images were drawn, None where all are alike, and
+    `chosen` says how. `human` is the rate by the labels alone, `powered` that with the verdicts that rank (PPI++); both
+    follow from the letters.
+    """
+
+    raters: tuple[RaterCount, ...] = Field(min_length=1)
+    chosen: tuple[Words, ...]
+    labels: Mapping[PromptId, LabelWord]
+    chances: Mapping[PromptId, tuple[Chance, ...]] | None
+    human: LabelledFigure
+    powered: LabelledFigure
+
+
 class ModelFacts(Frozen):
     """The model and how it was sampled; `settings` is empty for images made elsewhere."""
 
@@ -199,7 +240,8 @@ class Made(Frozen):
 class Entry(Frozen):
     """One file of a leaderboard. `ranked_by` is what ranks: all anatomy scorers that count together, or the only one.
 
-    `pairs` are what judges say of its images beside those of other runs; they do not rank.
+    `pairs` are what judges say of its images beside those of other runs, `people` what people's labels say; they do
+    not rank.
     """
 
     format: Literal[2]
@@ -209,6 +251,7 @@ class Entry(Frozen):
     anatomy: Mapping[Name, Anatomy]
     quality: Mapping[Name, Quality]
     pairs: tuple[PairFigures, ...] = ()
+    people: PeopleFacts | None = None
     notes: tuple[Words, ...]
     made: Made
 

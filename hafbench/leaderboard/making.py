@@ -27,6 +27,7 @@ from hafbench.leaderboard.entries import (
     sha256_of_prompts,
 )
 from hafbench.leaderboard.pairs import read_pairs
+from hafbench.leaderboard.people import people_facts
 from hafbench.suites import CATEGORIES
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ def make_entry(
     link: str | None = None,
     licence: str | None = None,
     pairs: Sequence[Path] = (),
+    labels: Sequence[Path] = (),
+    rater_names: bool = False,
 ) -> Entry:
     """The entry of a finished run; `pairs` are folders of comparisons in which judges were asked about its images.
 
-    Raises HafError for a run that cannot be ranked, for a comparison without its judged pairs, and for texts that do
-    not fit.
+    `labels` are stores of people's labels, whose names are in the entry only with `rater_names`. Raises HafError for a
+    run that cannot be ranked, for a comparison without its judged pairs, for stores without labels of the run, and for
+    texts that do not fit.
     """
     from hafbench.figures import TOGETHER, all_figures, category_figures, metrics_of, together
     from hafbench.notes import left_out
@@ -103,7 +107,7 @@ def make_entry(
     }
     machine = run.manifest.machine
     records_sha256 = sha256_of(run.folder / "records.parquet")
-    places = _places(first, seeds)
+    places, ranked = _places(first, seeds), words[next(iter(named))]
     return check_entry(
         {
             "format": FORMAT,
@@ -118,6 +122,7 @@ def make_entry(
             "anatomy": anatomy,
             "quality": quality,
             "pairs": [one for page in pairs for one in read_pairs(page, records_sha256, places)],
+            "people": people_facts(run, labels, ranked, places, names=rater_names) if labels else None,
             "notes": run.manifest.notes,
             "made": {
                 "by": by,

@@ -10,7 +10,7 @@ from pathlib import Path
 from hafbench.comparison.tables import ratio
 from hafbench.figures import ANATOMY, TOGETHER, number, p_value, percent, share
 from hafbench.leaderboard import Entry, Place, Table
-from hafbench.leaderboard.entries import PairFigures, RateFigure
+from hafbench.leaderboard.entries import LabelledFigure, PairFigures, RateFigure
 from hafbench.provenance import sha256_of_json
 from hafbench.reports.page import render_page
 from hafbench.statistics import holm
@@ -62,9 +62,26 @@ class PairRow:
     cells: tuple[Cell, ...]
 
 
+PEOPLE_COLUMNS = ("model", "labels and verdicts", "labels alone", "labels", "worth", "raters", "run by")
+
+
+@dataclass(frozen=True)
+class PeopleRow:
+    """What people say of an entry's images; the columns are PEOPLE_COLUMNS."""
+
+    entry: Entry
+    powered: LabelledFigure
+    human: LabelledFigure
+    labels: str
+    worth: Cell
+    raters: str
+
+
 @dataclass(frozen=True)
 class Board:
     """One table of the page, with what its entries share; `pairs` is empty where no judge was asked about any.
+
+    `people` are the entries whose rates are anchored by people's labels, by that rate.
 
     `about` says what the rate is of, where several scorers count.
     """
@@ -78,6 +95,7 @@ class Board:
     categories: tuple[str, ...]
     rows: tuple[Row, ...]
     pairs: tuple[PairRow, ...]
+    people: tuple[PeopleRow, ...]
 
 
 def build_board(tables: Sequence[Table], folder: Path) -> Path:
@@ -92,6 +110,7 @@ def build_board(tables: Sequence[Table], folder: Path) -> Path:
         "leaderboard.js",
         boards=boards,
         pair_columns=PAIR_COLUMNS,
+        people_columns=PEOPLE_COLUMNS,
         suites=sorted({one.suite for one in boards}),
         licences=sorted({entry.model.licence for entry in entries if entry.model.licence}),
         notes=list(dict.fromkeys(note for entry in entries for note in entry.notes)),
@@ -124,7 +143,19 @@ def board(table: Table, names: Mapping[str, str]) -> Board:
         categories=tuple(every),
         rows=tuple(_row(place, others, quality, every) for place in table.places),
         pairs=tuple(_pair_rows(entries, names)),
+        people=tuple(
+            sorted(_people_rows(entries), key=lambda row: (row.powered.estimate is None, row.powered.estimate))
+        ),
     )
+
+
+def _people_rows(entries: Iterable[Entry]) -> Iterable[PeopleRow]:
+    for entry in entries:
+        if (people := entry.people) is not None:
+            counts = ", ".join(f"{rater.name or 'unnamed'}: {rater.answers}" for rater in people.raters)
+            labels = f"{people.human.labels} of {entry.suite.images}, {'; '.join(people.chosen)}"
+            worth = Cell(number(people.powered.effective), people.powered.effective)
+            yield PeopleRow(entry, people.powered, people.human, labels, worth, counts)
 
 
 def _pair_rows(entries: Iterable[Entry], names: Mapping[str, str]) -> Iterable[PairRow]:

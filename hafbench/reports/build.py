@@ -17,11 +17,12 @@ from hafbench.reports.plots import card_plots, category_plot
 from hafbench.reports.summary import summarize
 
 if TYPE_CHECKING:
+    from hafbench.labelling.estimates import PeopleFigures
     from hafbench.runs import Run
 
 
-def build_report(run: Run) -> Path:
-    """Write the report into FOLDER/report and return the page's path."""
+def build_report(run: Run, people: PeopleFigures | None = None) -> Path:
+    """Write the report into FOLDER/report, with what people's labels say if they are given; returns the page's path."""
     folder = run.folder / "report"
     figures = fig.all_figures(run)
     categories = fig.category_figures(run)
@@ -42,6 +43,7 @@ def build_report(run: Run) -> Path:
         "cards": [f.card for f in figures if f.card],
         "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run),
+        "people": people,
         "facts": facts(run),
         "weights": {name: one.weights for name, one in run.manifest.scorers.items() if one.weights},
         "settings": json.dumps(run.manifest.identity(), indent=2, ensure_ascii=False),
@@ -58,7 +60,7 @@ def build_report(run: Run) -> Path:
     )
     with disk_errors(folder):
         write_whole(folder / "report.md", render_text("report.md", **context, has_plot=plot is not None))
-        write_whole(folder / "summary.json", summarize(run, figures).model_dump_json(indent=1) + "\n")
+        write_whole(folder / "summary.json", summarize(run, figures, people).model_dump_json(indent=1) + "\n")
         return write_whole(folder / "index.html", page)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench.comparison.notes import judged_unevenly, judging, planning, special_cases, what_is_shared
+from hafbench.comparison.people import PEOPLE_FOOT, people_lines, people_notes
 from hafbench.comparison.tables import FOOT, JUDGED_FOOT, judged_lines, lines, to_json
 from hafbench.records import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
@@ -83,6 +84,8 @@ def build_comparison(comparison: Comparison, folder: Path) -> Path:
         foot=FOOT,
         judged=judged_lines(comparison),
         judged_foot=JUDGED_FOOT,
+        people=people_lines(comparison),
+        people_foot=" ".join([PEOPLE_FOOT, *people_notes(comparison)]),
         notes=_notes(comparison),
     )
     with disk_errors(folder):

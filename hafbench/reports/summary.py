@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from hafbench.figures import ANATOMY, TOGETHER, UNCALIBRATED, counted
 from hafbench.manifest import Counts
 from hafbench.notes import left_out
-from hafbench.statistics import Corrected
+from hafbench.statistics import Corrected, LabelledRate
 from hafbench.types import Role
 
 if TYPE_CHECKING:
     from hafbench.figures import ScorerFigures
+    from hafbench.labelling.estimates import PeopleFigures
     from hafbench.runs import Run
 
 
@@ -50,8 +51,27 @@ class ScorerSummary(BaseModel):
     reasons: Mapping[str, int]
 
 
+class PeopleSummary(BaseModel):
+    """What people's labels say: their rate alone, and with the verdicts of each anatomy measure (`powered`).
+
+    `effective` is how many independent labels would tell as much. Who labelled is not said, but for how many they are.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    clear: int
+    errors: int
+    unsure: int
+    disputed: int
+    raters: int
+    human: LabelledRate
+    powered: Mapping[str, LabelledRate]
+    gained: float | None
+
+
 class Summary(BaseModel):
-    """A run in a few figures."""
+    """A run in a few figures; `people` is there where labels were asked for."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,9 +81,10 @@ class Summary(BaseModel):
     notes: tuple[str, ...]
     counts: Counts
     scorers: tuple[ScorerSummary, ...]
+    people: PeopleSummary | None = None
 
 
-def summarize(run: Run, figures: Sequence[ScorerFigures]) -> Summary:
+def summarize(run: Run, figures: Sequence[ScorerFigures], people: PeopleFigures | None = None) -> Summary:
     """The headline figures of a run."""
     return Summary(
         run=str(run.folder),
@@ -72,6 +93,21 @@ def summarize(run: Run, figures: Sequence[ScorerFigures]) -> Summary:
         notes=(*run.manifest.notes, *left_out(run.manifest.scorers)),
         counts=run.manifest.counts,
         scorers=tuple(map(_scorer, figures)),
+        people=_people(people) if people else None,
+    )
+
+
+def _people(people: PeopleFigures) -> PeopleSummary:
+    return PeopleSummary(
+        images=people.images,
+        clear=people.clear,
+        errors=people.errors,
+        unsure=people.unsure,
+        disputed=people.disputed,
+        raters=len(people.raters),
+        human=people.human,
+        powered=people.powered,
+        gained=people.gained,
     )
 
 

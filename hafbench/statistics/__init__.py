@@ -7,6 +7,13 @@ chosen and how often its intervals hold the truth: docs/studies/statistics.md.
 from hafbench.statistics.agreement import Kappa, cohen_kappa
 from hafbench.statistics.corrected import Accuracy, Corrected, corrected_rate, prediction_powered_rate
 from hafbench.statistics.distance import Distance, kernel_distance
+from hafbench.statistics.labelled import (
+    LabelledDifference,
+    LabelledImages,
+    LabelledRate,
+    labelled_difference,
+    labelled_rate,
+)
 from hafbench.statistics.paired import (
     Difference,
     Equivalence,
@@ -27,6 +34,9 @@ __all__ = [
     "Distance",
     "Equivalence",
     "Kappa",
+    "LabelledDifference",
+    "LabelledImages",
+    "LabelledRate",
     "Mean",
     "Power",
     "Rate",
@@ -41,6 +51,8 @@ __all__ = [
     "error_rate",
     "holm",
     "kernel_distance",
+    "labelled_difference",
+    "labelled_rate",
     "mean_interval",
     "power_of",
     "prediction_powered_rate",

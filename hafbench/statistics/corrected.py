@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hafbench.statistics.clusters import as_floats, cluster_codes, cluster_sums, robust_variance
-from hafbench.statistics.rates import Rate, wilson
+from hafbench.statistics.clusters import as_floats
+from hafbench.statistics.labelled import LabelledImages, labelled_rate
+from hafbench.statistics.rates import Rate
 
 
 @dataclass(frozen=True)
@@ -84,34 +85,11 @@ def prediction_powered_rate(labels: Any, verdicts: Any, clusters: Any, confidenc
     """The true rate of errors of all images, when people have labelled a random part of them.
 
     `labels` (n,) are True for an error, None where nobody has looked; `verdicts` (n,) are the scorer's, None where it
-    could not tell, which is worth half a verdict. The estimate is PPI++ (Angelopoulos, Duchi & Zrnic 2023,
-    arXiv 2311.01453, eq. 2 and the power tuning of section 6): lambda x mean of the verdicts not labelled + mean of
-    (label - lambda x verdict) of those labelled. Its variance is made of whole prompts, and the interval is Wilson's on
-    the size that this variance amounts to, with the t quantiles of the number of labelled prompts.
+    could not tell, which is worth half a verdict. See `labelled_rate`, which also takes other chances.
     """
-    from scipy.stats import norm, t
-
-    truth, verdict, codes = as_floats(labels), as_floats(verdicts), cluster_codes(clusters)
-    verdict = np.where(np.isfinite(verdict), verdict, 0.5)
-    known = np.isfinite(truth)
-    n, rest = int(known.sum()), int((~known).sum())
-    k = len(np.unique(codes[known]))
-    if k < 2:
-        return Corrected(None, None, None, "labels of at least two prompts are needed")
-    if not rest:
+    truth, verdict = as_floats(labels), as_floats(verdicts)
+    images = LabelledImages(truth, clusters, np.where(np.isfinite(verdict), verdict, 0.5))
+    found = labelled_rate(images, confidence)
+    if found.reason is None and np.isfinite(truth).all():
         return Corrected(None, None, None, "every image has a label: no scorer is needed")
-    covariance = float(np.cov(truth[known], verdict[known])[0, 1])
-    spread = float(np.var(np.r_[verdict[known], verdict[~known]], ddof=1))
-    weight = float(np.clip(covariance / ((1 + n / rest) * spread), 0, 1)) if spread > 0 else 0.0
-    correction = truth[known] - weight * verdict[known]
-    estimate = weight * float(verdict[~known].mean()) + float(correction.mean())
-    influence = np.zeros(len(truth))
-    influence[known] = (correction - correction.mean()) / n
-    influence[~known] = weight * (verdict[~known] - verdict[~known].mean()) / rest
-    variance = robust_variance(cluster_sums(influence, codes), 1)
-    estimate = float(np.clip(estimate, 0, 1))
-    size = float(k)
-    if 0 < estimate < 1 and variance > 0:
-        size = estimate * (1 - estimate) / variance
-        size *= float(norm.ppf((1 + confidence) / 2) / t.ppf((1 + confidence) / 2, k - 1)) ** 2
-    return Corrected(estimate, *wilson(estimate, size, confidence))
+    return Corrected(found.estimate, found.low, found.high, found.reason)

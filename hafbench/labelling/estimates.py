@@ -1,0 +1,278 @@
+"""What people's labels say of a run and of a comparison: their rate alone, and with the verdicts of all images.
+
+The labels of a part of the images stand for all of them by the chances with which plans drew them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hafbench.comparison.pair_figures import JudgedPairs, figures_of_gains
+from hafbench.errors import HafError
+from hafbench.figures import metrics_of
+from hafbench.labelling.answers import Label
+from hafbench.labelling.consensus import Consensus, consensus
+from hafbench.labelling.sampling import PlanSpec
+from hafbench.labelling.store import LabelStore
+from hafbench.statistics import (
+    LabelledDifference,
+    LabelledImages,
+    LabelledRate,
+    labelled_difference,
+    labelled_rate,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hafbench.comparison import Comparison
+    from hafbench.runs import Run
+
+IMPORTED = "imported labels, taken as a random part"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a store says: one label an item, all answers, and the plans that drew them."""
+
+    agreed: Mapping[str, Consensus]
+    answers: tuple[Label, ...]
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan of a store: the chance of each item, and how many of what it drew have an answer by now."""
+
+    name: str
+    spec: PlanSpec
+    chances: Mapping[str, float]
+    reached: float
+
+
+def read_store(path: Path) -> Labels:
+    """All that a store holds; raises HafError where it holds no label."""
+    store = LabelStore(path, must_exist=True)
+    try:
+        answers = store.labels()
+        specs = {name: PlanSpec.model_validate_json(text) for name, text in store.plans().items()}
+        entries = {name: store.entries(name) for name in specs}
+    finally:
+        store.close()
+    if not answers:
+        raise HafError(f"{path} holds no label yet; give some with `hafbench label`.")
+    by_plan: dict[str | None, set[str]] = {}
+    seen: set[str] = set()
+    for one in answers:
+        if one.item not in seen:
+            by_plan.setdefault(one.plan, set()).add(one.item)
+            seen.add(one.item)
+    plans = []
+    for name, spec in specs.items():
+        chances = {entry.item: entry.probability for entry in entries[name]}
+        own = len(by_plan.get(name, set()) & set(chances))
+        rest = len(set(chances) - seen) + own
+        plans.append(Plan(name, spec, chances, own / rest if rest else 0.0))
+    return Labels(consensus(answers), tuple(answers), tuple(plans))
+
+
+@dataclass(frozen=True)
+class PeopleFigures:
+    """What people say of a run's images.
+
+    `images` could have been labelled; of the labelled ones `clear` have a label, `errors` of them are in error,
+    `unsure` and `disputed` have none. `raters` gave so many answers each. `human` is the rate by their labels alone,
+    `powered` that with the verdicts of each anatomy measure, the headline first. `kinds` count the errors by region and
+    kind. `chosen` says how images were drawn, `seconds` is the median time for one, `not_blind` were labelled with the
+    verdicts in sight.
+    """
+
+    images: int
+    clear: int
+    errors: int
+    unsure: int
+    disputed: int
+    not_blind: int
+    raters: Mapping[str, int]
+    human: LabelledRate
+    powered: Mapping[str, LabelledRate]
+    kinds: tuple[tuple[str, str, int], ...]
+    chosen: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def gained(self) -> float | None:
+        """How many labels the verdicts are worth: the effective number with them less that of the labels alone."""
+        first = next(iter(self.powered.values()), None)
+        if first is None or first.effective is None or self.human.effective is None:
+            return None
+        return first.effective - self.human.effective
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """The labels of a run's images in the order of its rows: True for an error, NaN without; chances of each image."""
+
+    rows: pd.DataFrame
+    bad: np.ndarray
+    chances: np.ndarray
+    agreed: Mapping[str, Consensus]
+    answers: tuple[Label, ...]
+    plans: tuple[Plan, ...]
+
+    def images(self, verdicts: Any = None, clusters: Any = None) -> LabelledImages:
+        """What the statistics take."""
+        keys = self.rows["prompt_id"] if clusters is None else clusters
+        return LabelledImages(self.bad, keys, verdicts, self.chances)
+
+
+def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
+    """The labels of a run in these stores; raises HafError where there is none of its images."""
+    rows = run.records.drop_duplicates("image").reset_index(drop=True)
+    images = rows["sha256"].astype(object).where(rows["sha256"].notna(), "").tolist()
+    there = set(images)
+    agreed: dict[str, Consensus] = {}
+    answers: list[Label] = []
+    plans: list[Plan] = []
+    missed = np.ones(len(rows))
+    for path in stores:
+        read = read_store(path)
+        own = {item: one for item, one in read.agreed.items() if item in there}
+        agreed = {**own, **agreed}
+        given = [one for one in read.answers if one.item in there]
+        answers += given
+        for plan in read.plans:
+            if plan.reached and there & set(plan.chances):
+                plans.append(plan)
+                missed *= [1 - plan.chances.get(image, 0.0) * plan.reached for image in images]
+        imported = {one.item for one in given if one.plan is None}
+        missed *= 1 - len(imported) / len(rows)
+    if not agreed:
+        names = ", ".join(map(str, stores))
+        raise HafError(f"{names}: no image of {run.folder} has a label; give some with `hafbench label {run.folder}`.")
+    bad = np.array([np.nan if (one := agreed.get(image)) is None or one.bad is None else one.bad for image in images])
+    # A chance of none is of images that no plan could draw; their labels, if any, count as the rarest.
+    chances = 1 - missed
+    least = chances[chances > 0].min() if (chances > 0).any() else 1.0
+    return RunLabels(rows, bad.astype(np.float64), np.maximum(chances, least), agreed, tuple(answers), tuple(plans))
+
+
+def people_figures(run: Run, stores: Sequence[Path]) -> PeopleFigures:
+    """What people's labels say of a run; raises HafError where there is none of its images."""
+    found = labels_of(run, stores)
+    agreed = list(found.agreed.values())
+    first = [one for one in found.answers if one.turn == "first"]
+    powered = {}
+    for name, metric in metrics_of(run).items():
+        if metric.facts.role == "anatomy" and metric.rows["is_error"].notna().any():
+            verdicts = metric.rows.set_index("image")["is_error"].reindex(found.rows["image"]).astype("Float64")
+            powered[name] = labelled_rate(found.images(verdicts))
+    marks = [mark for one in agreed if one.bad for mark in one.marks if mark.region or mark.kind]
+    kinds = Counter((mark.region or "any", mark.kind or "any") for mark in marks)
+    times = [one.seconds for one in first if one.seconds is not None]
+    return PeopleFigures(
+        images=len(found.rows),
+        clear=int(np.isfinite(found.bad).sum()),
+        errors=sum(one.bad is True for one in agreed),
+        unsure=sum(one.answer == "unsure" for one in agreed),
+        disputed=sum(one.disputed for one in agreed),
+        not_blind=sum(not one.blind for one in agreed),
+        raters=dict(Counter(one.rater for one in found.answers if one.turn != "again")),
+        human=labelled_rate(found.images()),
+        powered=powered,
+        kinds=tuple((region, kind, count) for (region, kind), count in kinds.most_common()),
+        chosen=tuple(dict.fromkeys(_how(found))),
+        seconds=median(times) if times else None,
+    )
+
+
+def _how(found: RunLabels) -> Iterable[str]:
+    """In words how the labelled images were drawn."""
+    words = {"all": "all images, in a random order", "random": "drawn at random"}
+    for plan in found.plans:
+        active = f"drawn more often where {plan.spec.scorer or 'the scorers'} had doubts"
+        yield words.get(plan.spec.choose, active)
+    if any(one.plan is None for one in found.answers):
+        yield IMPORTED
+
+
+@dataclass(frozen=True)
+class PeopleVersus:
+    """What people say of a candidate against the baseline: differences of rates, and pairs that they compared.
+
+    `human` and `powered` are None where not both runs have labels, `pairs` where no pair was shown.
+    """
+
+    label: str
+    human: LabelledDifference | None
+    powered: LabelledDifference | None
+    pairs: JudgedPairs | None
+    first: float | None = None
+
+
+def compare_labels(comparison: Comparison, stores: Sequence[Path]) -> tuple[PeopleVersus, ...]:
+    """What people's labels say of each candidate; raises HafError where there are none of either kind at all."""
+    read = [read_store(path) for path in stores]
+    sides = {}
+    for run in (comparison.baseline, *(versus.candidate for versus in comparison.versus)):
+        try:
+            sides[run.folder] = labels_of(run, stores)
+        except HafError:
+            continue
+    found = []
+    for versus in comparison.versus:
+        table = versus.tables[versus.metrics[0].name]
+        both = sides.get(comparison.baseline.folder), sides.get(versus.candidate.folder)
+        human = powered = None
+        one, other = both
+        if one and other:
+            human = labelled_difference(_side(one, table, "a", False), _side(other, table, "b", False))
+            if versus.metrics[0].role == "anatomy":
+                powered = labelled_difference(_side(one, table, "a", True), _side(other, table, "b", True))
+        found.append(PeopleVersus(versus.label, human, powered, *_pairs(table, read)))
+    if not any(one.human or one.pairs for one in found):
+        names = ", ".join(map(str, stores))
+        raise HafError(f"{names}: there are neither labels of both runs, nor of pairs of theirs.")
+    return tuple(found)
+
+
+def _side(found: RunLabels, table: pd.DataFrame, end: str, verdicts: bool) -> LabelledImages:
+    """The labels of one run's images that are shared, with the metric's verdicts."""
+    rows = table.dropna(subset=[f"sha256_{end}"])
+    place = {image: index for index, image in enumerate(found.rows["image"])}
+    order = [place[image] for image in rows[f"image_{end}"]]
+    said = rows[f"is_error_{end}"].astype("Float64") if verdicts else None
+    return LabelledImages(found.bad[order], rows["key"], said, found.chances[order])
+
+
+def _pairs(table: pd.DataFrame, read: Sequence[Labels]) -> tuple[JudgedPairs | None, float | None]:
+    """The figures of the pairs that people compared, and how often they chose the left image of those they decided."""
+    if not bool(table["paired"].all()):
+        return None, None
+    agreed: dict[str, Consensus] = {}
+    answers: list[Label] = []
+    for one in read:
+        agreed = {**one.agreed, **agreed}
+        answers += [label for label in one.answers if label.turn != "settled"]
+    items = [f"{a}-{b}" for a, b in zip(table["sha256_a"], table["sha256_b"], strict=True)]
+    # Pairs may have been shown with the other run as the baseline.
+    turned = {f"{item[65:]}-{item[:64]}": one for item, one in agreed.items() if len(item) > 64}
+    signed = [(agreed.get(item), 1) if item in agreed else (turned.get(item), -1) for item in items]
+    gains = [None if one is None or one.gain is None else sign * one.gain for one, sign in signed]
+    kept = [index for index, (one, _) in enumerate(signed) if one is not None]
+    if not kept:
+        return None, None
+    shown = {one.item for one, _ in signed if one is not None}
+    own = [one for one in answers if one.item in shown and one.answer in ("baseline", "candidate")]
+    left = sum((one.answer == "candidate") == one.swapped for one in own) / len(own) if own else None
+    raters = len({one.rater for one in answers if one.item in shown})
+    name = f"pairs ({raters} {'rater' if raters == 1 else 'raters'})"
+    keys = [str(table["key"].iloc[index]) for index in kept]
+    return figures_of_gains([gains[index] for index in kept], keys, name, "labels"), left

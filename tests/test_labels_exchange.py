@@ -1,0 +1,199 @@
+"""Labels as files and back, their use for cards and judges, and how far raters agree."""
+
+import json
+from pathlib import Path
+
+import krippendorff
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from hafbench import api
+from hafbench.cli import app
+from hafbench.errors import HafError
+from hafbench.judges.examples import read_examples
+from hafbench.labelled import read_labels
+from hafbench.labelling.agreement import agreement
+from hafbench.labelling.answers import Label, Mark, Turn
+from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
+from hafbench.labelling.start import Labelling, start
+from hafbench.labelling.store import LabelStore
+from hafbench.runs import Run
+from labelling import pictured_run
+from small import not_none
+
+WORDS = {f"p{number:02}": "ess" if number % 2 else "sse" for number in range(20)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """60 images of 20 prompts, a third of them errors."""
+    return pictured_run(tmp_path_factory.mktemp("run") / "a", WORDS)
+
+
+@pytest.fixture(scope="module")
+def store(run: Run) -> LabelStore:
+    """All images labelled by two raters as the scorer sees them, but for three; a box for each error."""
+    session, _ = start(Labelling((run.folder,), raters=("anna", "ben"), shared=1, again=0))
+    hands = run.records.query("scorer == 'hands'")
+    truth = dict(zip(hands["sha256"], hands["is_error"], strict=True))
+    for place, entry in enumerate(session.store.entries(session.plan)):
+        for rater in ("anna", "ben"):
+            wrong = bool(truth[entry.item]) != (place < 3 and rater == "ben")
+            answer = "unsure" if place == 10 else "error" if wrong else "good"
+            marks = (Mark(region="hands", kind="extra", box=(4.5, 8, 20, 24)), Mark(box=(1, 1, 3, 3)))
+            label = Label(
+                entry.item, rater, "first", answer, marks if answer == "error" else (), 3.0, plan=session.plan
+            )
+            session.store.add(f"event-{place:03}-{rater}", label)
+    return session.store
+
+
+def test_a_table_is_what_calibrate_reads(run: Run, store: LabelStore, tmp_path: Path) -> None:
+    assert to_table(store, tmp_path / "labels.csv") == 60
+    read = read_labels(tmp_path / "labels.csv", run.image_root)
+    assert sum(one.bad is None for one in read) == 4  # one unsure, three to be settled
+    assert {(one.region, one.kind) for one in read if one.bad} == {("hands", "extra")}
+    assert to_table(store, tmp_path / "labels.parquet") == 60
+    assert len(pd.read_parquet(tmp_path / "labels.parquet")) == 60
+    with pytest.raises(HafError, match=r"ends in \.csv or \.parquet"):
+        to_table(store, tmp_path / "labels.txt")
+
+
+def test_names_of_raters_are_written_only_if_asked_for(store: LabelStore, tmp_path: Path) -> None:
+    assert to_table(store, tmp_path / "numbers.csv", answers=True) == 120
+    to_table(store, tmp_path / "names.csv", answers=True, names=True)
+    to_table(store, tmp_path / "labels.csv")
+    assert set(pd.read_csv(tmp_path / "numbers.csv")["rater"]) == {"rater 1", "rater 2"}
+    assert set(pd.read_csv(tmp_path / "names.csv")["rater"]) == {"anna", "ben"}
+    assert "anna" not in (tmp_path / "labels.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "coco.json", "studio.json"])
+def test_what_is_exported_can_be_imported(run: Run, store: LabelStore, tmp_path: Path, name: str) -> None:
+    write = {"coco.json": to_coco, "studio.json": to_label_studio}.get(name, to_table)
+    write(store, tmp_path / name)
+    other = LabelStore(tmp_path / "other.sqlite")
+    new = import_labels(other, tmp_path / name, [run], "elsewhere")
+    assert new == (56 if name == "coco.json" else 57 if name == "studio.json" else 60)
+    assert import_labels(other, tmp_path / name, [run], "elsewhere") == 0
+    labels = other.labels()
+    errors = [one for one in labels if one.answer == "error"]
+    assert len(errors) == sum(one.answer == "error" and one.rater == "anna" for one in store.labels()) - _moved(store)
+    for one in errors:
+        assert not_none(one.marks[0].box) == pytest.approx((4.5, 8, 20, 24))
+        assert (one.marks[0].region, one.marks[0].kind) == ("hands", "extra") and len(one.marks) == 2
+    assert {one.rater for one in labels} == {"elsewhere"} and {one.plan for one in labels} == {None}
+    other.close()
+    page = api.report(run.folder, labels=[tmp_path / "other.sqlite"])
+    assert "imported labels, taken as a random part" in page.read_text()
+
+
+def _moved(store: LabelStore) -> int:
+    """Errors by anna that ben does not see."""
+    good = {one.item for one in store.labels() if one.rater == "ben" and one.answer == "good"}
+    return sum(one.rater == "anna" and one.answer == "error" and one.item in good for one in store.labels())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "image,label\nnone.png,good\n", "none.png is no image of"),
+        ("a.csv", "image,label\np00/0.png,fine\n", "line 2: 'fine' is not a label"),
+        ("a.csv", "image,label\np00/0.png,good\np00/0.png,bad\n", "has a label already"),
+        ("a.csv", "picture\nx\n", "columns image and label"),
+        ("a.json", '{"images": 3}', "the labels cannot be read"),
+        ("a.json", "[1, 2]", "the labels cannot be read"),
+        ("a.json", "nonsense", "the labels cannot be read"),
+        ("a.txt", "", "labels are read from"),
+    ],
+)
+def test_files_that_are_no_labels_are_refused_whole(
+    run: Run, tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    store = LabelStore(tmp_path / "l.sqlite")
+    with pytest.raises(HafError, match=said):
+        import_labels(store, tmp_path / name, [run], "rater")
+    assert store.labels() == []
+
+
+def test_coco_has_boxes_by_region_and_kind(store: LabelStore, tmp_path: Path) -> None:
+    to_coco(store, tmp_path / "coco.json")
+    content = json.loads((tmp_path / "coco.json").read_text())
+    assert {one["name"] for one in content["categories"]} == {"hands extra", "error"}
+    first = content["annotations"][0]
+    assert first["bbox"] == [4.5, 8, 15.5, 16] and first["area"] == pytest.approx(248)
+    assert {(one["width"], one["height"]) for one in content["images"]} == {(48, 32)}
+
+
+def test_examples_are_those_that_a_judge_is_shown(store: LabelStore, tmp_path: Path) -> None:
+    assert to_examples(store, tmp_path / "examples", 3) == 6
+    found = read_examples(tmp_path / "examples")
+    assert [label for label, _, _ in found.pictures] == ["good"] * 3 + ["bad"] * 3
+    with pytest.raises(HafError, match="ask for at most as many"):
+        to_examples(store, tmp_path / "more", 50)
+
+
+def test_a_card_by_peoples_labels(run: Run, store: LabelStore, tmp_path: Path) -> None:
+    made = api.calibrate(None, "hands", store=store.path, run=run.folder, out=tmp_path / "card.json")
+    assert made.card.bad + made.card.good == 56
+    assert (made.card.sensitivity.estimate, made.card.specificity.estimate) == (1, 1)
+    assert [(row.region, row.kind) for row in made.card.kinds] == [("hands", None), ("hands", "extra")]
+    with pytest.raises(HafError, match="Give one of"):
+        api.calibrate("labels.csv", "hands", store=store.path)
+
+
+def test_an_active_choice_is_not_for_cards(run: Run, tmp_path: Path) -> None:
+    asked = Labelling((run.folder,), store=tmp_path / "l.sqlite", choose="active", number=20)
+    session, _ = start(asked)
+    for place, entry in enumerate(session.store.entries(session.plan)):
+        session.store.add(f"event-{place:03}", Label(entry.item, "rater", "first", "good", plan=session.plan))
+    with pytest.raises(HafError, match="not drawn by the scorers' doubts"):
+        api.calibrate(None, "hands", store=session.store.path, run=run.folder)
+
+
+def test_agreement_is_the_libraries(store: LabelStore) -> None:
+    labels = store.labels()
+    (found,) = agreement(labels, {})
+    table = pd.DataFrame([(one.rater, one.item, {"good": 0, "error": 1}.get(one.answer)) for one in labels])
+    values = table.pivot(index=0, columns=1, values=2).to_numpy(dtype=float)
+    expected = krippendorff.alpha(values, level_of_measurement="nominal")
+    assert found.alpha.estimate == pytest.approx(expected)
+    assert not_none(found.alpha.low) < not_none(found.alpha.estimate) < not_none(found.alpha.high)
+    assert (found.alpha.raters, found.alpha.items, found.disputed) == (2, 59, 3)
+    ((one, other, kappa),) = found.between
+    assert {one, other} == {"anna", "ben"} and kappa.n == 59 and kappa.agree == pytest.approx(56 / 59)
+    assert found.within == () and {rater.seconds for rater in found.raters} == {3.0}
+
+
+def test_a_rater_who_sees_images_again_agrees_with_themselves() -> None:
+    turns: tuple[Turn, ...] = ("first", "again")
+    said = [(f"{k:064x}", turn, "error" if k % 3 else "good") for k in range(9) for turn in turns]
+    labels = [Label(item, "anna", turn, answer) for item, turn, answer in said]
+    labels[1] = Label(labels[1].item, "anna", "again", "error")
+    (found,) = agreement(labels, {})
+    ((rater, kappa),) = found.within
+    assert rater == "anna" and kappa.n == 9 and kappa.agree == pytest.approx(8 / 9)
+    assert found.alpha.estimate is None and found.between == ()
+    assert np.isfinite(not_none(kappa.estimate))
+
+
+def test_the_commands(run: Run, store: LabelStore, tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(app, ["labels", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    path = str(store.path)
+    text = said("summary", path, "--run", str(run.folder))
+    for words in ("Krippendorff's alpha of 2 raters on 59 images", "Cohen's kappa of anna and ben", "To be settled: 3"):
+        assert words in text
+    assert "56 of 60 images have a clear label" in text
+    values = json.loads(said("summary", path, "--json"))
+    assert values["agreement"][0]["alpha"]["items"] == 59
+    assert "60 labels" in said("export", path, "--to", str(tmp_path / "a.csv"))
+    assert "60 new labels" in said(
+        "import", str(tmp_path / "b.sqlite"), str(tmp_path / "a.csv"), "--run", str(run.folder)
+    )
