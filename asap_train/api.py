@@ -79,6 +79,22 @@ def score_fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     return Fit(config, settle(config, settings))
 
 
+def export_lora(checkpoint: Path, out: Path | None = None) -> Path:
+    """Write the LoRA of a fit, a checkpoint or a file in the format of kohya's sd-scripts and ComfyUI; returns `out`.
+
+    The model is not needed. Raises HafError for what is not a LoRA of asap-train, and for layers without a name there.
+    """
+    from asap_train.autoscore import weights_of
+    from asap_train.training.lora import KOHYA, export_kohya
+
+    weights = weights_of(checkpoint)
+    if weights.suffix != ".safetensors":
+        raise HafError(f"{checkpoint} is a whole model, not a LoRA: load its folder {weights.name} instead.")
+    made = out or weights.with_name(KOHYA)
+    export_kohya(weights, made)
+    return made
+
+
 def score_checkpoint(
     checkpoint: Path, settings: ScoreSettings, *, out: Path | None = None, progress: Progress = SILENT
 ) -> Comparison:

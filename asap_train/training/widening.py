@@ -1,0 +1,45 @@
+"""Networks in half precision whose predictions are rounded less: residual stream and last layers in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+ENTRIES = ("conv_in", "pos_embed", "x_embedder", "context_embedder")
+EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out")
+"""Modules of diffusers' denoisers at which the residual stream begins, and those that make a prediction of it."""
+
+
+def widen(network: torch.nn.Module) -> None:
+    """Keep a network's residual stream and its last layers in float32, where the rest is in half precision.
+
+    All blocks add to the stream, so that its rounding is that of every block; the last layers' goes into the prediction
+    as it is. Under autocast all matrix products within the blocks stay in half precision. Works on a network that has
+    its adapter already; a copy of it must be widened itself.
+    """
+    for name in ENTRIES:
+        if (module := getattr(network, name, None)) is not None:
+            module.register_forward_hook(_in_float32)
+    for name in EXITS:
+        if (module := getattr(network, name, None)) is not None:
+            module.float()
+            module.forward = partial(without_autocast, module.forward)
+
+
+def _in_float32(module: torch.nn.Module, given: Any, made: Any) -> Any:
+    return made.float() if isinstance(made, torch.Tensor) else made
+
+
+def without_autocast(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a function gives for its arguments in float32, at least one of which is a tensor, outside of autocast."""
+    tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        return forward(*map(_wide, given), **{name: _wide(value) for name, value in named.items()})
+
+
+def _wide(value: Any) -> Any:
+    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.float() if floats else value
