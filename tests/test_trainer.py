@@ -257,7 +257,7 @@ def test_validation_images_are_of_fixed_noise_in_the_folder_and_in_the_tracker(
     plain = train(settings(model, pairs, tmp_path / "plain", learning_rate=0.1))
     assert log_of(plain) == log_of(out)
     generator = load_generator(GeneratorSpec(model=str(model), arguments={"num_inference_steps": 2, **SIDES}), "cpu")
-    (own,) = generator.generate([Prompt("p", "a hand", "c")], [0])
+    (own,) = generator.generate([Prompt(id="p", text="a hand")], [0])
     assert np.abs(np.asarray(own).astype(int) - images[0]).max() <= 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 ENTRIES = ("conv_in", "pos_embed", "x_embedder", "context_embedder")
 EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out")
 """Modules of diffusers' denoisers at which the residual stream begins, and those that make a prediction of it."""
@@ -20,6 +21,9 @@ def widen(network: torch.nn.Module) -> None:
     as it is. Under autocast all matrix products within the blocks stay in half precision. Works on a network that has
     its adapter already; a copy of it must be widened itself.
     """
+    for module in network.modules():
+        if isinstance(module, NORMS):
+            module.float()  # they take the stream, and on a CPU only with weights of its precision
     for name in ENTRIES:
         if (module := getattr(network, name, None)) is not None:
             module.register_forward_hook(_in_float32)
