@@ -29,7 +29,7 @@ def moved(backbone: Backbone) -> None:
     dice = torch.Generator().manual_seed(0)
     for name, value in trained_parameters(backbone):
         if "lora_B" in name:
-            value.data = 0.2 * torch.randn(value.shape, generator=dice)
+            value.data = 0.01 * torch.randn(value.shape, generator=dice)
 
 
 def gaps(backbone: Backbone, autocast: bool, dither: bool = False, count: int = 12) -> torch.Tensor:
@@ -65,7 +65,7 @@ def rms(values: torch.Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
 def test_delta_is_rounded_less_and_the_estimate_says_by_how_much(folders: dict[str, str], name: str) -> None:
     """Against the same weights in float32."""
     errors, estimates = {}, {}

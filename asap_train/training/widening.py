@@ -12,23 +12,24 @@ NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 ENTRIES = ("conv_in", "pos_embed", "x_embedder", "context_embedder")
 EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out")
 """Modules of diffusers' denoisers at which the residual stream begins, and those that make a prediction of it."""
+INNER_ENTRIES, INNER_EXITS = (".proj_in",), (".conv_shortcut",)
+"""In a U-Net the stream also goes into transformers, and through 1 x 1 convolutions where its width changes."""
 
 
 def widen(network: torch.nn.Module) -> None:
     """Keep a network's residual stream and its last layers in float32, where the rest is in half precision.
 
     All blocks add to the stream, so that its rounding is that of every block; the last layers' goes into the prediction
-    as it is. Under autocast all matrix products within the blocks stay in half precision. Works on a network that has
-    its adapter already; a copy of it must be widened itself.
+    as it is. Under autocast all matrix products within the blocks stay in half precision, and so do the convolutions by
+    which a U-Net changes its resolution. Works on a network that has its adapter already; a copy of it must be widened
+    itself.
     """
-    for module in network.modules():
+    for name, module in list(network.named_modules()):
         if isinstance(module, NORMS):
             module.float()  # they take the stream, and on a CPU only with weights of its precision
-    for name in ENTRIES:
-        if (module := getattr(network, name, None)) is not None:
+        if name in ENTRIES or name.endswith(INNER_ENTRIES):
             module.register_forward_hook(_in_float32)
-    for name in EXITS:
-        if (module := getattr(network, name, None)) is not None:
+        if name in EXITS or name.endswith(INNER_EXITS):
             module.float()
             module.forward = partial(without_autocast, module.forward)
 
