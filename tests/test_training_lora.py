@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asap_train.backbones import Backbone, Conditions, Crop, load_backbone
@@ -292,6 +292,21 @@ def test_a_module_without_a_name_there_is_told(models: dict[str, str], tmp_path:
         backbone, _ = load(models[name], LoraSettings(rank=4, target_modules=(target,)))
         with pytest.raises(HafError, match=f"{target} has no name in kohya's format"):
             export_kohya(save_lora(backbone, tmp_path / name), tmp_path / "kohya.safetensors")
+
+
+def test_a_file_that_is_no_lora_of_ours_is_told(tmp_path: Path) -> None:
+    some = {"unet.a.lora_A.weight": torch.zeros(1, 1)}
+    for metadata, said in (
+        ({"format": "pt"}, "does not say which network"),
+        ({"asap_train.network": "{"}, "is damaged"),
+        ({"asap_train.network": '{"kind": "UNet2DConditionModel"}'}, "is damaged"),
+    ):
+        save_file(some, tmp_path / "a.safetensors", metadata=metadata)
+        with pytest.raises(HafError, match=said):
+            export_kohya(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(HafError, match="cannot be read"):
+        export_kohya(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
 
 def test_a_seed_makes_the_adapter_and_touches_no_other_dice(models: dict[str, str]) -> None:

@@ -105,7 +105,8 @@ def save_lora(backbone: Backbone, folder: Path) -> Path:
     state = {}
     for name, (down, up) in factors.items():
         state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] = down, up
-    metadata = {"format": "pt", NETWORK: facts_of(network, factors).model_dump_json()}
+    # One entry only: safetensors writes several in any order, and the same weights should be the same file.
+    metadata = {NETWORK: facts_of(network, factors).model_dump_json()}
     backbone.pipeline.save_lora_weights(
         folder, **{f"{part}_lora_layers": state}, weight_name=FILE, save_function=partial(save_file, metadata=metadata)
     )
@@ -127,11 +128,14 @@ def export_kohya(file: Path, out: Path) -> None:
     if facts is None:
         raise HafError(f"{file} does not say which network it is for: it is not a LoRA that asap-train wrote.")
     names = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
-    factors = {
-        name.partition(".")[2]: Factors(tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
-        for name in sorted(names)
-    }
-    state = kohya_state(NetworkFacts.model_validate_json(facts), factors)
+    try:
+        factors = {
+            name.partition(".")[2]: Factors(tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
+            for name in sorted(names)
+        }
+        state = kohya_state(NetworkFacts.model_validate_json(facts), factors)
+    except (LookupError, RuntimeError, ValueError) as error:
+        raise HafError(f"{file} is damaged: its tensors and its description do not go together.") from error
     with tensor_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, lambda partial: save_file(state, partial, metadata={"format": "pt"}))
