@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from asap_train.training.adaptive import FEWEST, LARGEST, overshoot, settings_at, spread
-from asap_train.training.fit_log import Row
+from asap_train.training.adaptive import LARGEST, overshoot, settings_at, spread
+from asap_train.training.fit_log import FEWEST, Row
 from asap_train.training.losses import Errors, margin
 from asap_train.training.objectives import LossSettings
 
@@ -25,7 +25,9 @@ def row_of(gaps: torch.Tensor, scale: torch.Tensor) -> Row:
 def descend(settings: LossSettings, steps: int = 600) -> tuple[float, float]:
     """Gradient descent on how far to go along a direction whose gaps spread: the mean gap, and the mean of errors."""
     dice = torch.Generator().manual_seed(0)
-    size, rows, made = torch.zeros((), requires_grad=True), [], []
+    size = torch.zeros((), requires_grad=True)
+    rows: list[Row] = []
+    made: list[float] = []
     for _ in range(steps):
         scale = 0.2 + torch.rand(64, generator=dice)
         direction = scale * (0.1 + 0.14 * torch.randn(64, generator=dice))  # CV^2 of about 2

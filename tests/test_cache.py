@@ -204,7 +204,8 @@ def test_a_batch_for_sdxl_has_the_cut_of_each_pair(tmp_path: Path) -> None:
     from tiny_pipelines import build_sdxl
 
     pair = hap_pairs.painted(0)
-    tall = replace(pair, **{name: np.concatenate([getattr(pair, name)] * 2) for name in ("winner", "loser", "mask")})
+    winner, loser, mask = (np.concatenate([one, one]) for one in (pair.winner, pair.loser, pair.mask))
+    tall = replace(pair, winner=winner, loser=loser, mask=mask)
     hap_pairs.write(tmp_path / "hap", [tall], shares=ALL_FOR_TRAINING)
     sdxl = load_backbone(str(build_sdxl(tmp_path / "sdxl")))
     made = find_cache(tmp_path / "cache", tmp_path / "hap", sdxl, SIZE, torch.float32)

@@ -111,7 +111,7 @@ def test_dpo_is_the_published_loss_of_diffusion_dpo(seed: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_of_finite_differences(name: str, numbers: dict[str, Any]) -> None:
     r, objective = random(1, shape=(2, 1, 2, 2)), OBJECTIVES.get(name)
-    own = {"beta": 1.0} if "beta" in objective.uses else {}
+    own: dict[str, Any] = {"beta": 1.0} if "beta" in objective.uses else {}
     if not objective.reference:
         numbers = {key: value for key, value in numbers.items() if key not in ("anchor_weight", "auto_tau")}
 

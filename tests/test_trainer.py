@@ -241,9 +241,9 @@ def test_validation_images_are_of_fixed_noise_in_the_folder_and_in_the_tracker(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     prompts = ("a hand", "two hands")
-    asked = {"validation": {"prompts": prompts, "every": 2}, "score": {"every": 2}, "report_to": "tensorboard"}
-    steps = {"score": {**asked["score"], "model": {"arguments": {"num_inference_steps": 2}}}}
-    out = train(settings(model, pairs, tmp_path / "fit", learning_rate=0.1, **{**asked, **steps}))
+    score = {"every": 2, "model": {"arguments": {"num_inference_steps": 2}}}
+    asked = {"validation": {"prompts": prompts, "every": 2}, "score": score, "report_to": "tensorboard"}
+    out = train(settings(model, pairs, tmp_path / "fit", learning_rate=0.1, **asked))
     folders = drawn_steps(out)
     assert [path.name for path in folders] == ["000000", "000002", "000004"]
     images = [np.asarray(Image.open(folders[step] / name)) for step in (0, 2) for name in ("00.png", "01.png")]

@@ -91,8 +91,8 @@ def _of_winner(rows: Sequence[Row]) -> list[Line]:
     for part, where in (("in", "inside M"), ("out", "outside M")):
         own, other = mean_of(rows, f"winner_{part}"), mean_of(rows, f"ref_winner_{part}")
         if own is not None and other:
-            value = f"{100 * (own / other - 1):+.2f} %"
-            lines.append(Line(f"L(w) against the reference's, {where}", value, "above 0: worse than the reference"))
+            rise = f"{100 * (own / other - 1):+.2f} %"
+            lines.append(Line(f"L(w) against the reference's, {where}", rise, "above 0: worse than the reference"))
     return lines
 
 
