@@ -31,9 +31,9 @@ class Fit:
         return self.config.out
 
     @property
-    def page(self) -> Path | None:
-        """The page, which a fit with scores has."""
-        return self.folder / "index.html" if self.scores else None
+    def page(self) -> Path:
+        """How training went and, of a fit that was scored, what came of it."""
+        return self.folder / "index.html"
 
 
 def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
