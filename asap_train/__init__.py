@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from hafbench.lazy import exported
 
 if TYPE_CHECKING:
-    from asap_train.api import Fit, fit, score_checkpoint, score_fit
+    from asap_train.api import Fit, export_lora, fit, score_checkpoint, score_fit
     from asap_train.data.spec import SynthSpec
     from asap_train.data.synthesis import synth
     from asap_train.training.config import FitConfig, LoraSettings, ScoreSettings
 
 # By module, so that `import asap_train` imports none of them.
 _PUBLIC = {
-    "asap_train.api": ("Fit", "fit", "score_checkpoint", "score_fit"),
+    "asap_train.api": ("Fit", "export_lora", "fit", "score_checkpoint", "score_fit"),
     "asap_train.data.spec": ("SynthSpec",),
     "asap_train.data.synthesis": ("synth",),
     "asap_train.training.config": ("FitConfig", "LoraSettings", "ScoreSettings"),
@@ -31,6 +31,7 @@ __all__ = [
     "LoraSettings",
     "ScoreSettings",
     "SynthSpec",
+    "export_lora",
     "fit",
     "score_checkpoint",
     "score_fit",

@@ -31,9 +31,9 @@ class Fit:
         return self.config.out
 
     @property
-    def page(self) -> Path | None:
-        """The page, which a fit with scores has."""
-        return self.folder / "index.html" if self.scores else None
+    def page(self) -> Path:
+        """How training went and, of a fit that was scored, what came of it."""
+        return self.folder / "index.html"
 
 
 def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
@@ -77,6 +77,22 @@ def score_fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
         if int(folder.name) not in scored_runs(config.out):
             scoring.score(folder, int(folder.name))
     return Fit(config, settle(config, settings))
+
+
+def export_lora(checkpoint: Path, out: Path | None = None) -> Path:
+    """Write the LoRA of a fit, a checkpoint or a file in the format of kohya's sd-scripts and ComfyUI; returns `out`.
+
+    The model is not needed. Raises HafError for what is not a LoRA of asap-train, and for layers without a name there.
+    """
+    from asap_train.autoscore import weights_of
+    from asap_train.training.lora import KOHYA, export_kohya
+
+    weights = weights_of(checkpoint)
+    if weights.suffix != ".safetensors":
+        raise HafError(f"{checkpoint} is a whole model, not a LoRA: load its folder {weights.name} instead.")
+    made = out or weights.with_name(KOHYA)
+    export_kohya(weights, made)
+    return made
 
 
 def score_checkpoint(

@@ -4,6 +4,7 @@
     FIT/scores.json                           `Scores`
     FIT/index.html, README.md                 the page of the fit and the card of its model
     FIT/pytorch_lora_weights.safetensors      of the best checkpoint (FIT/pipeline after full fine-tuning)
+    FIT/kohya_lora_weights.safetensors        the same for ComfyUI and kohya's tools
 
 The base's run lies in a folder beside the fits, FITS/.base, and is shared by all fits of one model and suite.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict
@@ -24,6 +26,7 @@ from asap_train.choose import Scores, Split, judge
 from asap_train.files import make_room
 from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
+from asap_train.training.lora import KOHYA, export_kohya
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.files import disk_errors, slug, write_whole
@@ -157,12 +160,14 @@ def settle(config: FitConfig, settings: ScoreSettings) -> Scores:
 
 
 def settle_unscored(config: FitConfig) -> None:
-    """Of a fit without scores: the newest checkpoint's weights and the card, which says that nothing was measured."""
+    """Of a fit without scores: the newest checkpoint's weights, and page and card, which say that it is not scored."""
+    from asap_train.reporting.fit_page import build_plain_page
     from asap_train.reporting.model_card import write_card
 
     with disk_errors(config.out):
         publish(config.out, config.max_train_steps)
         write_card(config, None)
+        build_plain_page(config)
 
 
 def publish(fit: Path, step: int) -> None:
@@ -177,6 +182,11 @@ def publish(fit: Path, step: int) -> None:
     weights = weights_of(checkpoint)
     if weights.is_file():
         write_whole(fit / weights.name, lambda partial: shutil.copyfile(weights, partial))
+        try:
+            export_kohya(weights, fit / KOHYA)
+        except HafError as error:
+            logging.getLogger(__name__).warning("%s is not written: %s", KOHYA, error)
+            (fit / KOHYA).unlink(missing_ok=True)
         return
     partial = fit / f".{PIPELINE}.partial"
     names = {path.relative_to(weights).as_posix() for path in weights.rglob("*")}

@@ -39,6 +39,7 @@ from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.residuals import Policy, frozen
 from asap_train.training.setup import Training, make_accelerator
 from asap_train.training.trainer import take_step
+from asap_train.training.widening import widen
 
 Step = Callable[[int], object]
 PAIRS = 16
@@ -94,9 +95,12 @@ def our_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
     accelerator = make_accelerator(config)
     dtype = setting.dtype if lora else torch.float32
     backbone = {"sdxl": sdxl, "flux": flux}[kind](setting.sizes, accelerator.device, dtype)
-    refer = frozen(backbone, lora, accelerator.autocast)
+    half = setting.precision != "no"
+    refer = frozen(backbone, lora, accelerator.autocast, widened=half)
     if config.lora:
         add_lora(backbone, config.lora, 0)
+    if half:
+        widen(backbone.network)
     parameters = trained(setting, backbone)
     policy, optimizer = accelerator.prepare(
         Policy(backbone), make_optimizer([value for _, value in parameters], config)

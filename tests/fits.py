@@ -37,6 +37,7 @@ def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitCo
         "pairs": str(pairs),
         "out": str(out),
         "score": None,
+        "validation": None,
         "max_train_steps": 4,
         "checkpointing_steps": 2,
         "train_batch_size": 2,

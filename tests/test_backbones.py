@@ -11,7 +11,7 @@ from scipy.stats import norm
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from asap_train.backbones import Backbone, Loaded, load_backbone, mask_on_grid
+from asap_train.backbones import Backbone, Conditions, Crop, Loaded, load_backbone, mask_on_grid
 from asap_train.backbones.flux import Flux, pack, unpack
 from asap_train.backbones.stable_diffusion import StableDiffusion
 from asap_train.training.losses import Residuals, compute
@@ -54,12 +54,17 @@ def noise_like(latents: Tensor) -> Tensor:
     return torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
 
 
+def conditions_of(backbone: Backbone, captions: list[str], size: tuple[int, int] = (HEIGHT, WIDTH)) -> Conditions:
+    """Of whole images of that size."""
+    return {**backbone.encode_texts(captions), **backbone.encode_crops([Crop.whole(size)] * len(captions))}
+
+
 def loss_of(backbone: Backbone, times: Tensor) -> float:
     latents = backbone.encode_images(pictures())
     noise = noise_like(latents)
     noisy, target = backbone.noised(latents, noise, times), backbone.target(latents, noise, times)
     with torch.no_grad():
-        residual = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (HEIGHT, WIDTH))) - target
+        residual = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS)) - target
     return float(compute("sft", Residuals(residual, residual, torch.zeros(1)), LossSettings()).total.item())
 
 
@@ -191,7 +196,7 @@ def test_a_loss_is_that_of_diffusers_script_for_sd3(
 def test_a_loss_is_that_of_diffusers_script_for_flux(folders: dict[str, Path], guidance: float) -> None:
     backbone = load_backbone(str(folders["flux"]))
     assert isinstance(backbone, Flux)
-    assert backbone.guidance == 1.0
+    assert backbone.guidance == 3.5
     backbone.guidance = guidance
     times = schedule_of(backbone).timesteps[[200, 700]]
     assert loss_of(backbone, times) == pytest.approx(flux_script(folders["flux"], times, guidance), rel=1e-5)
@@ -225,15 +230,13 @@ def test_texts_and_predictions_are_those_inside_the_pipeline(backbones: dict[str
     noisy, times, expected = seen[1]
     times = times.expand(2)
     if isinstance(backbone, Flux):
-        backbone.guidance, times = 3.5, times * 1000
+        times = times * 1000
         area = (height, width, backbone.pipeline.vae_scale_factor)
         noisy, expected = (FluxPipeline._unpack_latents(packed, *area) for packed in (noisy, expected))
-    made = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (height, width)))
-    if isinstance(backbone, Flux):
-        backbone.guidance = 1.0
+    made = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS, (height, width)))
     assert made.shape == noisy.shape
     assert torch.allclose(made, expected, atol=1e-5)
-    other = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS[::-1], (height, width)))
+    other = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS[::-1], (height, width)))
     assert not torch.allclose(made, other, atol=1e-5)
 
 
@@ -263,10 +266,21 @@ def test_an_autoencoder_that_overflows_in_half_precision_works_in_single(folders
 def test_a_dropped_caption_is_what_sdxl_takes_guidance_from(backbones: dict[str, Backbone]) -> None:
     pipeline = backbones["sdxl"].pipeline
     _, without, _, pooled = pipeline.encode_prompt("a hand", do_classifier_free_guidance=True)
-    made = backbones["sdxl"].encode_texts(["a hand", ""], (HEIGHT, WIDTH))
+    made = backbones["sdxl"].encode_texts(["a hand", ""])
     assert torch.equal(made["words"][1], without[0])
     assert torch.equal(made["text_embeds"][1], pooled[0])
     assert made["words"][0].abs().max() > 0
+
+
+@torch.no_grad()
+def test_sdxl_is_told_how_an_image_was_cut(backbones: dict[str, Backbone]) -> None:
+    crops = [Crop((1600, 900), (310, 0), (512, 512)), Crop.whole((64, 64))]
+    ids = backbones["sdxl"].encode_crops(crops)["time_ids"]
+    assert ids.tolist() == [[1600, 900, 310, 0, 512, 512], [64, 64, 0, 0, 64, 64]]
+    # As the pipeline itself has them.
+    own = backbones["sdxl"].pipeline._get_add_time_ids((1600, 900), (310, 0), (512, 512), torch.float32, 32)
+    assert torch.equal(ids[:1], own)
+    assert all(backbones[name].encode_crops(crops) == {} for name in ("sd15", "sd3", "flux"))
 
 
 def test_stable_diffusion_draws_every_timestep_equally_often(backbones: dict[str, Backbone]) -> None:
@@ -322,7 +336,7 @@ def test_latents_in_single_precision_go_into_a_network_in_half(folders: dict[str
     times = backbone.draw_timesteps(torch.tensor([0.3, 0.6]))
     noisy = backbone.noised(latents, noise_like(latents), times)
     assert noisy.dtype == torch.float32
-    made = backbone.predict(noisy, times, backbone.encode_texts(CAPTIONS, (HEIGHT, WIDTH)))
+    made = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS))
     assert made.shape == latents.shape
     assert torch.isfinite(made).all()
 

@@ -1,6 +1,7 @@
 """Latents and text embeddings computed once: what they are, when they are stale, and that the work goes on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asap_train.backbones import Backbone, load_backbone
-from asap_train.data.crops import fit_pair, window
+from asap_train.data.crops import crop_of, fit_pair, window
 from asap_train.hap.read import read_pairs
 from asap_train.training.cache import Cache, fill, find_cache, forget_others, free_encoders, is_whole, native_size
 from fits import painted_pairs, tiny_model
@@ -67,7 +68,7 @@ def test_a_batch_is_what_the_encoders_give(cache: Cache, pairs: Path, backbone: 
             image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
             torch.testing.assert_close(getattr(batch, name)[i], backbone.encode_images(image)[0], atol=1e-4, rtol=1e-4)
         caption = "" if i == 2 else pair.caption
-        for name, value in backbone.encode_texts([caption], (SIZE, SIZE)).items():
+        for name, value in backbone.encode_texts([caption]).items():
             assert torch.equal(batch.conditions[name][i], value[0])
     assert batch.winner.shape == batch.loser.shape == (3, 4, SIZE // 2, SIZE // 2)
     assert batch.mask.shape == (3, 1, SIZE // 2, SIZE // 2)
@@ -128,6 +129,24 @@ def test_half_precision_is_kept_half_as_large(tmp_path: Path, cache: Cache, pair
     torch.testing.assert_close(one.winner, other.winner, atol=1e-2, rtol=1e-3)
 
 
+def test_texts_of_large_models_are_kept_in_half_precision_and_as_long_as_is_asked(
+    tmp_path: Path, pairs: Path, model: Path, cache: Cache
+) -> None:
+    whole = load_backbone(str(model))  # in single precision, as for full fine-tuning
+    assert whole.text_tokens == 256
+    small = find_cache(tmp_path, pairs, whole, SIZE, torch.float16)
+    fill(small, whole)
+    words = small.batch([0], [False]).conditions["words"]
+    assert words.dtype == torch.bfloat16
+    own = cache.batch([0], [False]).conditions["words"]
+    torch.testing.assert_close(words.float(), own, atol=2e-2, rtol=1e-2)
+    whole.text_tokens = 24
+    short = find_cache(tmp_path, pairs, whole, SIZE, torch.float16)
+    assert short.folder != small.folder
+    fill(short, whole)
+    assert short.batch([0], [False]).conditions["words"].shape[1] == own.shape[1] - 256 + 24
+
+
 def test_a_data_set_without_training_pairs_is_refused(tmp_path: Path, backbone: Backbone) -> None:
     import hap_pairs
 
@@ -169,6 +188,32 @@ def test_m_lies_within_the_square_where_it_can(shape: tuple[int, int], place: tu
     assert left + side <= width
     inside = mask[top : top + side, left : left + side].sum()
     assert inside == min(bottom - y, side) * min(right - x, side), "M, or as much of it as there is room for"
+
+
+def test_a_portrait_cut_to_a_square_says_so() -> None:
+    mask = np.zeros((300, 100), np.bool_)
+    mask[250:280, 40:60] = True
+    assert window(mask) == (180, 0, 100)
+    crop = crop_of(mask, 50)
+    assert (crop.original, crop.corner, crop.size) == ((300, 100), (90, 0), (50, 50))
+
+
+def test_a_batch_for_sdxl_has_the_cut_of_each_pair(tmp_path: Path) -> None:
+    import hap_pairs
+    from fits import ALL_FOR_TRAINING
+    from tiny_pipelines import build_sdxl
+
+    pair = hap_pairs.painted(0)
+    winner, loser, mask = (np.concatenate([one, one]) for one in (pair.winner, pair.loser, pair.mask))
+    tall = replace(pair, winner=winner, loser=loser, mask=mask)
+    hap_pairs.write(tmp_path / "hap", [tall], shares=ALL_FOR_TRAINING)
+    sdxl = load_backbone(str(build_sdxl(tmp_path / "sdxl")))
+    made = find_cache(tmp_path / "cache", tmp_path / "hap", sdxl, SIZE, torch.float32)
+    fill(made, sdxl)
+    height, width = tall.mask.shape
+    top, left, side = window(tall.mask)
+    expected = [height, width, round(top * SIZE / side), round(left * SIZE / side), SIZE, SIZE]
+    assert made.batch([0], [False]).conditions["time_ids"].tolist() == [expected]
 
 
 def test_without_m_the_middle_is_taken() -> None:

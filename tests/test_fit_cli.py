@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from asap_train.cli import app
@@ -71,6 +72,33 @@ def test_a_fit_ends_with_scores_page_card_and_a_lora_that_loads(tuned: tuple[Pat
     assert made.settings["loras"][0]["file"] == "pytorch_lora_weights.safetensors"
 
 
+def test_a_fit_writes_its_lora_for_comfyui_and_the_command_does_so_of_a_checkpoint(
+    tuned: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tuned[0]
+    checkpoint = out / "checkpoints" / "000003"
+    made = run("export-lora", checkpoint, "--out", tmp_path / "mine.safetensors")
+    assert made.exit_code == 0, made.output
+    state = load_file(tmp_path / "mine.safetensors")
+    assert all(key.startswith("lora_unet_joint_blocks_") for key in state)
+    step = tuned[1]["choice"]["step"]
+    run("export-lora", out / "checkpoints" / f"{step:06d}", "--out", tmp_path / "best.safetensors")
+    assert sha256_of(tmp_path / "best.safetensors") == sha256_of(out / "kohya_lora_weights.safetensors")
+    for wrong, said in ((tmp_path / "mine.safetensors", "does not say which network"), (tmp_path, "not a checkpoint")):
+        with pytest.raises(HafError, match=said):
+            run("export-lora", wrong)
+
+
+def test_the_page_says_how_the_margin_came_about_and_shows_the_validation_images(
+    tuned: tuple[Path, dict[str, Any]],
+) -> None:
+    page = (tuned[0] / "index.html").read_text()
+    for said in ("mean gap δ", "winner&#39;s advantage", "error of δ by rounding", "gradient clipped", "most noise"):
+        assert said in page, said
+    assert page.count('alt="step 3"') >= 1
+    assert "no guard" in page
+
+
 def held_out(out: Path) -> set[str]:
     from asap_train.choose import Split
 
@@ -92,9 +120,19 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     tuned: tuple[Path, dict[str, Any]], pairs: Path
 ) -> None:
     out = tuned[0].with_name("b")
-    made = fit(pairs, out, "--steps", 3, "--no-score", *settings("checkpointing_steps=2", "train_batch_size=2"))
+    made = fit(
+        pairs,
+        out,
+        "--steps",
+        3,
+        "--no-score",
+        *settings("checkpointing_steps=2", "train_batch_size=2", "validation=null"),
+    )
     assert "not scored" in made.stdout
     assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
+    page = (out / "index.html").read_text()
+    assert "Not scored" in page
+    assert "mean gap δ" in page
     assert (out / "pytorch_lora_weights.safetensors").is_file()
     # Scoring takes nothing from training: the weights are those of the fit that was scored as it went.
     last = "checkpoints/000003/pytorch_lora_weights.safetensors"

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from asap_train.backbones import BACKBONES
 from asap_train.training.config import FitConfig, LoraSettings, ScoreSettings, write_config
@@ -81,7 +83,8 @@ def test_settings_within_those_of_the_family_keep_its_others() -> None:
 
 
 def test_an_objective_has_numbers_of_its_own() -> None:
-    assert FitConfig.of("sdxl", "hap", "fit", objective="ipo").loss.beta == 50
+    ipo = FitConfig.of("sdxl", "hap", "fit", objective="ipo", loss={"ipo_beta": 5})
+    assert (ipo.loss.tau, FitConfig.of("sdxl", "hap", "fit", objective="ipo").loss.tau) == (0.1, 0.01)
     mapo = FitConfig.of("sdxl", "hap", "fit", objective="mapo", loss={"snr": 0.7}).loss
     assert mapo.model_dump()["snr"] == 0.7
     with pytest.raises(HafError, match="loss: there is no setting 'snr'"):
@@ -100,6 +103,18 @@ def test_checkpoints_are_scored_by_any_scorer_with_any_option() -> None:
     }
     assert (spec.model.model, spec.suite, spec.seeds) == ("mannequin", "mannequin", 4)
     assert type(spec).__name__ == "RunSpec"
+
+
+def test_whole_models_are_not_kept_without_end() -> None:
+    assert read_config(None, [*NEEDED, "lora=null"]).checkpoints_total_limit == 2
+    assert read_config(None, [*NEEDED, "lora=null", "checkpoints_total_limit=null"]).checkpoints_total_limit is None
+    assert read_config(None, NEEDED).checkpoints_total_limit is None
+
+
+def test_a_shorter_text_is_also_what_checkpoints_are_scored_with() -> None:
+    config = read_config(None, [*NEEDED, "max_sequence_length=128"])
+    assert config.score is not None
+    assert config.score.model.arguments == {"max_sequence_length": 128}
 
 
 def test_how_checkpoints_are_sampled_can_be_set_and_what_they_are_cannot() -> None:
@@ -136,6 +151,32 @@ def test_a_folder_has_the_defaults_of_its_pipeline(tmp_path: Path) -> None:
     folder = build_sdxl(tmp_path / "my-model")
     config = read_config(None, [f"model={folder}", "pairs=hap", "out=fit"])
     assert config.learning_rate == BACKBONES.get("StableDiffusionXLPipeline").defaults["learning_rate"]
+
+
+def test_a_hub_repository_and_a_single_file_have_the_defaults_of_their_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is loaded for it: the one has its index in the hub's cache, the other nothing but names and shapes."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "hub" / "models--someone--my-flux" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file = tmp_path / "flux.safetensors"
+    names = ("double_blocks.0.img_attn.norm.key_norm.scale", "guidance_in.in_layer.bias")
+    save_file({name: torch.zeros(2) for name in names} | {"img_in.weight": torch.zeros(4, 64)}, file)
+    family = BACKBONES.get("FluxPipeline").defaults
+    for model in ("someone/my-flux", str(file), "black-forest-labs/FLUX.1-dev"):
+        config = read_config(None, [f"model={model}", "pairs=hap", "out=fit"])
+        assert config.mixed_precision == family["mixed_precision"] == "bf16", model
+        assert (config.train_batch_size, config.gradient_checkpointing) == (1, True)
+    assert read_config(None, ["model=someone/else", "pairs=hap", "out=fit"]).mixed_precision == "no"
 
 
 @pytest.mark.parametrize(
@@ -177,9 +218,22 @@ def test_mistakes_are_one_sentence(override: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_guard_that_needs_a_reference_is_refused_without_one() -> None:
-    with pytest.raises(HafError, match="'ceiling' needs a reference model, which sft does not have"):
-        read_config(None, [*NEEDED, "objective=sft", "loss.guard=ceiling"])
+@pytest.mark.parametrize(
+    ("objective", "override", "said"),
+    [
+        ("sft", "loss.guard=ceiling", "'ceiling' needs a reference model, which sft does not have"),
+        ("mapo", "loss.anchor_weight=1", r"loss\.anchor_weight needs a reference model, which mapo does not have"),
+        ("sft", "loss.guard=sdpo", "'sdpo' scales the gradients of two branches, and sft has no loser's"),
+        ("dpo", "loss.auto_tau=true", r"loss\.auto_tau: dpo has no tau"),
+        ("asap", "loss.auto_beta=true", r"loss\.auto_beta: asap has no beta"),
+        ("ipo", "loss.beta=5", "its own number is ipo_beta"),
+        ("mapo", "loss.beta=5", "its own number is mapo_beta"),
+        ("dpo", "loss.ipo_beta=5", "there is no setting 'ipo_beta'"),
+    ],
+)
+def test_numbers_that_do_not_go_with_the_objective_are_refused(objective: str, override: str, said: str) -> None:
+    with pytest.raises(HafError, match=said):
+        read_config(None, [*NEEDED, f"objective={objective}", override])
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "max_train_steps: [", "just words"])
@@ -195,7 +249,8 @@ def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> Non
 def test_the_resolved_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     write_config(read_config(None, NEEDED), tmp_path / "fit.yaml")
     values = yaml.safe_load((tmp_path / "fit.yaml").read_text())
-    assert values["lora"] == {"rank": 16, "lora_alpha": 16.0, "target_modules": None, "lora_dropout": 0.0}
+    lora = {"rank": 16, "lora_alpha": 16.0, "layers": ["attention"], "target_modules": None, "lora_dropout": 0.0}
+    assert values["lora"] == lora
     assert list(values)[:4] == ["model", "pairs", "out", "objective"]
 
 

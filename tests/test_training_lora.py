@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asap_train.backbones import Backbone, Conditions, load_backbone
+from asap_train.backbones import Backbone, Conditions, Crop, load_backbone
 from asap_train.training.config import LoraSettings
-from asap_train.training.kohya import Factors, kohya_state
-from asap_train.training.lora import add_lora, reference, save_kohya, save_lora, trained_parameters
+from asap_train.training.kohya import Factors, facts_of, kohya_state
+from asap_train.training.lora import add_lora, export_kohya, reference, save_lora, trained_parameters
 from asap_train.training.losses import Residuals, compute
 from asap_train.training.objectives import LossSettings
 from hafbench.errors import HafError
@@ -42,7 +42,10 @@ class Batch:
         self.latents = [backbone.encode_images(2 * torch.rand(1, 3, size, size, generator=dice) - 1) for _ in range(2)]
         self.noise = torch.randn(self.latents[0].shape, generator=dice)
         self.times = backbone.draw_timesteps(torch.rand(1, generator=dice))
-        self.words: Conditions = backbone.encode_texts(["a hand"], (size, size))
+        self.words: Conditions = {
+            **backbone.encode_texts(["a hand"]),
+            **backbone.encode_crops([Crop.whole((size, size))]),
+        }
         self.mask = torch.zeros_like(self.noise[:, :1])
         self.mask[..., 2:5, 2:5] = 1
 
@@ -122,6 +125,24 @@ def test_lora_goes_to_the_attention_of_every_block(models: dict[str, str], name:
     assert tuned
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_feed_forward_layers_are_tuned_where_they_are_asked_for(models: dict[str, str], name: str) -> None:
+    tuned = {}
+    for layers in (("attention",), ("feed_forward",), ("attention", "feed_forward")):
+        backbone, _ = load(models[name], LoraSettings(rank=4, layers=layers))
+        tuned[layers] = {key.partition(".lora_")[0] for key, _ in trained_parameters(backbone)}
+    linear = {
+        key.removesuffix(".base_layer")
+        for key, module in backbone.network.named_modules()
+        if ("blocks." in key or "mid_block" in key) and isinstance(module, torch.nn.Linear) and ".lora_" not in key
+    }
+    single = {key for key in linear if "single" in key and ".attn" not in key and "proj_" in key}
+    feed_forward = single | {key for key in linear if ".ff" in key}
+    assert tuned["feed_forward",] == feed_forward
+    assert feed_forward
+    assert tuned["attention", "feed_forward"] == tuned["attention",] | feed_forward
+
+
 def test_a_look_at_the_reference_leaves_the_gradients_of_the_policy(models: dict[str, str]) -> None:
     grads = []
     for look in (False, True):
@@ -196,7 +217,7 @@ def test_a_file_for_kohya_and_comfyui_is_read_back_by_diffusers(
 ) -> None:
     backbone, batch = load(models[name], LoraSettings(rank=4, lora_alpha=6.0, target_modules=targets))
     train(backbone, batch)
-    save_kohya(backbone, tmp_path / "kohya.safetensors")
+    export_kohya(save_lora(backbone, tmp_path), tmp_path / "kohya.safetensors")
     fresh = load_backbone(models[name]).pipeline
     base = draw(fresh, name)
     apply_loras(fresh, [Lora(tmp_path / "kohya.safetensors", 1.0)])
@@ -222,7 +243,7 @@ def test_single_blocks_of_flux_are_read_back_at_their_true_size(targets: list[st
     with torch.device("meta"):
         network = diffusers.FluxTransformer2DModel(num_layers=1, num_single_layers=1)
     given = factors(network, targets)
-    read = diffusers.FluxPipeline.lora_state_dict(kohya_state(network, given))
+    read = diffusers.FluxPipeline.lora_state_dict(kohya_state(facts_of(network, given), given))
     for module, pair in given.items():
         down, up = (read.pop(f"transformer.{module}.lora_{letter}.weight") for letter in "AB")
         some = torch.randn(down.shape[1], 3)
@@ -257,7 +278,7 @@ def test_the_names_for_sd3_are_those_of_the_original_model() -> None:
     )
     attention = ["to_q", "to_k", "to_v", "to_out.0"]
     given = factors(network, [*attention, "add_q_proj", "add_v_proj", "to_add_out", *FEED_FORWARD, "ff_context.net.2"])
-    original = Original(kohya_state(network, given), 3)
+    original = Original(kohya_state(facts_of(network, given), given), 3)
     read = convert_sd3_transformer_checkpoint_to_diffusers(original)
     assert not original.lora
     assert len(given) > 30
@@ -270,7 +291,22 @@ def test_a_module_without_a_name_there_is_told(models: dict[str, str], tmp_path:
     for name, target in (("sdxl", "conv1"), ("flux", "norm.linear"), ("sd3", "proj_out")):
         backbone, _ = load(models[name], LoraSettings(rank=4, target_modules=(target,)))
         with pytest.raises(HafError, match=f"{target} has no name in kohya's format"):
-            save_kohya(backbone, tmp_path / "kohya.safetensors")
+            export_kohya(save_lora(backbone, tmp_path / name), tmp_path / "kohya.safetensors")
+
+
+def test_a_file_that_is_no_lora_of_ours_is_told(tmp_path: Path) -> None:
+    some = {"unet.a.lora_A.weight": torch.zeros(1, 1)}
+    for metadata, said in (
+        ({"format": "pt"}, "does not say which network"),
+        ({"asap_train.network": "{"}, "is damaged"),
+        ({"asap_train.network": '{"kind": "UNet2DConditionModel"}'}, "is damaged"),
+    ):
+        save_file(some, tmp_path / "a.safetensors", metadata=metadata)
+        with pytest.raises(HafError, match=said):
+            export_kohya(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(HafError, match="cannot be read"):
+        export_kohya(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
 
 def test_a_seed_makes_the_adapter_and_touches_no_other_dice(models: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hafbench.errors import HafError
 from hafbench.registry import Entry, Registry
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Conditions = Mapping[str, "Tensor"]
+Layers = Literal["attention", "feed_forward"]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How an image was cut: (height, width) of what it was cut from, the cut's top and left, its (height, width).
+
+    All in pixels; the corner is in those of the scaled image, as diffusers' SDXL scripts count it.
+    """
+
+    original: tuple[int, int]
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> Crop:
+        """Of an image that was neither scaled nor cut."""
+        return cls(size, (0, 0), size)
 
 
 class Backbone(Protocol):
@@ -27,8 +45,12 @@ class Backbone(Protocol):
     """The diffusers pipeline whose parts these are."""
     network: torch.nn.Module
     """The denoiser: a part of `pipeline`, and where LoRA goes."""
-    lora_targets: Sequence[str]
-    """Modules of `network` that LoRA takes by default, by the ends of their names."""
+    lora_targets: Mapping[Layers, Sequence[str]]
+    """Modules within the blocks of `network` that LoRA may take, by kind and by the ends of their names."""
+    guidance: float | None
+    """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
+    text_tokens: int | None
+    """Of the T5 text encoder, in `encode_texts` and `encode_prompt`; None for a family without one."""
     facts: Mapping[str, Any]
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 
@@ -36,8 +58,16 @@ class Backbone(Protocol):
         """Images (b, 3, H, W) in -1 .. 1 as latents, as the network knows them: the mean of the distribution."""
         ...
 
-    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
-        """Captions of images of `size` (height, width) as what the network takes beside latents and timesteps."""
+    def encode_texts(self, captions: Sequence[str]) -> Conditions:
+        """Captions as what the network takes beside latents and timesteps."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> Conditions:
+        """A prompt as arguments of the pipeline's call, with the empty one where it samples with guidance."""
+        ...
+
+    def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
+        """How images were cut, as what the network takes to know of it: nothing in most families."""
         ...
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:

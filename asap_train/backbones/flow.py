@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from asap_train.backbones import Loaded
+from asap_train.backbones import Conditions, Crop, Layers, Loaded
 from asap_train.backbones.latents import encode
 
 if TYPE_CHECKING:
@@ -18,14 +19,22 @@ class RectifiedFlow:
     """x_t = (1 - s) x_0 + s n, t = 1000 s; the network predicts the velocity n - x_0 (Esser et al., arXiv 2403.03206).
 
     What the families of rectified flows have in common; a family adds its texts, its timesteps and its call of the
-    network. `lora_targets` are the attention's projections, of the image's tokens and of the text's: those of
-    diffusers' train_dreambooth_lora_sd3.py and train_dreambooth_lora_flux.py, less the latter's feed-forward layers.
+    network. `lora_targets` are the projections of attention, of the image's tokens and of the text's, and the
+    feed-forward layers: together those of diffusers' train_dreambooth_lora_flux.py; of its train_dreambooth_lora_sd3.py
+    the former.
     """
 
-    lora_targets: Sequence[str] = (
-        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+    lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
+        {
+            "attention": (
+                *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+                *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+            ),
+            "feed_forward": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+        }
     )
+    guidance: float | None = None
+    text_tokens: int | None = None
 
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
@@ -35,6 +44,10 @@ class RectifiedFlow:
     def encode_images(self, pixels: Tensor) -> Tensor:
         """The mean of the autoencoder's distribution, shifted and scaled."""
         return encode(self.pipeline.vae, pixels)
+
+    def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
+        """Nothing: these families know no crops."""
+        return {}
 
     def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """(1 - s) x_0 + s n."""

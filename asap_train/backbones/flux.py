@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones import Conditions, Layers, Loaded
 from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 TEXT_TOKENS = {True: 512, False: 256}
 """Of the second text encoder: of FLUX.1 dev, which takes guidance, and of schnell, which does not."""
 
+GUIDANCE = 3.5
+"""That FLUX.1 dev, which is distilled with guidance, is given: the default of the pipeline and of diffusers' script."""
+
 
 class Flux(RectifiedFlow):
     """A rectified flow whose network is given s: diffusers' train_dreambooth_lora_flux.py, the sampler's timesteps.
@@ -24,19 +28,31 @@ class Flux(RectifiedFlow):
     Height and width of the images are multiples of 16 pixels.
     """
 
-    guidance = 1.0
-    """What a model distilled with guidance is given while it is tuned: that script's default, no guidance."""
+    lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
+        {
+            **RectifiedFlow.lora_targets,
+            # The single blocks have their feed-forward layers beside the attention, and one way out of both.
+            "feed_forward": (*RectifiedFlow.lora_targets["feed_forward"], "proj_mlp", "proj_out"),
+        }
+    )
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
+        self.guidance = GUIDANCE if self._guided else None
+        self.text_tokens = TEXT_TOKENS[self._guided]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+    def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) of T5 and `pooled` (b, width) of CLIP, as the pipeline makes them."""
-        tokens = TEXT_TOKENS[self._guided]
-        words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=tokens)
+        words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=self.text_tokens)
         return {"words": words, "pooled": pooled}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_prompt(self, prompt: str) -> Conditions:
+        """Embeddings of the prompt; guidance is an input of the network."""
+        words, pooled, _ = self.pipeline.encode_prompt(prompt, max_sequence_length=self.text_tokens)
+        return {"prompt_embeds": words, "pooled_prompt_embeds": pooled}
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """1000 s, s logit-normal and shifted as the sampler shifts it: the more, the larger the image."""
@@ -50,7 +66,7 @@ class Flux(RectifiedFlow):
         made: Tensor = self.network(
             hidden_states=pack(noisy).to(dtype),
             timestep=timesteps / 1000,
-            guidance=noisy.new_full((batch,), self.guidance, dtype=torch.float32) if self._guided else None,
+            guidance=None if self.guidance is None else noisy.new_full((batch,), self.guidance, dtype=torch.float32),
             encoder_hidden_states=words,
             pooled_projections=conditions["pooled"].to(dtype),
             txt_ids=words.new_zeros(words.shape[1], 3),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from asap_train.backbones import Conditions
+from asap_train.backbones import Conditions, Loaded
 from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
+from asap_train.backbones.stable_diffusion import EMBEDDINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +21,23 @@ TEXT_TOKENS = 256
 class StableDiffusion3(RectifiedFlow):
     """A rectified flow whose network is given t: diffusers' train_dreambooth_lora_sd3.py, --precondition_outputs 0."""
 
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__(loaded)
+        self.text_tokens = TEXT_TOKENS if _has_t5(self.pipeline) else 1
+
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+    def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) and `pooled` (b, width), as the pipeline makes them."""
-        tokens = TEXT_TOKENS if _has_t5(self.pipeline) else 1
         words, _, pooled, _ = self.pipeline.encode_prompt(
-            list(captions), None, None, do_classifier_free_guidance=False, max_sequence_length=tokens
+            list(captions), None, None, do_classifier_free_guidance=False, max_sequence_length=self.text_tokens
         )
         return {"words": words, "pooled": pooled}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_prompt(self, prompt: str) -> Conditions:
+        """Embeddings of the prompt and of the empty one, and what the first two encoders pool of them."""
+        made = self.pipeline.encode_prompt(prompt, None, None, max_sequence_length=self.text_tokens)
+        return dict(zip(EMBEDDINGS, made, strict=True))
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """1000 s, s logit-normal and shifted as the sampler shifts it."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DDPMScheduler
 
-from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones import Conditions, Crop, Layers, Loaded
 from asap_train.backbones.latents import encode
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+EMBEDDINGS = (
+    *("prompt_embeds", "negative_prompt_embeds"),
+    *("pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+)
+"""What `encode_prompt` of SDXL's and SD3's pipelines gives, by the names of their calls."""
 PREDICTS = ("epsilon", "v_prediction")
 
 
@@ -23,10 +29,14 @@ class StableDiffusion:
 
     The network predicts n, or v = sqrt(a_t) n - sqrt(1 - a_t) x_0 (Salimans and Ho, arXiv 2202.00512), whichever the
     scheduler's `prediction_type` says; HafError for a third. As diffusers' train_text_to_image_lora.py, from which
-    `lora_targets` are, too: the projections of self and cross attention.
+    the attention's `lora_targets` are, too: the projections of self and cross attention.
     """
 
-    lora_targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
+        {"attention": ("to_q", "to_k", "to_v", "to_out.0"), "feed_forward": ("ff.net.0.proj", "ff.net.2")}
+    )
+    guidance: float | None = None
+    text_tokens: int | None = None
 
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
@@ -45,10 +55,20 @@ class StableDiffusion:
         return encode(self.pipeline.vae, pixels)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
+    def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width), as the pipeline makes them."""
         words, _ = self.pipeline.encode_prompt(list(captions), self.pipeline.device, 1, False)
         return {"words": words}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_prompt(self, prompt: str) -> Conditions:
+        """Embeddings of the prompt and of the empty one."""
+        words, empty = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, True)
+        return {"prompt_embeds": words, "negative_prompt_embeds": empty}
+
+    def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
+        """Nothing: Stable Diffusion 1.x and 2.x know no crops."""
+        return {}
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Each of the timesteps 0 .. 999 as often as any other."""
@@ -82,23 +102,31 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion XL (Podell et al., arXiv 2307.01952), given also the image's size and its pooled caption.
+    """Stable Diffusion XL (Podell et al., arXiv 2307.01952), given also its pooled caption and how an image was cut.
 
-    As diffusers' train_text_to_image_lora_sdxl.py, for images that were neither scaled nor cropped.
+    As diffusers' train_text_to_image_lora_sdxl.py. A cut presented as a whole image would teach the model to cut feet
+    off images that are asked to be whole (section 2.2 of the paper).
     """
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_texts(self, captions: Sequence[str], size: tuple[int, int]) -> Conditions:
-        """`words` (b, tokens, width), `text_embeds` (b, width) of the second encoder, and `time_ids` (b, 6).
+    def encode_texts(self, captions: Sequence[str]) -> Conditions:
+        """`words` (b, tokens, width) and `text_embeds` (b, width) of the second encoder.
 
-        The ids are the size before scaling, the corner of the crop, and the size: (H, W, 0, 0, H, W). An empty caption
-        is zeros where the model was trained so (`force_zeros_for_empty_prompt`): a dropped caption then teaches the
-        very branch that guidance takes away from.
+        An empty caption is zeros where the model was trained so (`force_zeros_for_empty_prompt`): a dropped caption
+        then teaches the very branch that guidance takes away from.
         """
         pipeline = self.pipeline
         words, _, pooled, _ = pipeline.encode_prompt(list(captions), None, None, 1, False)
         if pipeline.config.force_zeros_for_empty_prompt:
             said = torch.tensor([bool(caption) for caption in captions], device=words.device)
             words, pooled = words * said[:, None, None], pooled * said[:, None]
-        ids = torch.tensor([[*size, 0, 0, *size]] * len(captions), dtype=torch.float32, device=words.device)
-        return {"words": words, "text_embeds": pooled, "time_ids": ids}
+        return {"words": words, "text_embeds": pooled}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode_prompt(self, prompt: str) -> Conditions:
+        """Embeddings of the prompt and of the empty one, and what the second encoder pools of them."""
+        return dict(zip(EMBEDDINGS, self.pipeline.encode_prompt(prompt, None, None, 1, True), strict=True))
+
+    def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
+        """`time_ids` (b, 6): height and width before scaling, top and left of the cut, its height and width."""
+        return {"time_ids": torch.tensor([(*c.original, *c.corner, *c.size) for c in crops], dtype=torch.float32)}

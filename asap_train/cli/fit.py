@@ -146,12 +146,13 @@ def score(
 def _print_fit(made: Fit, quiet: bool, as_json: bool) -> None:
     """What came out, on stdout."""
     if as_json:
-        scored = {"page": str(made.page), **asdict(made.scores)} if made.scores else {}
-        typer.echo(json.dumps({"out": str(made.folder), **scored}, indent=2))
-    elif not quiet and made.scores is None:
-        typer.echo(f"Tuned, and not scored: {made.folder}; `asap-train score {made.folder}` scores it.")
-    elif not quiet and made.scores:
-        _print_scores(made.scores)
+        scored = asdict(made.scores) if made.scores else {}
+        typer.echo(json.dumps({"out": str(made.folder), "page": str(made.page), **scored}, indent=2))
+    elif not quiet:
+        if made.scores:
+            _print_scores(made.scores)
+        else:
+            typer.echo(f"Tuned, and not scored: {made.folder}; `asap-train score {made.folder}` scores it.")
         typer.echo(f"Page: {made.page}")
 
 

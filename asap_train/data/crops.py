@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asap_train.backbones import Crop
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,6 +26,13 @@ def fit_pair(pair: Pair, size: int) -> tuple[Pixels, Pixels, NDArray[np.float32]
     part = np.s_[top : top + side, left : left + side]
     mask = scaled(pair.mask[part].astype(np.float32), size)
     return scaled(pair.winner[part], size), scaled(pair.loser[part], size), np.clip(mask, 0, 1)
+
+
+def crop_of(mask: Mask, size: int) -> Crop:
+    """How `fit_pair` cuts a pair with that M."""
+    top, left, side = window(mask)
+    height, width = mask.shape
+    return Crop((height, width), (round(top * size / side), round(left * size / side)), (size, size))
 
 
 def window(mask: Mask) -> tuple[int, int, int]:

@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from asap_train.choose import PARTS, Point, verdict_of
 from asap_train.page import render_page
+from asap_train.reporting.health import health_of
 from asap_train.training.config import as_plain
+from asap_train.training.fit_log import FitLog
 from asap_train.training.fit_plots import PLOTS
+from asap_train.training.objectives import OBJECTIVES
+from asap_train.training.validation import drawn_steps, prompts_of
 from hafbench.comparison.tables import line, signed
 from hafbench.errors import BadImage
 from hafbench.figures import metrics_of
@@ -56,6 +60,31 @@ class Strip:
     cells: tuple[Cell, ...]
 
 
+def build_plain_page(config: FitConfig) -> Path:
+    """Write OUT/index.html of a fit without scores: how training went, and its validation images."""
+    text = render_page(
+        "fit",
+        "compare.js",
+        title=config.out.resolve().name,
+        config=config,
+        model=shown_model(config.model),
+        scores=None,
+        facts=facts(config),
+        **_of_training(config),
+    )
+    return write_whole(config.out / "index.html", text)
+
+
+def _of_training(config: FitConfig) -> dict[str, Any]:
+    """What every fit's page has, scored or not."""
+    return {
+        "health": health_of(FitLog(config.out / "log.jsonl", writes=False).all_rows(), config),
+        "curves": _curves(config.out / "plots"),
+        "validation": validation_strips(config),
+        "settings": settings_text(config),
+    }
+
+
 def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, Run], versus: Versus) -> Path:
     """Write OUT/index.html and return its path. `versus` is the best checkpoint against the base, held-out prompts."""
     narrowed = scores.split.narrow(base, "held-out")
@@ -74,31 +103,50 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
         notes=[*base.manifest.notes, *counted_together(base.manifest.scorers)],
         plots=step_plots(scores, versus),
         table=_table(scores),
-        curves=_curves(config.out / "plots"),
         pairs=pairs,
         left_out=left_out,
         strips=strips(scores, narrowed, runs),
-        facts=facts(config, scores, base),
-        settings=settings_text(config),
+        facts=[*facts(config), *scoring_facts(scores, base)],
         parts=PARTS,
         signed=signed,
+        **_of_training(config),
     )
     return write_whole(config.out / "index.html", text)
 
 
-def facts(config: FitConfig, scores: Scores, base: Run) -> list[tuple[str, str]]:
-    """What was trained and how it was scored, in short lines."""
-    loss, lora = config.loss, config.lora
-    numbers = f"alpha {loss.alpha:g}, tau {loss.tau:g}, beta {loss.beta:g}, guard {loss.guard}"
+def facts(config: FitConfig) -> list[tuple[str, str]]:
+    """What was trained, in short lines."""
+    lora = config.lora
     tuned = f"LoRA of rank {lora.rank}, alpha {lora.lora_alpha:g}" if lora else "all weights of the network"
     batch = config.train_batch_size * config.gradient_accumulation_steps
-    judge = base.manifest.scorers.get("judge")
     return [
         ("model", shown_model(config.model)),
         ("pairs", config.pairs.name),
-        ("objective", f"{config.objective} ({numbers})"),
+        ("objective", f"{config.objective} ({_numbers(config)})"),
         ("tuned", tuned),
         ("training", f"{config.max_train_steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
+    ]
+
+
+def _numbers(config: FitConfig) -> str:
+    """The numbers that the objective has, and what guards it."""
+    loss = config.loss
+    row = OBJECTIVES.built_in.get(config.objective)
+    said = [f"alpha {loss.alpha:g}"] if row is None or row.localized else []
+    for name in row.uses if row else ("tau", "beta"):
+        auto = ", automatic" if getattr(loss, f"auto_{name}") else ""
+        said.append(f"{name} {getattr(loss, name):g}{auto}")
+    weight = f" of weight {loss.guard_weight:g}" if loss.guard in ("sft", "ceiling") else ""
+    said.append(f"guard {loss.guard}{weight}" if loss.guard != "none" else "no guard")
+    if loss.anchor_weight:
+        said.append(f"anchor outside M of weight {loss.anchor_weight:g}")
+    return ", ".join(said)
+
+
+def scoring_facts(scores: Scores, base: Run) -> list[tuple[str, str]]:
+    """How a fit was scored, in short lines."""
+    judge = base.manifest.scorers.get("judge")
+    return [
         ("scored on", f"{scores.suite}, {scores.seeds} image{'s' if scores.seeds > 1 else ''} a prompt"),
         *([("judge", judge.version)] if judge and judge.version else []),
     ]
@@ -179,6 +227,20 @@ def shown_model(model: str) -> str:
     if source.path is None or model in PRESETS:
         return model
     return f"{source.name}=PATH" if source.preset else source.name
+
+
+def validation_strips(config: FitConfig) -> list[Strip]:
+    """The validation images of a fit, a row for each prompt; of many steps some."""
+    if config.validation is None:
+        return []
+    folders = {int(path.name): path for path in drawn_steps(config.out)}
+    if not folders:
+        return []
+    shown = _some(sorted(folders), max(folders))
+    return [
+        Strip(prompt, tuple(Cell(step, _small(folders[step] / f"{number:02d}.png"), None) for step in shown))
+        for number, prompt in enumerate(prompts_of(config, config.validation))
+    ]
 
 
 def strips(scores: Scores, base: Run, runs: Mapping[int, Run]) -> list[Strip]:

@@ -2,7 +2,8 @@
 
     CACHE/0123456789abcdef/           a folder for each key: what the pairs, the model and the settings are
         key.json
-        pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid
+        pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid, and
+                                      crop.NAME, conditions of how the images were cut
         texts-00000.safetensors       conditions of the different captions, the empty one first
 
 Files are memory-mapped, and each is written whole or not at all, so that the work can be resumed.
@@ -14,7 +15,7 @@ import gc
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -24,9 +25,10 @@ import torch
 from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import max_pool2d
 
 from asap_train.backbones import Backbone, Conditions, mask_on_grid
-from asap_train.data.crops import fit_pair
+from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
 from hafbench.errors import HafError
@@ -37,7 +39,7 @@ from hafbench.provenance import sha256_of_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 SPLIT = "train"
 ROWS = 64
 """Of one file."""
@@ -45,7 +47,8 @@ OWN = re.compile(r"\.?(pairs|texts)-\d{5,}(\.\d+\.partial)?\.safetensors")
 """Files of tensors, finished or not."""
 PIXELS_AT_ONCE = 2**20
 PAIR = {"winner", "loser", "mask"}
-"""The tensors of pairs."""
+"""The tensors of pairs, beside conditions, whose names begin with CROP."""
+CROP = "crop."
 ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 Key = Mapping[str, Any]
@@ -64,6 +67,12 @@ class Batch:
         """The same on a device."""
         conditions = {name: value.to(device) for name, value in self.conditions.items()}
         return Batch(self.winner.to(device), self.loser.to(device), self.mask.to(device), conditions)
+
+    def dilated(self, cells: int) -> Batch:
+        """The same with M grown by so many cells of the latents' grid, corners included."""
+        if not cells:
+            return self
+        return replace(self, mask=max_pool2d(self.mask, 2 * cells + 1, stride=1, padding=cells))
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ class Cache:
         texts = [self._row("texts", row) for row in rows]
         latents = {name: torch.stack([pair[name] for pair in pairs]).float() for name in ("winner", "loser", "mask")}
         conditions = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+        cut = [name for name in pairs[0] if name.startswith(CROP)]
+        conditions |= {name.removeprefix(CROP): torch.stack([pair[name] for pair in pairs]) for name in cut}
         return Batch(**latents, conditions=conditions)
 
     def _row(self, kind: str, row: int) -> dict[str, Tensor]:
@@ -137,8 +148,15 @@ def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: t
 def key_of(pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Key:
     """What the tensors are a function of, as JSON values: checksums of shards and weights, and the settings."""
     shards = {name: shard.sha256 for name, shard in read_hap(pairs).shards.items() if shard.split == SPLIT}
-    dtypes = {"text": str(next(backbone.network.parameters()).dtype), "latents": str(stored)}
-    return {"format": FORMAT, "pairs": shards, "model": backbone.facts["weights"], "size": size, "dtypes": dtypes}
+    dtypes = {"text": str(_text_dtype(backbone, stored)), "latents": str(stored)}
+    return {
+        "format": FORMAT,
+        "pairs": shards,
+        "model": backbone.facts["weights"],
+        "size": size,
+        "tokens": backbone.text_tokens,
+        "dtypes": dtypes,
+    }
 
 
 def digest_of(key: Any) -> str:
@@ -189,9 +207,9 @@ def _is_cache(folder: Path) -> bool:
         return False
 
 
-def free_encoders(backbone: Backbone) -> None:
-    """Free VAE and text encoders: from here on the cache stands for them."""
-    for name in ENCODERS:
+def free_encoders(backbone: Backbone, keep_vae: bool = False) -> None:
+    """Free text encoders and, unless images are to be decoded, the VAE: from here on the cache stands for them."""
+    for name in ENCODERS[keep_vae:]:
         if getattr(backbone.pipeline, name, None) is not None:
             setattr(backbone.pipeline, name, None)
     gc.collect()
@@ -208,8 +226,15 @@ def native_size(backbone: Backbone) -> int:
 
 def _texts(cache: Cache, backbone: Backbone, path: Path) -> dict[str, Tensor]:
     captions = [caption for caption, row in cache.texts.items() if cache.path("texts", row) == path]
-    parts = [backbone.encode_texts([caption], (cache.size, cache.size)) for caption in captions]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    parts = [backbone.encode_texts([caption]) for caption in captions]
+    dtype = _text_dtype(backbone, cache.stored)
+    return {name: torch.cat([part[name] for part in parts]).to(dtype) for name in parts[0]}
+
+
+def _text_dtype(backbone: Backbone, stored: torch.dtype) -> torch.dtype:
+    """What texts are kept in: half precision where latents are; bfloat16, for its range, unless the encoders say."""
+    own = next(backbone.network.parameters()).dtype
+    return torch.bfloat16 if own == torch.float32 and stored != torch.float32 else own
 
 
 def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[Path, dict[str, Tensor]]]:
@@ -220,7 +245,8 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
     for path, rows in groupby(rows_by_id(cache.pairs, wanted), lambda row: places[row["id"]]):
         parts, waiting = [], []
         for row in rows:
-            waiting.append(fit_pair(pair_of(row, cache.pairs), cache.size))
+            pair = pair_of(row, cache.pairs)
+            waiting.append((*fit_pair(pair, cache.size), crop_of(pair.mask, cache.size)))
             if len(waiting) == at_once:
                 parts.append(_encode(waiting, backbone, cache.stored))
                 waiting = []
@@ -236,7 +262,13 @@ def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> di
     pixels = torch.cat([winners, losers]).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = backbone.encode_images(pixels).cpu()
     winner, loser = latents.to(stored).chunk(2)
-    return {"winner": winner, "loser": loser, "mask": mask_on_grid(masks[:, None], latents).to(stored)}
+    crops = backbone.encode_crops([pair[3] for pair in pairs])
+    return {
+        "winner": winner,
+        "loser": loser,
+        "mask": mask_on_grid(masks[:, None], latents).to(stored),
+        **{f"{CROP}{name}": value for name, value in crops.items()},
+    }
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -250,7 +282,7 @@ def is_whole(path: Path, rows: int) -> bool:
     try:
         with safe_open(path, "pt") as file:
             names = set(file.keys())
-            whole = names == PAIR if path.name.startswith("pairs") else bool(names)
+            whole = names >= PAIR if path.name.startswith("pairs") else bool(names)
             return whole and all(file.get_slice(name).get_shape()[:1] == [rows] for name in names)
     except (OSError, SafetensorError):
         return False

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from asap_train.backbones import BACKBONES
+from asap_train.backbones import BACKBONES, Layers
 from asap_train.training.objectives import OBJECTIVES, LossSettings, NotNegative, Positive
 from hafbench.files import write_whole
 from hafbench.scorers import default_scorers
@@ -28,11 +28,15 @@ MANNEQUIN: Mapping[str, Any] = {
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
 
+FULL_CHECKPOINTS = 2
+"""Of whole models, kept by default: one of FLUX.1 with its optimizer's state has 12e9 x 16 bytes, 192 GB."""
+
+
 class LoraSettings(Spec):
     """A weight W becomes W + lora_alpha / rank B A (Hu et al., arXiv 2106.09685); names as in peft's LoraConfig.
 
-    target_modules: modules by the ends of their names; None are the backbone's. lora_dropout: the share of the inputs
-    of A that are zero in training.
+    layers: the kinds of layers that are tuned, of all blocks. target_modules: modules by the ends of their names, in
+    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -44,6 +48,7 @@ class LoraSettings(Spec):
 
     rank: Count = 16
     lora_alpha: Positive = 16.0
+    layers: Annotated[tuple[Layers, ...], Field(min_length=1)] = ("attention",)
     target_modules: tuple[str, ...] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -66,6 +71,18 @@ class ScoreSettings(RunSpec):
         return RunSpec(**{name: getattr(self, name) for name in RunSpec.model_fields}).resolved()
 
 
+class ValidationSettings(Spec):
+    """Images of fixed prompts and noises while a model is tuned, sampled as hafbench samples the model.
+
+    prompts: None is the first of each category of the suite that suits the model. every: steps between two times; they
+    are also drawn before the first step and after the last. seed: of their noises.
+    """
+
+    prompts: tuple[str, ...] | None = None
+    every: Count = 500
+    seed: Place = 0
+
+
 class FitConfig(Spec):
     """One fit. Defaults of the method are the paper's as reported (arXiv 2605.25759); the others are ours.
 
@@ -74,16 +91,21 @@ class FitConfig(Spec):
 
     max_train_steps, of the optimizer, each on train_batch_size x gradient_accumulation_steps x processes pairs.
     learning_rate; lr_scheduler, of diffusers; lr_warmup_steps; weight_decay, AdamW's; max_grad_norm, the largest norm
-    of the gradient. optimizer: adamw is fused on a GPU. mixed_precision, as accelerate has it. ema_decay: of an average
-    of the tuned weights, which is then what checkpoints hold; 0 is none.
+    of the gradient. optimizer: adamw is fused on a GPU. mixed_precision, as accelerate has it; residual_in_fp32: the
+    residual stream and the last layers in single precision all the same (see widening.py). ema_decay: of an average of
+    the tuned weights, which is then what checkpoints hold; 0 is none.
 
-    noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective. time_range: the
+    noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
+    the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
     caption_dropout: share of pairs with an empty caption. resolution: pixels of a side; None is the model's own.
+    guidance_scale: what a model distilled with guidance is told while it is tuned; None is the family's own.
+    max_sequence_length: tokens of the T5 text encoder, for training and scoring; None is the pipeline's own.
 
     max_error_ratio: a mean error of so many times its running median stops the fit. checkpointing_steps: steps from
-    one checkpoint to the next; checkpoints_total_limit: so many of the newest are kept; None all. cache_dir: a folder
-    to share between fits; None is OUT/cache. report_to: a tracker of accelerate. score: None scores no checkpoint.
+    one checkpoint to the next; checkpoints_total_limit: so many of the newest are kept; None all, which is the default
+    with LoRA; of whole models it is 2. cache_dir: a folder to share between fits; None is OUT/cache. report_to: a
+    tracker of accelerate. validation: None draws no images. score: None scores no checkpoint.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -120,22 +142,26 @@ class FitConfig(Spec):
     max_grad_norm: Positive = 1.0
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    residual_in_fp32: bool = True
     gradient_checkpointing: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise_draws: Count = 1
     time_range: tuple[Share, Share] = (0.0, 1.0)
     caption_dropout: Share = 0.0
     resolution: Count | None = None
+    guidance_scale: NotNegative | None = None
+    max_sequence_length: Count | None = None
     seed: Place = 0
     max_error_ratio: Annotated[float, Field(gt=1)] = 100.0
     checkpointing_steps: Count = 100
     checkpoints_total_limit: Count | None = None
     cache_dir: Path | None = None
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    validation: ValidationSettings | None = Field(default_factory=ValidationSettings)
     score: ScoreSettings | None = Field(default_factory=ScoreSettings, validate_default=True)
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset(
-        {"out", "pairs", "cache_dir", "checkpoints_total_limit", "report_to"}
+        {"out", "pairs", "cache_dir", "checkpoints_total_limit", "report_to", "validation"}
     )
     """Fields that do not change the weights: a fit may be resumed with others. (Checksums say what the pairs are.)"""
 
@@ -148,7 +174,9 @@ class FitConfig(Spec):
     def with_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Settings over the defaults of the model's family."""
         model = given.get("model")
-        defaults = family_defaults(model) if isinstance(model, str) else {}
+        defaults = dict(family_defaults(model)) if isinstance(model, str) else {}
+        if given.get("lora", {}) is None:
+            defaults["checkpoints_total_limit"] = FULL_CHECKPOINTS
         nested = {
             key: {**value, **given[key]}
             for key, value in defaults.items()
@@ -185,6 +213,8 @@ class FitConfig(Spec):
             return value
         model, own = value.get("model") or {}, info.data.get("model")
         model = {"model": own, **({"model": model} if isinstance(model, str) else model)}
+        if tokens := info.data.get("max_sequence_length"):
+            model["arguments"] = {"max_sequence_length": tokens, **(model.get("arguments") or {})}
         if model["model"] != own or model.get("lora"):
             raise ValueError(
                 "score.model: checkpoints are scored with the model that is tuned; leave out its `model` and `lora`"
@@ -196,8 +226,8 @@ class FitConfig(Spec):
         low, high = self.time_range
         if low >= high:
             raise ValueError(f"time_range: {low} is not below {high}")
-        if self.loss.guard == "ceiling" and not OBJECTIVES.get(self.objective).reference:
-            raise ValueError(f"loss.guard: 'ceiling' needs a reference model, which {self.objective} does not have")
+        if refused := OBJECTIVES.get(self.objective).refusal(self.loss):
+            raise ValueError(refused)
         if self.score and self.score.every % self.checkpointing_steps:
             raise ValueError(
                 f"score.every ({self.score.every}) must be a multiple of checkpointing_steps "
@@ -222,16 +252,12 @@ def write_config(config: FitConfig, path: Path) -> None:
 
 
 def family_defaults(model: str) -> Mapping[str, Any]:
-    """What differs from FitConfig's defaults for a model; nothing where its family is known only once it is loaded."""
-    from hafbench.generators.sources import find_source, read_index
+    """What differs from FitConfig's defaults for a model, by the class of its pipeline; nothing for an unknown one."""
+    from hafbench.generators.kinds import pipeline_class
+    from hafbench.generators.sources import find_source
 
     source = find_source(model)
     if source.preset and source.name == BUILT_IN:
         return MANNEQUIN
-    if source.preset:
-        pipeline = source.preset.pipeline
-    elif source.path and source.path.is_dir():
-        pipeline = str(read_index(source.path).get("_class_name"))
-    else:
-        return {}
+    pipeline = pipeline_class(source)
     return BACKBONES.get(pipeline).defaults if pipeline in BACKBONES.names() else {}

@@ -16,7 +16,8 @@ from hafbench.settings import read_settings
 
 SETTINGS = "fit.yaml"
 WRITTEN = (
-    *("cache", "checkpoints", "log.jsonl", "plots", "pipeline", "pytorch_lora_weights.safetensors", "trackers"),
+    *("cache", "checkpoints", "log.jsonl", "plots", "pipeline", "trackers", "validation"),
+    *("pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"),
     *("README.md", "index.html", "scores.json"),
 )
 """What a fit replaces in its folder: when it starts, nothing may be called so."""

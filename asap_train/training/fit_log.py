@@ -1,8 +1,16 @@
 """The step metrics of a fit, a line of log.jsonl for each step, and when they show that it has gone wrong.
 
 `winner`, `loser`, `ref_winner`, `ref_loser` are the mean squared errors of policy and reference as the objective weighs
-them; `_in` and `_out` are the plain ones inside and outside of M. `delta` is the gap; `above_zero` and `above_tau` the
-share of pairs in which it is. `norm` is the gradient's before clipping, `memory` the peak in GiB.
+them; `_in` and `_out` are the plain ones inside and outside of M. `delta` is the gap, `target` where a margin holds it;
+`below_zero` and `above_tau` are the shares of pairs with a gap below 0 and above that target. `winner_advantage` is
+L_ref(w) - L(w) and `loser_advantage` L(l) - L_ref(l): what of delta comes from the winner getting better and from the
+loser getting worse. `delta_square` is the mean of delta^2 and `delta_scale` of delta times the reference's error: see
+adaptive.py. `_q1` to `_q4` are means over the draws of one quarter of the family's times, q1 with the least noise: of
+delta, and of L(w) less the reference's inside and outside of M.
+
+`norm` is the gradient's before clipping, `clipped` 1 where it was above max_grad_norm, `memory` the peak in GiB. `tau`
+and `beta` are the loss's numbers at this step. `delta_noise` is the error of delta by rounding (see precision.py), at
+the steps where it was measured.
 """
 
 from __future__ import annotations
@@ -28,36 +36,57 @@ if TYPE_CHECKING:
 Row = dict[str, float | int | None]
 
 BRANCHES = ("winner", "loser", "ref_winner", "ref_loser")
+QUARTERS = 4
 WINDOW = 100
 FEWEST = 20
 """Steps of which a running median is taken."""
 
 
-def step_metrics(loss: Loss, residuals: Residuals, tau: float) -> dict[str, Tensor]:
-    """The step metrics of one batch, each (b,) without gradient; NaN where there is no reference, or no M."""
+def step_metrics(loss: Loss, residuals: Residuals, uniform: Tensor) -> dict[str, Tensor]:
+    """The step metrics of one batch, each (b,) without gradient; NaN where there is no reference, no M, or no draw.
+
+    `uniform` (b, k), 0 to 1, says where in the family's distribution of times each draw of a pair is.
+    """
     delta = loss.delta
     known = torch.where(delta.isnan(), torch.nan, 1.0)
     found = {
         "loss": loss.total.detach().expand_as(delta),
         "delta": delta,
-        "above_zero": (delta > 0) * known,
-        "above_tau": (delta > tau) * known,
+        "delta_square": delta.square(),
+        "delta_scale": delta * (loss.ref_winner + loss.ref_loser) / 2,
+        "target": loss.target,
+        "below_zero": (delta < 0) * known,
+        "above_tau": (delta > loss.target) * known,
+        "winner_advantage": loss.ref_winner - loss.winner,
+        "loser_advantage": loss.loser - loss.ref_loser,
     }
+    parts: dict[str, tuple[Tensor, Tensor]] = {}
     for name in BRANCHES:
         found[name] = getattr(loss, name)
-        inside, outside = _in_and_out(getattr(residuals, name), residuals.mask)
-        found |= {f"{name}_in": inside, f"{name}_out": outside}
+        parts[name] = _in_and_out(getattr(residuals, name), residuals.mask, uniform.shape)
+        found |= {f"{name}_{where}": _some(part) for where, part in zip(("in", "out"), parts[name], strict=True)}
+    rises = [own - other for own, other in zip(parts["winner"], parts["ref_winner"], strict=True)]
+    quarters = (4 * uniform.to(delta.device)).long().clamp(0, 3)
+    timed = {"delta": loss.draws, "winner_in_rise": rises[0], "winner_out_rise": rises[1]}
+    for name, values in timed.items():
+        for quarter in range(QUARTERS):
+            found[f"{name}_q{quarter + 1}"] = _some(torch.where(quarters == quarter, values, torch.nan))
     return found
 
 
-def _in_and_out(residual: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared errors over M and over the rest, (b,), from (b, k, c, h, w) and (b, 1, 1, h, w)."""
+def _some(values: Tensor) -> Tensor:
+    """The mean over a pair's draws, (b, k) to (b,), of those that are not NaN."""
+    return values.nanmean(1)
+
+
+def _in_and_out(residual: Tensor | None, mask: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Mean squared errors over M and over the rest, (b, k), from (b, k, c, h, w) and (b, 1, 1, h, w)."""
     if residual is None:
-        nothing = torch.full((len(mask),), torch.nan, device=mask.device)
+        nothing = torch.full(shape, torch.nan, device=mask.device)
         return nothing, nothing
     with torch.no_grad():
-        error, share = residual.float().square().mean((1, 2)), mask[:, 0, 0]
-        inside, outside = ((error * part).sum((1, 2)) / part.sum((1, 2)) for part in (share, 1 - share))
+        error, share = residual.float().square().mean(2), mask[:, 0]
+        inside, outside = ((error * part).sum((2, 3)) / part.sum((2, 3)) for part in (share, 1 - share))
     return inside, outside
 
 
@@ -68,6 +97,11 @@ class FitLog:
     path: Path
     writes: bool
     rows: list[Row] = field(default_factory=list)
+
+    def all_rows(self) -> list[Row]:
+        """The steps in the file, as far as it can be read: for pages."""
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        return [row for line in lines if (row := _parsed(line)) is not None]
 
     def read(self, step: int) -> None:
         """Read the rows of the file up to this step; raises HafError for a line that is not a step's."""

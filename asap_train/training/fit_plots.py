@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asap_train.training.objectives import OBJECTIVES
 from hafbench.reports.plots import LOOKS
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def draw_plots(rows: Sequence[Row], config: FitConfig, folder: Path) -> None:
 
 def _gap(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     axes.axhline(0, color=INK, lw=0.8)
-    if config.objective in ("asap", "margin"):
-        axes.axhline(config.loss.tau, color=INK, lw=0.8, ls="--")
-        axes.annotate("τ", (1, config.loss.tau), xycoords=("axes fraction", "data"), color=INK, va="bottom")
+    if "tau" in OBJECTIVES.get(config.objective).uses and len(table.get("target", ())):
+        _line(axes, table, table["target"], INK, raw=False)
+        axes.annotate("τ", (1, table["target"][-1]), xycoords=("axes fraction", "data"), color=INK, va="bottom")
     _title(axes, "preference gap δ, mean of the pairs")
     return _line(axes, table, table.get("delta"), TEAL)
 

@@ -7,11 +7,11 @@ values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on dif
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from hafbench.errors import HafError
 
@@ -24,6 +24,21 @@ class Factors(NamedTuple):
 
     down: Tensor
     up: Tensor
+
+
+class NetworkFacts(BaseModel):
+    """What these names depend on beside the modules' own: small enough to travel with a LoRA's file.
+
+    kind: the network's class. stability: the names are those of Stability's code, as with SDXL. layers: a U-Net's
+    layers_per_block. widths: out_features of the modules that lie in one matrix with tuned ones and are not tuned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    stability: bool = False
+    layers: int = 0
+    widths: dict[str, int] = {}
 
 
 def _qkv(attention: str, names: Sequence[str] = ("to_q", "to_k", "to_v")) -> tuple[str, ...]:
@@ -64,13 +79,25 @@ TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """By the network's class: the original module, and the modules of diffusers of which it is made, top to bottom."""
 
 
-def kohya_state(network: Any, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
-    """The tensors of such a file, from the factors by module of `network`, scaled as they act; alpha is the rank.
+def facts_of(network: Any, factors: Mapping[str, Factors]) -> NetworkFacts:
+    """The facts of a network for the LoRA whose factors these are."""
+    kind = type(network).__name__
+    if table := TRANSFORMERS.get(kind):
+        missing = {part for parts in _mates(factors, table).values() for part in parts if part not in factors}
+        widths = {part: int(network.get_submodule(part).out_features) for part in sorted(missing)}
+        return NetworkFacts(kind=kind, widths=widths)
+    config = network.config
+    layers = config.layers_per_block if isinstance(config.layers_per_block, int) else 0
+    return NetworkFacts(kind=kind, stability=config.addition_embed_type == "text_time", layers=layers)
+
+
+def kohya_state(facts: NetworkFacts, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
+    """The tensors of such a file, from the factors by module, scaled as they act; alpha is the rank.
 
     Raises HafError for a module that has no name in this format: one outside attention and feed-forward blocks.
     """
     state = {}
-    for name, (down, up) in _original(network, factors).items():
+    for name, (down, up) in _original(facts, factors).items():
         layer = f"lora_unet_{name.replace('.', '_')}"
         state[f"{layer}.lora_down.weight"] = down.contiguous()
         state[f"{layer}.lora_up.weight"] = up.contiguous()
@@ -78,12 +105,12 @@ def kohya_state(network: Any, factors: Mapping[str, Factors]) -> dict[str, Tenso
     return state
 
 
-def _original(network: Any, factors: Mapping[str, Factors]) -> Mapping[str, Factors]:
+def _original(facts: NetworkFacts, factors: Mapping[str, Factors]) -> Mapping[str, Factors]:
     """The factors by the original model's modules."""
-    if table := TRANSFORMERS.get(type(network).__name__):
-        return _fused(network, factors, table)
-    if network.config.addition_embed_type == "text_time":
-        return {_of_sdxl(name, network.config.layers_per_block): pair for name, pair in factors.items()}
+    if table := TRANSFORMERS.get(facts.kind):
+        return _fused(facts, factors, table)
+    if facts.stability:
+        return {_of_sdxl(name, facts.layers): pair for name, pair in factors.items()}
     return factors
 
 
@@ -98,25 +125,35 @@ def _of_sdxl(module: str, layers: int) -> str:
     return f"{block}.1.{rest}"
 
 
-def _fused(network: Any, factors: Mapping[str, Factors], table: Mapping[str, tuple[str, ...]]) -> dict[str, Factors]:
+def _fused(
+    facts: NetworkFacts, factors: Mapping[str, Factors], table: Mapping[str, tuple[str, ...]]
+) -> dict[str, Factors]:
     """Factors of matrices that are one matrix in the original, side by side, as sd-scripts' convert_flux_lora.py does.
 
     The downs are stacked and the ups stand on a diagonal: ranks add up. A matrix that is not tuned has zeros.
     """
+    fused = {}
+    for original, parts in _mates(factors, table).items():
+        if original is None:
+            raise _nameless(parts[0])
+        like = next(factors[part] for part in parts if part in factors)
+        pairs = [factors.get(part) or _nothing(like, facts.widths[part]) for part in parts]
+        fused[original] = Factors(torch.cat([pair.down for pair in pairs]), torch.block_diag(*(p.up for p in pairs)))
+    return fused
+
+
+def _mates(factors: Mapping[str, Factors], table: Mapping[str, tuple[str, ...]]) -> dict[str | None, tuple[str, ...]]:
+    """By original matrix the modules that lie in it, tuned or not; under None one that has no such matrix, if any."""
     owners = {part: original for original, parts in table.items() for part in parts}
-    tuned: defaultdict[str, list[str]] = defaultdict(list)
+    found: dict[str | None, tuple[str, ...]] = {}
     for module in factors:
         number = re.search(r"\.(\d+)\.", module)
         original = owners.get(module.replace(number[0], ".{}.", 1)) if number else None
         if not number or not original:
-            raise _nameless(module)
-        tuned[original.format(number[1])] = [part.format(number[1]) for part in table[original]]
-    fused = {}
-    for original, parts in tuned.items():
-        like = next(factors[part] for part in parts if part in factors)
-        pairs = [factors.get(part) or _nothing(like, network.get_submodule(part).out_features) for part in parts]
-        fused[original] = Factors(torch.cat([pair.down for pair in pairs]), torch.block_diag(*(p.up for p in pairs)))
-    return fused
+            found[None] = (module,)
+        else:
+            found[original.format(number[1])] = tuple(part.format(number[1]) for part in table[original])
+    return found
 
 
 def _nothing(like: Factors, width: int) -> Factors:

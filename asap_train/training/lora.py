@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from asap_train.backbones import Backbone
+from asap_train.files import tensor_errors
 from asap_train.training.config import LoraSettings
-from asap_train.training.kohya import Factors, kohya_state
-from hafbench.errors import HafError
+from asap_train.training.kohya import Factors, NetworkFacts, facts_of, kohya_state
+from hafbench.errors import HafError, one_line
+from hafbench.files import write_whole
 from hafbench.generators.pipelines import DENOISERS
 
 if TYPE_CHECKING:
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 ADAPTER = "asap"
 FILE = "pytorch_lora_weights.safetensors"
 """What `load_lora_weights` of diffusers looks for in a folder."""
+KOHYA = "kohya_lora_weights.safetensors"
+"""The same for ComfyUI and kohya's tools."""
+NETWORK = "asap_train.network"
+"""The key of a file's metadata under which the network is described."""
 
 
 def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
@@ -37,7 +45,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
         r=settings.rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=list(settings.target_modules or backbone.lora_targets),
+        target_modules=list(settings.target_modules or _modules(backbone, settings)),
         init_lora_weights="gaussian",
     )
     with torch.random.fork_rng():
@@ -45,6 +53,12 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
         network.add_adapter(config, adapter_name=ADAPTER)
     for _, parameter in trained_parameters(backbone):
         parameter.data = parameter.data.float()
+
+
+def _modules(backbone: Backbone, settings: LoraSettings) -> list[str]:
+    """The modules of the layers that are asked for, by their whole names: only those within blocks."""
+    ends = tuple(f".{end}" for kind in settings.layers for end in backbone.lora_targets[kind])
+    return [name for name, _ in backbone.network.named_modules() if name.endswith(ends)]
 
 
 def _check(network: Any, settings: LoraSettings) -> None:
@@ -84,20 +98,47 @@ def save_lora(backbone: Backbone, folder: Path) -> Path:
     """Write FILE into `folder`, which load_lora_weights of the backbone's pipeline reads.
 
     lora_alpha / rank is multiplied into B, so that readers that know no alpha, as ComfyUI's of this format, apply it
-    with the same strength.
+    with the same strength. The file's metadata say of the network what `export_kohya` needs.
     """
     part, network = _denoiser(backbone)
+    factors = _factors(network)
     state = {}
-    for name, (down, up) in _factors(network).items():
+    for name, (down, up) in factors.items():
         state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] = down, up
-    backbone.pipeline.save_lora_weights(folder, **{f"{part}_lora_layers": state}, weight_name=FILE)
+    # One entry only: safetensors writes several in any order, and the same weights should be the same file.
+    metadata = {NETWORK: facts_of(network, factors).model_dump_json()}
+    backbone.pipeline.save_lora_weights(
+        folder, **{f"{part}_lora_layers": state}, weight_name=FILE, save_function=partial(save_file, metadata=metadata)
+    )
     return folder / FILE
 
 
-def save_kohya(backbone: Backbone, path: Path) -> None:
-    """Write the adapter to `path` in the format of kohya's sd-scripts and ComfyUI (see kohya.py)."""
-    network = _denoiser(backbone)[1]
-    save_file(kohya_state(network, _factors(network)), path)
+def export_kohya(file: Path, out: Path) -> None:
+    """Write a LoRA that `save_lora` wrote to `out`, in the format of kohya's sd-scripts and ComfyUI (see kohya.py).
+
+    The file is enough: the model is not loaded. Raises HafError for another file, and for modules without such names.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            facts, tensors = (opened.metadata() or {}).get(NETWORK), {}
+            for key in opened.keys():  # noqa: SIM118 (it is no mapping)
+                tensors[key] = opened.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise HafError(f"{file} cannot be read as safetensors ({one_line(error)}).") from error
+    if facts is None:
+        raise HafError(f"{file} does not say which network it is for: it is not a LoRA that asap-train wrote.")
+    names = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
+    try:
+        factors = {
+            name.partition(".")[2]: Factors(tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
+            for name in sorted(names)
+        }
+        state = kohya_state(NetworkFacts.model_validate_json(facts), factors)
+    except (LookupError, RuntimeError, ValueError) as error:
+        raise HafError(f"{file} is damaged: its tensors and its description do not go together.") from error
+    with tensor_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, lambda partial: save_file(state, partial, metadata={"format": "pt"}))
 
 
 def _denoiser(backbone: Backbone) -> tuple[str, Any]:

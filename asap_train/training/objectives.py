@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hafbench.errors import HafError
 from hafbench.registry import Entry, Options, Registry
@@ -15,49 +15,90 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Guard = Literal["none", "sft", "ceiling", "sdpo"]
+Number = Literal["tau", "beta"]
 
 
 class LossSettings(Options):
     """The numbers of an objective, at the paper's defaults as reported (arXiv 2605.25759).
 
-    alpha: how much more an error inside M counts (eq. 4). tau: the margin at which the gap is held (eq. 6). beta: of
-    the sigmoid (eq. 3); it is half of what Diffusion-DPO's own script calls beta_dpo. guard and guard_weight: see
-    GUARDS in losses.py.
+    alpha: how much more an error inside M counts (eq. 4). normalize: localized errors are divided by the number of
+    elements (`pixels`, the paper's) or by the sum of the weights 1 + alpha M (`weights`). mask_dilation: M is grown by
+    so many cells of the latents' grid.
+
+    tau: the margin at which the gap is held (eq. 6). auto_tau: tau is instead the mean gap that is wanted, as a share
+    of the reference's error at each time (see adaptive.py). beta: of the sigmoid (eq. 3); it is half of what
+    Diffusion-DPO's own script calls beta_dpo. auto_beta: the sigmoid's slope at a typical gap is held at
+    gradient_factor, and beta is the largest that may come of it (see adaptive.py).
+
+    guard, guard_weight and anchor_weight: see GUARDS and `drift` in losses.py. Both weights are relative to the slope
+    of the objective itself, so that 1 means the same with every objective.
     """
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"ipo_beta": "beta", "mapo_beta": "beta"}
-
     alpha: NotNegative = 10.0
+    normalize: Literal["pixels", "weights"] = "pixels"
+    mask_dilation: Annotated[int, Field(ge=0)] = 0
     tau: NotNegative = 0.01
+    auto_tau: bool = False
     beta: Positive = 5000.0
+    auto_beta: bool = False
+    gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     guard: Guard = "none"
     guard_weight: NotNegative = 1.0
+    anchor_weight: NotNegative = 0.0
+
+
+BETA = LossSettings.model_fields["beta"].default
 
 
 class IpoSettings(LossSettings):
-    """`beta` of identity preference optimization: it holds the gap at 1 / (2 beta)."""
+    """The margin's numbers, of which tau may be given as 1 / (2 ipo_beta)."""
 
-    beta: Positive = 50.0
+    ipo_beta: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_tau(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and isinstance(beta := given.get("ipo_beta"), int | float) and beta > 0:
+            return {**given, "tau": 1 / (2 * beta)}
+        return given
+
+    @model_validator(mode="after")
+    def _own_beta(self) -> Self:
+        _check_beta(self, "ipo_beta")
+        return self
 
 
 class MapoSettings(LossSettings):
-    """`beta` and `snr` of MaPO's published training script."""
+    """`mapo_beta` and `snr`: beta and snr_value of MaPO's published training script."""
 
-    beta: Positive = 0.1
+    mapo_beta: Positive = 0.1
     snr: Positive = 0.5
+
+    @model_validator(mode="after")
+    def _own_beta(self) -> Self:
+        _check_beta(self, "mapo_beta")
+        return self
+
+
+def _check_beta(settings: LossSettings, own: str) -> None:
+    # Files of settings hold every field: the default is what one that was never set looks like there.
+    if settings.beta != BETA:
+        raise ValueError(f"beta: this objective has no sigmoid of Diffusion-DPO; its own number is {own}")
 
 
 @dataclass(frozen=True)
 class Objective(Entry):
     """A loss. `loader` is a function of `Errors` and settings that gives a loss (b,); `options`, LossSettings.
 
-    localized: M counts. reference, loser: the frozen reference and the loser's branch are needed.
+    localized: M counts. reference, loser: the frozen reference and the loser's branch are needed. uses: which of tau
+    and beta it has.
     """
 
     options: str | None = f"{__name__}:LossSettings"
     localized: bool = False
     reference: bool = True
     loser: bool = True
+    uses: tuple[Number, ...] = ("tau", "beta")
 
     @property
     def settings(self) -> type[LossSettings]:
@@ -67,20 +108,35 @@ class Objective(Entry):
             raise HafError(f"The objective '{self.name}': {self.options} is not a class of LossSettings.")
         return model
 
+    def refusal(self, settings: LossSettings) -> str | None:
+        """Why these settings cannot be with this objective, in a sentence; None if they can."""
+        needy = [("loss.guard 'ceiling'", settings.guard == "ceiling"), ("loss.anchor_weight", settings.anchor_weight)]
+        for what, asked in needy:
+            if asked and not self.reference:
+                return f"{what} needs a reference model, which {self.name} does not have"
+        if settings.guard == "sdpo" and not self.loser:
+            return f"loss.guard 'sdpo' scales the gradients of two branches, and {self.name} has no loser's"
+        for flag, number in (("auto_tau", "tau"), ("auto_beta", "beta")):
+            if getattr(settings, flag) and not (number in self.uses and self.reference):
+                return f"loss.{flag}: {self.name} has no {number}"
+        return None
 
-_LOSSES, _IPO, _MAPO = "asap_train.training.losses", f"{__name__}:IpoSettings", f"{__name__}:MapoSettings"
+
+_LOSSES = "asap_train.training.losses"
+_IPO, _MAPO = f"{__name__}:IpoSettings", f"{__name__}:MapoSettings"
 
 # fmt: off
 _TABLE = (
-    Objective("sft", "fine-tuning on the winners", f"{_LOSSES}:sft", reference=False, loser=False),
+    Objective("sft", "fine-tuning on the winners", f"{_LOSSES}:sft", reference=False, loser=False, uses=()),
     Objective("sft-local", "fine-tuning on the winners, localized", f"{_LOSSES}:sft",
-              localized=True, reference=False, loser=False),
-    Objective("dpo", "Diffusion-DPO", f"{_LOSSES}:sigmoid"),
-    Objective("dpo-local", "Diffusion-DPO, localized", f"{_LOSSES}:sigmoid", localized=True),
-    Objective("margin", "margin-bounded, not localized", f"{_LOSSES}:margin"),
-    Objective("asap", "localized and margin-bounded: ASAP", f"{_LOSSES}:margin", localized=True),
-    Objective("ipo", "identity preference optimization", f"{_LOSSES}:ipo", _IPO),
-    Objective("mapo", "MaPO, without a reference", f"{_LOSSES}:mapo", _MAPO, reference=False),
+              localized=True, reference=False, loser=False, uses=()),
+    Objective("dpo", "Diffusion-DPO", f"{_LOSSES}:sigmoid", uses=("beta",)),
+    Objective("dpo-local", "Diffusion-DPO, localized", f"{_LOSSES}:sigmoid", localized=True, uses=("beta",)),
+    Objective("margin", "margin-bounded: IPO with tau = 1 / (2 beta)", f"{_LOSSES}:margin", uses=("tau",)),
+    Objective("asap", "localized and margin-bounded: ASAP", f"{_LOSSES}:margin", localized=True, uses=("tau",)),
+    Objective("ipo", "identity preference optimization: margin by another name", f"{_LOSSES}:margin", _IPO,
+              uses=("tau",)),
+    Objective("mapo", "MaPO, without a reference", f"{_LOSSES}:mapo", _MAPO, reference=False, uses=()),
 )
 # fmt: on
 OBJECTIVES: Registry[Objective] = Registry("objective", "asap_train.objectives", Objective, _TABLE)

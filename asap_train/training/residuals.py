@@ -12,6 +12,7 @@ import torch
 from asap_train.backbones import Backbone, Conditions
 from asap_train.training.lora import reference
 from asap_train.training.losses import Residuals
+from asap_train.training.widening import widen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,11 +35,15 @@ class Policy(torch.nn.Module):  # type: ignore[misc]
         return self._predict(noisy, timesteps, conditions)
 
 
-def frozen(backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContextManager[None]]) -> Predict:
+def frozen(
+    backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContextManager[None]], widened: bool = False
+) -> Predict:
     """The reference's prediction: of the network without its adapter, or of a copy of it as it is now."""
     if not lora:
         backbone = copy(backbone)
         backbone.network = deepcopy(backbone.network).eval().requires_grad_(False)
+        if widened:
+            widen(backbone.network)
 
     def predict(noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         with reference(backbone) if lora else torch.no_grad(), autocast():
@@ -55,11 +60,13 @@ def residuals_of(
     noise: Tensor,
     timesteps: Tensor,
     learn_loser: bool = True,
+    seed: int | None = None,
 ) -> Residuals:
     """Predictions minus targets (b, k, c, h, w) of b pairs, each with k noises (b, k, c, h, w) and timesteps (b, k).
 
     Objectives average a pair's errors over all but the first axis, so over its k draws, too. Winners and losers go
     through a network in one pass of 2 b k; without `learn_loser` the policy's losers have no gradient, and go alone.
+    `seed` is that of the policy's dropout.
     """
     pairs, draws = timesteps.shape
     latents = torch.cat([batch.winner, batch.loser]).repeat_interleave(draws, dim=0)
@@ -76,6 +83,8 @@ def residuals_of(
 
     # The reference first: its activations are gone when the policy's are kept for the gradient.
     ref_winner, ref_loser = residual(refer) if refer else (None, None)
+    if seed is not None:
+        torch.manual_seed(seed)
     if learn_loser:
         winner, loser = residual(policy)
     else:
@@ -83,3 +92,30 @@ def residuals_of(
             (loser,) = residual(policy, slice(pairs * draws, None))
         (winner,) = residual(policy, slice(pairs * draws))
     return Residuals(winner, loser, batch.mask[:, None], ref_winner, ref_loser)
+
+
+def draw_by_draw(make: Callable[[int, bool], Residuals], draws: int) -> Residuals:
+    """Residuals (b, k, c, h, w) of k draws, one draw after the other and without a graph; leaves, to be derived by.
+
+    `make(k, True)` gives those of one draw with the reference's. The gradient of a loss of all draws by the network's
+    weights is that of sum(residuals of a draw x gradient of the loss by them), summed over the draws: `pull_back`. So
+    many draws need the activations of one, for one more forward pass (Gao et al., arXiv 2101.06983).
+    """
+    with torch.no_grad():
+        made = [make(k, True) for k in range(draws)]
+    winner, loser = (torch.cat([getattr(one, name) for one in made], 1) for name in ("winner", "loser"))
+    refs = [
+        None if getattr(made[0], name) is None else torch.cat([getattr(one, name) for one in made], 1)
+        for name in ("ref_winner", "ref_loser")
+    ]
+    return Residuals(winner.requires_grad_(), loser.requires_grad_(), made[0].mask, *refs)
+
+
+def pull_back(residuals: Residuals, whole: Residuals, draw: int) -> Tensor:
+    """A scalar whose gradient by the weights is this draw's part of that of the loss that `whole` was derived by."""
+    total = residuals.winner.new_zeros(())
+    for name in ("winner", "loser"):
+        slope = getattr(whole, name).grad
+        if slope is not None and getattr(residuals, name).requires_grad:
+            total = total + (getattr(residuals, name) * slope[:, draw : draw + 1]).sum()
+    return total

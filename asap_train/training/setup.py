@@ -20,12 +20,15 @@ from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.residuals import Policy, frozen
+from asap_train.training.validation import make_validation
+from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from asap_train.training.residuals import Predict
+    from asap_train.training.validation import Validation
 
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
@@ -47,6 +50,7 @@ class Training:
     optimizer: Any
     factor: Callable[[int], float]
     ema: Any
+    validation: Validation | None = None
 
     @property
     def pairs_a_step(self) -> int:
@@ -93,6 +97,14 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     backbone = load_backbone(
         config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
     )
+    if config.guidance_scale is not None:
+        if backbone.guidance is None:
+            raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
+        backbone.guidance = config.guidance_scale
+    if config.max_sequence_length is not None:
+        if backbone.text_tokens is None:
+            raise HafError(f"max_sequence_length: {config.model} has no T5 text encoder; leave it out.")
+        backbone.text_tokens = config.max_sequence_length
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
@@ -100,12 +112,16 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
-    caches.free_encoders(backbone)
+    validation = make_validation(config, backbone) if accelerator.is_main_process else None
+    caches.free_encoders(backbone, keep_vae=validation is not None)
 
-    needs_reference = OBJECTIVES.get(config.objective).reference or config.loss.guard == "ceiling"
-    refer = frozen(backbone, config.lora is not None, accelerator.autocast) if needs_reference else None
+    refer = None
+    if OBJECTIVES.get(config.objective).reference:
+        refer = frozen(backbone, config.lora is not None, accelerator.autocast, widened=_is_widened(config))
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
+    if _is_widened(config):
+        widen(backbone.network)
     if config.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()
     backbone.network.train()
@@ -125,7 +141,12 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         optimizer,
         rate_factor(config),
         _ema(config, values),
+        validation,
     )
+
+
+def _is_widened(config: FitConfig) -> bool:
+    return config.residual_in_fp32 and config.mixed_precision != "no"
 
 
 def _ema(config: FitConfig, values: Sequence[Parameter]) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,22 +20,29 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from asap_train.training import checkpoints, noise
+from asap_train.training.adaptive import settings_at
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_folder import opened
 from asap_train.training.fit_log import FitLog, Row, as_row, note_of, step_metrics
 from asap_train.training.fit_plots import draw_plots
-from asap_train.training.losses import compute
-from asap_train.training.objectives import OBJECTIVES
+from asap_train.training.losses import Residuals, compute
+from asap_train.training.objectives import OBJECTIVES, LossSettings
 from asap_train.training.optimizers import averaged, set_rate
-from asap_train.training.residuals import residuals_of
+from asap_train.training.precision import noise_of_delta
+from asap_train.training.residuals import draw_by_draw, pull_back, residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
+from asap_train.training.validation import validate
 from hafbench.errors import HafError
 from hafbench.files import disk_errors
 from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from asap_train.training.residuals import Predict
+
+    Through = Callable[[Predict], Predict]
 
 OnCheckpoint = Callable[[Path, int], bool]
 PLOTS_EVERY = 30.0
@@ -68,13 +75,16 @@ def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progr
             drawn = draw(training, log)
             ended = agreed(accelerator, on_checkpoint, last, step)
         progress.start("steps", config.max_train_steps, step)
+        if step == 0:
+            validate(training, 0)
         while step < config.max_train_steps and not ended:
             row = take_step(training, step, log, last)
             step += 1
             log.append(row)
             accelerator.log({name: value for name, value in row.items() if value is not None}, step=step)
             progress.update("steps", step, note_of(row))
-            if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
+            validate(training, step)
+            if _is_checkpoint(config, step):
                 last = save(training, step, log)
                 if step == config.max_train_steps or time.monotonic() - drawn > PLOTS_EVERY:
                     drawn = draw(training, log)
@@ -92,14 +102,13 @@ def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> 
     """One step of the optimizer, the step-th from 0, and its line of the log; raises HafError where it fails."""
     began = time.perf_counter()
     config, accelerator = training.config, training.accelerator
-    parts = []
-    for part in range(config.gradient_accumulation_steps):
-        more = part + 1 < config.gradient_accumulation_steps
-        with accelerator.no_sync(training.policy) if more else nullcontext():
-            parts.append(_backward(training, step, part))
+    settings = settings_at(config.loss, log.rows)
+    last_part = config.gradient_accumulation_steps - 1
+    parts = [_backward(training, settings, step, part, part == last_part) for part in range(last_part + 1)]
     norm = accelerator.clip_grad_norm_(training.values, config.max_grad_norm)
     rate = config.learning_rate * training.factor(step)
     numbers = _mean(accelerator, parts) | {"norm": float(norm), "rate": rate}
+    numbers |= {"clipped": float(norm > config.max_grad_norm), "tau": settings.tau, "beta": settings.beta}
     scaler = accelerator.scaler
     # fp16 begins with a scale that is too large, and finds the right one by steps that it leaves out.
     skipped = scaler is not None and scaler.get_scale() >= 1 and not torch.isfinite(norm)
@@ -119,8 +128,11 @@ def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> 
     return as_row(step + 1, numbers | {"pairs_per_second": speed, "memory": _peak_memory()})
 
 
-def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tensor]:
-    """The gradient of one of the batches that this process has in a step, added to the others'; its step metrics."""
+def _backward(training: Training, settings: LossSettings, step: int, part: int, last: bool) -> dict[str, torch.Tensor]:
+    """The gradient of one of the batches that this process has in a step, added to the others'; its step metrics.
+
+    Of several processes the gradients are joined with the `last` batch.
+    """
     config, accelerator, backbone = training.config, training.accelerator, training.backbone
     size, process = config.train_batch_size, accelerator.process_index
     first = (part * accelerator.num_processes + process) * size
@@ -128,20 +140,62 @@ def _backward(training: Training, step: int, part: int) -> dict[str, torch.Tenso
     positions = [step * training.pairs_a_step + place for place in places]
     dropped = noise.draw_dropped(config.seed, positions, config.caption_dropout)
     pairs = [noise.pair_at(config.seed, position, len(training.cache.ids)) for position in positions]
-    batch = training.cache.batch(pairs, dropped).to(accelerator.device)
+    batch = training.cache.batch(pairs, dropped).dilated(settings.mask_dilation).to(accelerator.device)
 
     draws, shape = config.noise_draws, batch.winner.shape[1:]
     noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)
     uniform = noise.draw_uniform(config.seed, step, places, training.pairs_a_step, draws, *config.time_range)
     grid = tuple(shape[1:])
     timesteps = backbone.draw_timesteps(uniform.flatten(), grid).reshape(size, draws).to(accelerator.device)
-
-    torch.manual_seed(noise.hashed(config.seed, "dropout", step, part, process))
     learn_loser = OBJECTIVES.get(config.objective).loser
-    residuals = residuals_of(backbone, training.policy, training.refer, batch, noises, timesteps, learn_loser)
-    loss = compute(config.objective, residuals, config.loss)
-    accelerator.backward(loss.total / config.gradient_accumulation_steps)
-    return step_metrics(loss, residuals, config.loss.tau)
+
+    def residuals(draw: int, with_reference: bool, through: Through = unchanged) -> Residuals:
+        policy, refer = training.policy, training.refer if with_reference else None
+        one = slice(draw, draw + 1)
+        seed = noise.hashed(config.seed, "dropout", step, part, process, draw)
+        return residuals_of(
+            backbone,
+            through(policy),
+            refer and through(refer),
+            batch,
+            noises[:, one],
+            timesteps[:, one],
+            learn_loser,
+            seed,
+        )
+
+    def joined(draw: int) -> AbstractContextManager[None]:
+        # The gradients of several processes are added up once a step.
+        return nullcontext() if last and draw == draws - 1 else accelerator.no_sync(training.policy)
+
+    share = 1 / config.gradient_accumulation_steps
+    if draws == 1:
+        with joined(0):
+            whole = residuals(0, True)
+            loss = compute(config.objective, whole, settings)
+            accelerator.backward(share * loss.total)
+    else:
+        whole = draw_by_draw(residuals, draws)
+        loss = compute(config.objective, whole, settings)
+        loss.total.backward()
+        for draw in range(draws):
+            with joined(draw):
+                accelerator.backward(share * pull_back(residuals(draw, False), whole, draw))
+    metrics = step_metrics(loss, whole, uniform)
+    measured = training.refer is not None and _is_checkpoint(config, step + 1)
+    metrics["delta_noise"] = torch.full_like(loss.delta, torch.nan)
+    if measured:
+        metrics["delta_noise"] = noise_of_delta(residuals, loss.delta, config, settings, draws)
+    return metrics
+
+
+def unchanged(predict: Predict) -> Predict:
+    """The network as it is."""
+    return predict
+
+
+def _is_checkpoint(config: FitConfig, step: int) -> bool:
+    return step % config.checkpointing_steps == 0 or step == config.max_train_steps
 
 
 def _mean(accelerator: Accelerator, parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, float]:
@@ -150,7 +204,9 @@ def _mean(accelerator: Accelerator, parts: Sequence[dict[str, torch.Tensor]]) ->
     found = accelerator.gather(table)
     means = found.nanmean(0).tolist()
     # A loss that is NaN in one process is NaN: only metrics that some pairs do not have are averaged without them.
-    return dict(zip(parts[0], means, strict=True)) | {"loss": float(found[:, list(parts[0]).index("loss")].mean())}
+    numbers = dict(zip(parts[0], means, strict=True))
+    loss = float(found[:, list(parts[0]).index("loss")].mean())
+    return numbers | {"loss": loss, "delta_noise": numbers["delta_noise"] ** 0.5}
 
 
 def _peak_memory() -> float:

@@ -1,0 +1,131 @@
+"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker.
+
+The network that is tuned draws them itself. Its text encoders have left memory by then, so that the prompts are encoded
+before; the autoencoder stays, outside of the GPU except while it decodes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from asap_train.training.config import FitConfig, ValidationSettings
+from asap_train.training.optimizers import averaged
+from asap_train.training.widening import without_autocast
+from hafbench.files import disk_errors
+from hafbench.generators.arguments import resolve_arguments
+from hafbench.generators.diffusion import noise_seed
+from hafbench.generators.sources import find_source
+from hafbench.suites import load_suite
+from hafbench.worlds import world_of
+
+if TYPE_CHECKING:
+    from asap_train.backbones import Backbone, Conditions
+    from asap_train.training.setup import Training
+
+FOLDER = "validation"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is drawn: prompts with their embeddings, and the other arguments of the pipeline's call."""
+
+    settings: ValidationSettings
+    prompts: tuple[str, ...]
+    embeddings: tuple[Conditions, ...]
+    arguments: Mapping[str, Any]
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether images are drawn after this step, of `last` steps; 0 is before the first."""
+        return step % self.settings.every == 0 or step == last
+
+
+def prompts_of(config: FitConfig, settings: ValidationSettings) -> tuple[str, ...]:
+    """Those that were given, or the first of each category of the suite that suits the model."""
+    if settings.prompts is not None:
+        return settings.prompts
+    first: dict[str, str] = {}
+    for prompt in load_suite(world_of(config.model).suite).prompts:
+        first.setdefault(prompt.category, prompt.text)
+    return tuple(first.values())
+
+
+def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
+    """Encode the prompts, while the text encoders are there; None where no images are asked for.
+
+    Raises HafError for an argument of score.model.arguments that the pipeline does not take.
+    """
+    if config.validation is None:
+        return None
+    pipeline, source = backbone.pipeline, find_source(config.model)
+    preset = source.preset.call() if source.preset else {}
+    given = dict(config.score.model.arguments) if config.score else {}
+    if config.resolution:
+        given = {"height": config.resolution, "width": config.resolution, **given}
+    arguments = resolve_arguments(pipeline, preset, given)
+    prompts = prompts_of(config, config.validation)
+    with torch.no_grad():
+        encoded = tuple(backbone.encode_prompt(prompt) for prompt in prompts)
+    taken = inspect.signature(pipeline.__call__).parameters
+    embeddings = tuple({name: value.cpu() for name, value in one.items() if name in taken} for one in encoded)
+    pipeline.vae.to("cpu", torch.float32)
+    # In single precision, as images are encoded: half-precision autoencoders overflow.
+    pipeline.vae.decode = partial(without_autocast, pipeline.vae.decode)
+    return Validation(config.validation, prompts, embeddings, arguments)
+
+
+def validate(training: Training, step: int) -> None:
+    """Draw the images after a step, by the main process, if they are due; random numbers are left as before."""
+    wanted, accelerator, config = training.validation, training.accelerator, training.config
+    if wanted is None or not accelerator.is_main_process or not wanted.due(step, config.max_train_steps):
+        return
+    with torch.random.fork_rng(range(torch.cuda.device_count())), averaged(training.ema, training.values):
+        images = _draw(training, wanted)
+    folder = config.out / FOLDER / f"{step:06d}"
+    with disk_errors(config.out):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(images):
+            _save(image, folder / f"{number:02d}.png")
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            own = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            named = {prompt: image[None] for prompt, image in zip(wanted.prompts, images, strict=True)}
+            tracker.log_images(named, step=step, **own)
+
+
+def _draw(training: Training, wanted: Validation) -> list[np.ndarray[Any, Any]]:
+    """One image (H, W, 3), 0 to 255, of each prompt."""
+    pipeline, device = training.backbone.pipeline, training.accelerator.device
+    network = training.backbone.network
+    network.eval()
+    pipeline.vae.to(device)
+    images = []
+    try:
+        for prompt, embeddings in zip(wanted.prompts, wanted.embeddings, strict=True):
+            dice = torch.Generator("cpu").manual_seed(noise_seed(prompt, wanted.settings.seed))
+            own = {name: value.to(device) for name, value in embeddings.items()}
+            with torch.no_grad(), training.accelerator.autocast():
+                made = pipeline(generator=dice, output_type="np", **own, **wanted.arguments).images[0]
+            images.append(np.rint(255 * np.nan_to_num(np.clip(made, 0, 1))).astype(np.uint8))
+    finally:
+        pipeline.vae.to("cpu")
+        network.train()
+    return images
+
+
+def _save(image: np.ndarray[Any, Any], path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
+
+
+def drawn_steps(fit: Path) -> Sequence[Path]:
+    """The folders of images that a fit has, by step."""
+    return sorted(path for path in (fit / FOLDER).glob("[0-9]*") if path.is_dir() and path.name.isdigit())

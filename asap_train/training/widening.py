@@ -1,0 +1,50 @@
+"""Networks in half precision whose predictions are rounded less: residual stream and last layers in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
+ENTRIES = ("conv_in", "pos_embed", "x_embedder", "context_embedder")
+EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out")
+"""Modules of diffusers' denoisers at which the residual stream begins, and those that make a prediction of it."""
+INNER_ENTRIES, INNER_EXITS = (".proj_in",), (".conv_shortcut",)
+"""In a U-Net the stream also goes into transformers, and through 1 x 1 convolutions where its width changes."""
+
+
+def widen(network: torch.nn.Module) -> None:
+    """Keep a network's residual stream and its last layers in float32, where the rest is in half precision.
+
+    All blocks add to the stream, so that its rounding is that of every block; the last layers' goes into the prediction
+    as it is. Under autocast all matrix products within the blocks stay in half precision, and so do the convolutions by
+    which a U-Net changes its resolution. Works on a network that has its adapter already; a copy of it must be widened
+    itself.
+    """
+    for name, module in list(network.named_modules()):
+        if isinstance(module, NORMS):
+            module.float()  # they take the stream, and on a CPU only with weights of its precision
+        if name in ENTRIES or name.endswith(INNER_ENTRIES):
+            module.register_forward_hook(_in_float32)
+        if name in EXITS or name.endswith(INNER_EXITS):
+            module.float()
+            module.forward = partial(without_autocast, module.forward)
+
+
+def _in_float32(module: torch.nn.Module, given: Any, made: Any) -> Any:
+    return made.float() if isinstance(made, torch.Tensor) else made
+
+
+def without_autocast(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a function gives for its arguments in float32, at least one of which is a tensor, outside of autocast."""
+    tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        return forward(*map(_wide, given), **{name: _wide(value) for name, value in named.items()})
+
+
+def _wide(value: Any) -> Any:
+    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.float() if floats else value
