@@ -1,6 +1,9 @@
 """A contact sheet of what a critic sees: each square, its heat map, and the box of the worst place.
 
 python recipes/critic/sheet.py hands TABLE.jsonl --label bad --count 12 --out sheet.png
+python recipes/critic/sheet.py hands TABLE.jsonl --pairs --count 8 --out sheet.png
+
+With --pairs a malformed square stands above the same without the error.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tables import LABELS, picture, read_table
+from tables import LABELS, Square, picture, read_table
 
 from hafbench.detectors.critic import SETUPS, Critic, Look
 from hafbench.detectors.nets import Roi
@@ -38,26 +41,41 @@ def drawn(image: np.ndarray, look: Look) -> np.ndarray:
     return np.hstack([crop, hot])
 
 
+def chosen(squares: list[Square], label: str, pairs: bool, count: int, seed: int) -> list[list[Square]]:
+    """The rows of each column: one square, or a bad one and the good one of its group."""
+    columns = [[square] for square in squares if square.label == LABELS[label]]
+    if pairs:
+        good = {square.group: square for square in squares if square.label == LABELS["good"]}
+        bad = {square.group: square for square in squares if square.label == LABELS["bad"]}
+        columns = [[bad[group], good[group]] for group in sorted(bad) if group in good]
+    order = np.random.default_rng(seed).permutation(len(columns))[:count]
+    return [columns[number] for number in order]
+
+
 def main() -> None:
     """Write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", choices=list(SETUPS))
     parser.add_argument("table", type=Path)
     parser.add_argument("--label", choices=list(LABELS), default="bad")
+    parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--heads", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     critic = Critic(asked.subject, asked.heads)
-    squares = [square for square in read_table(asked.table) if square.label == LABELS[asked.label]]
-    chosen = np.random.default_rng(asked.seed).permutation(len(squares))[: asked.count]
-    tiles = [
-        drawn(picture(squares[n].image), critic.look(picture(squares[n].image), [squares[n].roi])[0]) for n in chosen
-    ]
+    columns = chosen(list(read_table(asked.table)), asked.label, asked.pairs, asked.count, asked.seed)
+    tiles = []
+    for column in columns:
+        looks = [critic.look(picture(square.image), [square.roi])[0] for square in column]
+        drawings = [drawn(picture(square.image), look) for square, look in zip(column, looks, strict=True)]
+        tiles.append(np.vstack(drawings))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % PAIRS)
     rows = [np.hstack(tiles[start : start + PAIRS]) for start in range(0, len(tiles), PAIRS)]
-    cv2.imwrite(str(asked.out), np.vstack(rows)[..., ::-1])
+    line = np.full((6, rows[0].shape[1], 3), 255, np.uint8)
+    lined = [part for row in rows for part in (row, line)][:-1]
+    cv2.imwrite(str(asked.out), np.vstack(lined)[..., ::-1])
 
 
 if __name__ == "__main__":

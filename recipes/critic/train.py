@@ -32,7 +32,7 @@ from hafbench.detectors.critic import Subject, Trained, read_heads, write_heads
 from hafbench.detectors.critic_head import Head, pool
 from hafbench.detectors.nets import sigmoid
 
-FOLDS, HEADS, STEPS, BATCH = 4, 2, 300, 64
+FOLDS, HEADS, STEPS, BATCH = 4, 2, 900, 64
 RATE, DECAY, SMOOTHING = 1e-3, 0.05, 0.03
 WIDTH, LOCAL = 128, 64
 UNSURE, NONE_SHARE, HEAT = 0.4, 0.25, 0.5
