@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("HAFBENCH_OFFLINE", "1")
@@ -12,6 +13,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several test processes, each with threads for every core, would stand in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("hafbench", deadline=None)
+hypothesis.settings.load_profile("hafbench")
 
 
 @pytest.fixture(scope="module")

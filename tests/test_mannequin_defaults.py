@@ -53,7 +53,7 @@ def test_another_model_has_the_defaults_for_photographs() -> None:
     spec = resolved(model="sdxl")
     assert (spec.suite, spec.batch_size) == ("haf-50", 1)
     assert scorers_of(spec) == {
-        "hands": {"card": None},
+        "hands": {},
         "limbs": {"pose": "mediapipe"},
         "clip": {"model": "ViT-B-32"},
         "iqa": {"metric": "piqe"},

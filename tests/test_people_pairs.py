@@ -153,8 +153,8 @@ def test_calibrate_renders_good_and_bad_of_the_same_scenes(tmp_path: Path, monke
         (["--truth", "martians", "--scorer", "hands"], "the built-in worlds are mannequin, people"),
         (["--truth", "people", "--scorer", "digits"], "digits judges mannequins"),
         (["--truth", "people", "--view", "face", "--scorer", "hands"], "has the views hand, figure"),
-        (["--scorer", "hands"], "Give either labels"),
-        (["somewhere", "--truth", "people", "--scorer", "hands"], "Give either labels"),
+        (["--scorer", "hands"], "Give one of: labels"),
+        (["somewhere", "--truth", "people", "--scorer", "hands"], "Give one of: labels"),
     ],
 )
 def test_mistakes_are_one_sentence(words: list[str], said: str) -> None:
