@@ -6,13 +6,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isinf, nan
 from typing import TYPE_CHECKING
 
 from hafbench.cards import CalibrationCard, Share, cards_of
 from hafbench.manifest import ScorerFacts
 from hafbench.records import COUNTS, read_findings
-from hafbench.statistics import Corrected, LabelledRate, Mean, Rate, corrected_rate, error_rate, mean_interval
+from hafbench.statistics import (
+    Corrected,
+    LabelledRate,
+    Mean,
+    Rate,
+    WinTieLoss,
+    corrected_rate,
+    error_rate,
+    mean_interval,
+)
 from hafbench.types import STATUSES
 
 if TYPE_CHECKING:
@@ -326,3 +335,12 @@ def p_value(value: float | None) -> str:
 def score(value: float, role: str) -> str:
     """A single image's value: a probability with two decimals, anything else with three significant digits."""
     return f"{value:.2f}" if role == "anatomy" else number(value)
+
+
+def ratio(wins: WinTieLoss | None) -> str:
+    """The RSI with its interval, two decimals."""
+    if wins is None or wins.rsi is None:
+        return "–"
+    ends = (wins.rsi, wins.rsi_low, wins.rsi_high)
+    parts = ["∞" if value is not None and isinf(value) else f"{value or 0:.2f}" for value in ends]
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if wins.rsi_low is not None else parts[0]

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from hafbench.errors import HafError, first_problem, nearest
 from hafbench.files import is_utf8, read_whole
-from hafbench.types import Cause
 
 Category = Literal[
     "basic_anatomy",
@@ -61,16 +60,6 @@ class Prompt(BaseModel):
     category: Category = "uncategorized"
     tags: tuple[Annotated[str, SPELT], ...] = ()
     expect: Expect = Expect()
-
-
-def unseen(prompt: Prompt | None, *names: str) -> Cause:
-    """What it means that a scorer finds nothing to judge: unjudgeable if the prompt says that it should be in view.
-
-    `names` are fields of `Expect`, or tags. Without a prompt, or where it does not say, nothing is taken to be there.
-    """
-    if prompt and any(getattr(prompt.expect, name, None) or name in prompt.tags for name in names):
-        return "unjudgeable"
-    return "absent"
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from hafbench.manifest import read_manifest
 from hafbench.notes import left_out
 from hafbench.records import Record, read_lines, read_table
 from hafbench.runs import read_run
+from hafbench.scorers.absence import unseen
 from hafbench.scorers.limbs import LEFT_OUT
 from hafbench.statistics import error_rate
-from hafbench.suites import Prompt, unseen
+from hafbench.suites import Prompt
 from hafbench.types import Score
 from small import Painted, coloured_run
 

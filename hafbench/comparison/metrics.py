@@ -31,8 +31,7 @@ from hafbench.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hafbench.comparison.pair_figures import Agreement, JudgedPairs
-    from hafbench.labelling.estimates import PeopleVersus
+    from hafbench.comparison.pair_figures import Agreement, JudgedPairs, PeopleVersus
     from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hafbench.figures import count_alike
 from hafbench.judges.pairs import JudgedPair
-from hafbench.statistics import Kappa, Rate, WinTieLoss, compare_means, compare_wins, error_rate
+from hafbench.statistics import Kappa, LabelledDifference, Rate, WinTieLoss, compare_means, compare_wins, error_rate
 from hafbench.statistics.clusters import as_floats
 
 MAJORITY = "majority"
@@ -91,3 +91,17 @@ def figures_of_gains(gains: Sequence[int | None], keys: Sequence[str], judge: st
     wins = compare_wins(nothing, values, keys, higher_is_better=True)
     p_value = compare_means(nothing, keys, values, keys).p_value
     return JudgedPairs(judge, protocol, len(gains), wins, p_value, None, None, ())
+
+
+@dataclass(frozen=True)
+class PeopleVersus:
+    """What people say of a candidate against the baseline: differences of rates, and pairs that they compared.
+
+    `human` and `powered` are None where not both runs have labels, `pairs` where no pair was shown.
+    """
+
+    label: str
+    human: LabelledDifference | None
+    powered: LabelledDifference | None
+    pairs: JudgedPairs | None
+    first: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hafbench.figures import p_value, percent, points
+from hafbench.figures import p_value, percent, points, ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,8 +37,6 @@ class PeopleLine:
 
 def people_lines(comparison: Comparison) -> list[PeopleLine]:
     """The rows of all candidates; none without labels."""
-    from hafbench.comparison.tables import ratio
-
     found = []
     for one in comparison.people:
         for by, apart in (("labels alone", one.human), ("labels and verdicts", one.powered)):

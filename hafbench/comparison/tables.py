@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hafbench.comparison.metrics import Comparison, MetricComparison, Versus
 from hafbench.comparison.notes import notes, notes_of
 from hafbench.comparison.people import PEOPLE_COLUMNS, PEOPLE_FOOT, cells, people_lines, people_notes, people_table
-from hafbench.figures import number, p_value, percent, points, share
+from hafbench.figures import number, p_value, percent, points, ratio, share
 from hafbench.images import sha256_of
-from hafbench.statistics import WinTieLoss
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,15 +97,6 @@ def judged_lines(comparison: Comparison) -> list[JudgedLine]:
 def signed(value: float | None) -> str:
     """Three significant digits with a sign."""
     return "–" if value is None else f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
-
-
-def ratio(wins: WinTieLoss | None) -> str:
-    """The RSI with its interval, two decimals."""
-    if wins is None or wins.rsi is None:
-        return "–"
-    ends = (wins.rsi, wins.rsi_low, wins.rsi_high)
-    parts = ["∞" if value is not None and math.isinf(value) else f"{value or 0:.2f}" for value in ends]
-    return f"{parts[0]} [{parts[1]}, {parts[2]}]" if wins.rsi_low is not None else parts[0]
 
 
 FOOT = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hafbench.comparison.pair_figures import JudgedPairs, figures_of_gains
+from hafbench.comparison.pair_figures import JudgedPairs, PeopleVersus, figures_of_gains
 from hafbench.errors import HafError
 from hafbench.figures import metrics_of
 from hafbench.labelling.answers import Label
@@ -22,7 +22,6 @@ from hafbench.labelling.consensus import Consensus, consensus
 from hafbench.labelling.sampling import PlanSpec
 from hafbench.labelling.store import LabelStore
 from hafbench.statistics import (
-    LabelledDifference,
     LabelledImages,
     LabelledRate,
     labelled_difference,
@@ -201,20 +200,6 @@ def _how(found: RunLabels) -> Iterable[str]:
         yield words.get(plan.spec.choose, active)
     if any(one.plan is None for one in found.answers):
         yield IMPORTED
-
-
-@dataclass(frozen=True)
-class PeopleVersus:
-    """What people say of a candidate against the baseline: differences of rates, and pairs that they compared.
-
-    `human` and `powered` are None where not both runs have labels, `pairs` where no pair was shown.
-    """
-
-    label: str
-    human: LabelledDifference | None
-    powered: LabelledDifference | None
-    pairs: JudgedPairs | None
-    first: float | None = None
 
 
 def compare_labels(comparison: Comparison, stores: Sequence[Path]) -> tuple[PeopleVersus, ...]:

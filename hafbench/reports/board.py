@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hafbench.comparison.tables import ratio
-from hafbench.figures import ANATOMY, TOGETHER, number, p_value, percent, share
+from hafbench.figures import ANATOMY, TOGETHER, number, p_value, percent, ratio, share
 from hafbench.leaderboard import Entry, Place, Table
 from hafbench.leaderboard.entries import LabelledFigure, PairFigures, RateFigure
 from hafbench.provenance import sha256_of_json

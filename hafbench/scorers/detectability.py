@@ -14,9 +14,9 @@ from hafbench.detectors import as_keypoints, points_of
 from hafbench.detectors.hand_views import hand_boxes, hand_lengths
 from hafbench.detectors.hands import VIEWS, HandDetector
 from hafbench.detectors.nets import Roi
+from hafbench.scorers.absence import unseen
 from hafbench.scorers.card import SHIPPED, Card, load_card
 from hafbench.scorers.hands import SMALLEST, size_share
-from hafbench.suites import unseen
 from hafbench.types import Finding, Role, Score
 
 if TYPE_CHECKING:

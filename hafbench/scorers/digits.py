@@ -13,9 +13,9 @@ import numpy as np
 
 from hafbench.detectors.mannequin import DetectedHand, chance, share
 from hafbench.registry import Options
+from hafbench.scorers.absence import unseen
 from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
-from hafbench.suites import unseen
 from hafbench.types import Cause, Finding, Kind, Score
 
 if TYPE_CHECKING:

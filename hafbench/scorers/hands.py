@@ -9,7 +9,7 @@ import numpy as np
 
 from hafbench.detectors.critic import Look
 from hafbench.detectors.hands import HandDetector, SeenHand
-from hafbench.suites import unseen
+from hafbench.scorers.absence import unseen
 from hafbench.types import Box, Finding, Kind, Role, Score
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hafbench.judges.options import JudgeOptions, load_askers
 from hafbench.judges.parts import cut
 from hafbench.judges.votes import Voting, majority, vote
 from hafbench.registry import Home
-from hafbench.suites import unseen
+from hafbench.scorers.absence import unseen
 from hafbench.types import Role
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from hafbench.detectors.mannequin import DetectedPerson, chance, share
 from hafbench.registry import Options
+from hafbench.scorers.absence import unseen
 from hafbench.scorers.mannequin import finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
-from hafbench.suites import unseen
 from hafbench.types import Finding, Kind, Score
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import numpy as np
 from hafbench import registry
 from hafbench.detectors import COCO_POINTS, BodyDetector, load_body_detector
 from hafbench.errors import HafError
-from hafbench.suites import unseen
+from hafbench.scorers.absence import unseen
 from hafbench.types import Box, Finding, Keypoint, Role, Score
 from hafbench.worlds import BUILT_IN
 
