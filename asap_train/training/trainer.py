@@ -32,7 +32,7 @@ from asap_train.training.precision import noise_of_delta
 from asap_train.training.residuals import draw_by_draw, pull_back, residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
-from asap_train.training.validation import validate
+from asap_train.training.validate import validate
 from hafbench.errors import HafError
 from hafbench.files import disk_errors
 from hafbench.progress import SILENT, Progress
