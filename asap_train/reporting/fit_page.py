@@ -65,9 +65,6 @@ def build_plain_page(config: FitConfig) -> Path:
     text = render_page(
         "fit",
         "compare.js",
-        title=config.out.resolve().name,
-        config=config,
-        model=shown_model(config.model),
         scores=None,
         facts=facts(config),
         **_of_training(config),
@@ -78,6 +75,9 @@ def build_plain_page(config: FitConfig) -> Path:
 def _of_training(config: FitConfig) -> dict[str, Any]:
     """What every fit's page has, scored or not."""
     return {
+        "title": config.out.resolve().name,
+        "config": config,
+        "model": shown_model(config.model),
         "health": health_of(FitLog(config.out / "log.jsonl", writes=False).all_rows(), config),
         "curves": _curves(config.out / "plots"),
         "validation": validation_strips(config),
@@ -92,9 +92,6 @@ def build_page(config: FitConfig, scores: Scores, base: Run, runs: Mapping[int, 
     text = render_page(
         "fit",
         "compare.js",
-        title=config.out.resolve().name,
-        config=config,
-        model=shown_model(config.model),
         scores=scores,
         versus=versus,
         verdict=verdict_of(scores.choice.step, scores.prompts, scores.reported),
