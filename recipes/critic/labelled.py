@@ -3,8 +3,8 @@
     python recipes/critic/labelled.py recipes/critic/labels.csv --pictures CLONES --out labelled/
 
 labels.csv (hands) and figure_labels.csv hold our own labels and no pictures: repository and path of each picture (of a
-frame in an animation: path#number), `crop` of a tile in a grid, `scale` to which the picture was reduced before x, y,
-side and rotation were measured, the generator, and the label (good, bad, none), its kind, and whether we were sure.
+frame in an animation: path#frameNUMBER), `crop` of a tile in a grid, `scale` to which the picture was reduced before x,
+y, side and rotation were measured, the generator, and the label (good, bad, none), its kind, and whether we were sure.
 --pictures is a folder with a clone of each repository in OWNER/NAME; pictures that are not there are left out. Pictures
 that share a generator or a repository, also by way of others, are one group: none of it is on both sides of a split.
 """
@@ -36,8 +36,8 @@ def groups_of(repositories: Sequence[str], generators: Sequence[str]) -> list[st
 
 
 def read(path: str) -> np.ndarray | None:
-    """A picture, or a frame (path#number) of an animation, as OpenCV reads them; None where there is none."""
-    name, mark, number = path.rpartition("#")
+    """A picture, or a frame (path#frameNUMBER) of an animation, as OpenCV reads them; None where there is none."""
+    name, mark, number = path.rpartition("#frame")
     if not mark:
         return cv2.imread(path)
     if name.lower().endswith(".gif"):
