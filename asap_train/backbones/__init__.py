@@ -51,6 +51,8 @@ class Backbone(Protocol):
     """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
     text_tokens: int | None
     """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice."""
+    multiple: int
+    """Of which height and width of images are multiples, in pixels."""
     facts: Mapping[str, Any]
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 

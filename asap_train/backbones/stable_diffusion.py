@@ -41,6 +41,8 @@ class StableDiffusion:
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
         self.network: torch.nn.Module = self.pipeline.unet
+        halvings = len(self.pipeline.unet.config.block_out_channels) - 1
+        self.multiple = int(self.pipeline.vae_scale_factor) * 2**halvings
         self.facts: Mapping[str, Any] = loaded.facts
         schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self._predicts = schedule.config.prediction_type
