@@ -32,6 +32,7 @@ from asap_train.data.buckets import Size, bucket_of, bucket_sizes
 from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
+from asap_train.training.texts import CAPTION
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
 from hafbench.images import sha256_of
@@ -81,7 +82,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cache:
-    """What is there, or will be: `ids` of the pairs in the data set's order, their captions and buckets."""
+    """What is there, or will be: `ids` of the pairs in the data set's order, their captions and buckets.
+
+    Without `encodes_texts` captions are left to the step: see texts.py.
+    """
 
     folder: Path
     pairs: Path
@@ -89,6 +93,7 @@ class Cache:
     captions: tuple[str, ...]
     buckets: tuple[Size, ...]
     stored: torch.dtype
+    encodes_texts: bool = True
 
     @cached_property
     def texts(self) -> Mapping[str, int]:
@@ -99,7 +104,8 @@ class Cache:
     def files(self) -> dict[Path, int]:
         """All files of a complete cache, with their numbers of rows."""
         counts = Counter(self.path("pairs", place) for place in range(len(self.ids)))
-        return dict(counts + Counter(self.path("texts", row) for row in range(len(self.texts))))
+        texts = range(len(self.texts) if self.encodes_texts else 0)
+        return dict(counts + Counter(self.path("texts", row) for row in texts))
 
     def path(self, kind: str, place: int) -> Path:
         """The file that has a pair or a text."""
@@ -123,12 +129,15 @@ class Cache:
         """The pairs at these places, those that are `dropped` with the empty caption; in float32 on the CPU."""
         pairs = [self._row("pairs", place) for place in places]
         rows = [0 if drop else self.texts[self.captions[place]] for place, drop in zip(places, dropped, strict=True)]
-        texts = [self._row("texts", row) for row in rows]
         latents = {name: torch.stack([pair[name] for pair in pairs]).float() for name in ("winner", "loser", "mask")}
-        conditions = trimmed(joined([{name: value[None] for name, value in text.items()} for text in texts]))
+        conditions = self._texts(rows) if self.encodes_texts else {CAPTION: torch.tensor(rows)}
         cut = [name for name in pairs[0] if name.startswith(CROP)]
         conditions |= {name.removeprefix(CROP): torch.stack([pair[name] for pair in pairs]) for name in cut}
         return Batch(**latents, conditions=conditions)
+
+    def _texts(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        parts = [{name: value[None] for name, value in self._row("texts", row).items()} for row in rows]
+        return trimmed(joined(parts))
 
     def _row(self, kind: str, row: int) -> dict[str, Tensor]:
         path = self.path(kind, row)
@@ -143,7 +152,13 @@ class Cache:
 
 
 def find_cache(
-    root: Path, pairs: Path, backbone: Backbone, size: int, stored: torch.dtype, bucketed: bool = False
+    root: Path,
+    pairs: Path,
+    backbone: Backbone,
+    size: int,
+    stored: torch.dtype,
+    bucketed: bool = False,
+    encodes_texts: bool = True,
 ) -> Cache:
     """The cache of these pairs at `size` pixels for this model, below `root`; `fill` makes it.
 
@@ -159,7 +174,7 @@ def find_cache(
     buckets = tuple(bucket_of(shape, sizes) for shape in zip(own["height"], own["width"], strict=True))
     key = {**key_of(pairs, backbone, size, stored), **({"buckets": sizes} if bucketed else {})}
     captions = tuple(caption or "" for caption in own["caption"])
-    cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, buckets, stored)
+    cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, buckets, stored, encodes_texts)
     with disk_errors(root):
         cache.folder.mkdir(parents=True, exist_ok=True)
         write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
@@ -228,9 +243,9 @@ def _is_cache(folder: Path) -> bool:
         return False
 
 
-def free_encoders(backbone: Backbone, keep_vae: bool = False) -> None:
-    """Free text encoders and, unless images are to be decoded, the VAE: from here on the cache stands for them."""
-    for name in ENCODERS[keep_vae:]:
+def free_encoders(backbone: Backbone, keep_vae: bool = False, keep_texts: bool = False) -> None:
+    """Free text encoders and VAE, unless they are needed in training, too: from here on the cache stands for them."""
+    for name in ENCODERS[keep_vae : 1 if keep_texts else None]:
         if getattr(backbone.pipeline, name, None) is not None:
             setattr(backbone.pipeline, name, None)
     gc.collect()
@@ -247,7 +262,8 @@ def native_size(backbone: Backbone) -> int:
 
 def _texts(cache: Cache, backbone: Backbone, path: Path) -> dict[str, Tensor]:
     captions = [caption for caption, row in cache.texts.items() if cache.path("texts", row) == path]
-    whole = joined([backbone.encode_texts([caption]) for caption in captions])
+    with torch.no_grad():
+        whole = joined([backbone.encode_texts([caption]) for caption in captions])
     dtype = _text_dtype(backbone, cache.stored)
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in whole.items()}
 

@@ -37,7 +37,8 @@ class LoraSettings(Spec):
     """A weight W becomes W + lora_alpha / rank B A (Hu et al., arXiv 2106.09685); names as in peft's LoraConfig.
 
     layers: the kinds of layers that are tuned, of all blocks. target_modules: modules by the ends of their names, in
-    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training.
+    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training. text_encoder: the attention
+    of the CLIP text encoders is tuned, too, which must then stay in memory.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -52,6 +53,7 @@ class LoraSettings(Spec):
     layers: Annotated[tuple[Layers, ...], Field(min_length=1)] = ("attention",)
     target_modules: tuple[str, ...] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    text_encoder: bool = False
 
 
 class ScoreSettings(RunSpec):
