@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+PATCH = 2
+"""Cells of latents that make one side of a token, in all of these families."""
+
+
 class RectifiedFlow:
     """x_t = (1 - s) x_0 + s n, t = 1000 s; the network predicts the velocity n - x_0 (Esser et al., arXiv 2403.03206).
 
@@ -39,6 +43,7 @@ class RectifiedFlow:
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
         self.network: torch.nn.Module = self.pipeline.transformer
+        self.multiple = PATCH * int(self.pipeline.vae_scale_factor)
         self.facts: Mapping[str, Any] = loaded.facts
 
     def encode_images(self, pixels: Tensor) -> Tensor:

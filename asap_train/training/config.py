@@ -24,6 +24,7 @@ MANNEQUIN: Mapping[str, Any] = {
     "lr_warmup_steps": 20,
     "learning_rate": 3e-4,
     "loss": {"tau": 0.1},
+    "use_aspect_ratio_buckets": False,
 }
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
@@ -99,6 +100,8 @@ class FitConfig(Spec):
     the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
     caption_dropout: share of pairs with an empty caption. resolution: pixels of a side; None is the model's own.
+    use_aspect_ratio_buckets: pairs are scaled to the nearest of a few sizes of about resolution^2 pixels, and a batch
+    is of one size; False cuts squares.
     guidance_scale: what a model distilled with guidance is told while it is tuned; None is the family's own.
     max_sequence_length: tokens of the T5 text encoder, for training and scoring; None is the pipeline's own.
 
@@ -149,6 +152,7 @@ class FitConfig(Spec):
     time_range: tuple[Share, Share] = (0.0, 1.0)
     caption_dropout: Share = 0.0
     resolution: Count | None = None
+    use_aspect_ratio_buckets: bool = True
     guidance_scale: NotNegative | None = None
     max_sequence_length: Count | None = None
     seed: Place = 0

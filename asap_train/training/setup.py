@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from asap_train.training.config import FitConfig, as_plain
 from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
+from asap_train.training.order import Order
 from asap_train.training.residuals import Policy, frozen
 from asap_train.training.validation import make_validation
 from asap_train.training.widening import widen
@@ -66,8 +68,14 @@ class Training:
 
     def ids(self, step: int) -> list[str]:
         """The pairs of a step."""
-        size, count = self.pairs_a_step, len(self.cache.ids)
-        return [self.cache.ids[noise.pair_at(self.config.seed, step * size + i, count)] for i in range(size)]
+        batches = self.pairs_a_step // self.config.train_batch_size
+        numbers = range(step * batches, (step + 1) * batches)
+        return [self.cache.ids[place] for number in numbers for place in self.order.batch(number)]
+
+    @cached_property
+    def order(self) -> Order:
+        """Which pairs each batch has."""
+        return Order(self.config.seed, self.config.train_batch_size, self.cache.buckets)
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
@@ -103,11 +111,12 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         backbone.guidance = config.guidance_scale
     if config.max_sequence_length is not None:
         if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: {config.model} has no T5 text encoder; leave it out.")
+            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
         backbone.text_tokens = config.max_sequence_length
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
+    root = config.cache_dir or config.out / "cache"
+    cache = caches.find_cache(root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets)
     caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
