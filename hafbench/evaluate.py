@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hafbench.errors import HafError, RunStopped, Unavailable
@@ -14,6 +15,7 @@ from hafbench.progress import SILENT, Progress
 from hafbench.records import Record, Sample
 from hafbench.scorers import SCORERS, load_scorer
 from hafbench.scoring import Job, make_records, reason_of
+from hafbench.sources import read_ahead, read_place
 from hafbench.types import Generator, Scorer
 
 if TYPE_CHECKING:
@@ -106,19 +108,36 @@ def evaluate(
         queue = _Queue(run, scorers, pools, _Counter(len(finished), progress, pools.note))
         # So few images wait at a time that memory stays flat.
         most = max(batch_size, pools.depth)
+        todo = _jobs(run, generator, batches, finished)
         try:
-            for batch in batches:
-                todo = [sample for sample in batch if sample.image not in finished]
-                problems = make_images(run, generator, batch) if generator and todo else {}
-                for sample in todo:
-                    queue.write(most - 1)
-                    queue.add(sample, problems.get(sample.image))
+            # Images of others may be far away; our own are read from memory, when they have just been made.
+            for sample, job in read_ahead(todo, _read, 0 if generator else most):
+                queue.write(most - 1)
+                queue.add(sample, job)
             queue.write(0)
         except BaseException:
             pools.stop()
             queue.write_complete()
             raise
     return run.finish([sample.image for sample in samples])
+
+
+def _jobs(
+    run: RunFolder, generator: Generator | None, batches: Iterable[Sequence[Sample]], finished: Set[str]
+) -> Iterator[tuple[Sample, Job | str]]:
+    """What is left to score, made batch by batch if there is a generator; or why there is no image."""
+    for batch in batches:
+        todo = [sample for sample in batch if sample.image not in finished]
+        problems = make_images(run, generator, batch) if generator and todo else {}
+        for sample in todo:
+            place = sample.place or run.source.place(sample.image)
+            yield sample, problems.get(sample.image) or Job(sample.image, place, sample.prompt)
+
+
+def _read(todo: tuple[Sample, Job | str]) -> tuple[Sample, Job | str]:
+    """With the image read: once, whoever scores it."""
+    sample, job = todo
+    return sample, job if isinstance(job, str) else replace(job, place=read_place(job.place))
 
 
 class _Queue:
@@ -130,10 +149,9 @@ class _Queue:
         self._run, self._scorers, self._pools, self._counter = run, scorers, pools, counter
         self._scoring: deque[tuple[Sample, Pending]] = deque()
 
-    def add(self, sample: Sample, problem: str | None) -> None:
-        """One more image; `problem` says why there is none to score."""
-        job = Job(sample.image, self._run.image_root / sample.image, sample.prompt)
-        self._scoring.append((sample, self._pools.submit(job) if problem is None else no_image(problem)))
+    def add(self, sample: Sample, job: Job | str) -> None:
+        """One more image, or why there is none to score."""
+        self._scoring.append((sample, no_image(job) if isinstance(job, str) else self._pools.submit(job)))
 
     def write(self, most: int) -> None:
         """Write what is complete, and wait until at most so many images are left."""

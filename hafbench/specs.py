@@ -128,12 +128,16 @@ class RunSpec(ScoringSpec):
 
 
 class ScoreSpec(ScoringSpec):
-    """Images of a folder, scored. prompts: a suite or a table that gives them prompts and seeds."""
+    """Images made elsewhere, scored.
 
-    # Images and prompts are compared by hashes of their files.
+    images: a folder, shards, Parquet files or a data set, by a path or an address (docs/guides/images.md). prompts: a
+    suite or a table that gives them prompts and seeds, in place of those that shards and tables hold.
+    """
+
+    # Images are compared by names and sizes, and where they were written again by their hashes; prompts by theirs.
     ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"images", "prompts"}
 
-    images: Path
+    images: str | Path
     prompts: Path | None = None
 
     @classmethod
