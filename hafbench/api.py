@@ -98,13 +98,15 @@ def run(
 
 def _planned(spec: RunSpec) -> tuple[Suite, list[Sample]]:
     suite = load_suite(spec.suite or "")
-    return suite, plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
+    seeds = range(spec.first_seed, spec.first_seed + spec.seeds)
+    return suite, plan(spread(suite.prompts, spec.limit), seeds, spec.image_format)
 
 
 def _name(generator: str, suite: str, spec: RunSpec) -> str:
     limit = f"_limit{spec.limit}" if spec.limit else ""
     first = f"_from{spec.first_seed}" if spec.first_seed else ""
-    return f"{generator}_{suite}_{spec.seeds}{limit}{first}"
+    form = f"_{spec.image_format}" if spec.image_format != "png" else ""
+    return f"{generator}_{suite}_{spec.seeds}{limit}{first}{form}"
 
 
 def score(

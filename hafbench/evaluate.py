@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hafbench.errors import HafError, RunStopped, Unavailable
+from hafbench.images import ENCODINGS, ImageFormat
 from hafbench.manifest import ScorerFacts
 from hafbench.pools import Pending, Pools, Workers, no_image
 from hafbench.progress import SILENT, Progress
@@ -29,9 +30,10 @@ SECONDS = 2.0
 """How long an image may take before it is told again how far the scorers are that wait."""
 
 
-def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
-    """Every prompt with every seed, as images/PROMPT_ID/SEED.png."""
-    return [Sample(f"{prompt.id}/{seed}.png", prompt, seed) for prompt in prompts for seed in seeds]
+def plan(prompts: Sequence[Prompt], seeds: Sequence[int], image_format: ImageFormat = "png") -> list[Sample]:
+    """Every prompt with every seed, as images/PROMPT_ID/SEED.png, or with another suffix by the format."""
+    suffix = ENCODINGS[image_format].suffix
+    return [Sample(f"{prompt.id}/{seed}{suffix}", prompt, seed) for prompt in prompts for seed in seeds]
 
 
 def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:

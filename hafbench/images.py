@@ -9,9 +9,11 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from hafbench.errors import BadImage, HafError, one_line
 from hafbench.files import check_regular, is_utf8
@@ -36,6 +38,25 @@ UNREAD = (
     (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),
 )
 """How the files of formats that are not read begin, and what to say of them."""
+ImageFormat = Literal["png", "webp-lossless", "jpeg95"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are written: `suffix` of the files, Pillow's name of the format, and the options of its writer."""
+
+    suffix: str
+    name: str
+    options: Mapping[str, Any]
+
+
+ENCODINGS: Mapping[ImageFormat, Encoding] = {
+    "png": Encoding(".png", "PNG", {}),
+    "webp-lossless": Encoding(".webp", "WEBP", {"lossless": True, "quality": 20, "method": 2}),
+    "jpeg95": Encoding(".jpg", "JPEG", {"quality": 95}),
+}
+"""The first two keep every pixel. More effort for WebP costs several times the time for a few per cent of the bytes
+(docs/studies/image-formats.md)."""
 MAX_PIXELS = 100_000_000
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF."""
@@ -187,6 +208,14 @@ def _grey(image: Image, name: str, is_tiff: bool) -> Image:
     if low < 0 or high > white:
         raise BadImage(f"{name}: the pixels go from {low:g} to {high:g}; save them as {known}.")
     return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
+
+
+def encode_image(image: Image, suffix: str) -> bytes:
+    """An image as the bytes of a file, in the one of ENCODINGS that has this suffix."""
+    encoding = next(one for one in ENCODINGS.values() if one.suffix == suffix)
+    file = io.BytesIO()
+    image.save(file, format=encoding.name, **encoding.options)
+    return file.getvalue()
 
 
 def sha256_of(path: Path) -> str:

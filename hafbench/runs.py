@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
+from hafbench.images import encode_image
 from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
 from hafbench.records import Record, Sample
 from hafbench.sources import open_source
@@ -122,9 +123,9 @@ class RunFolder:
         self.grown = True
 
     def save_image(self, name: str, image: Image) -> Path:
-        """Save a PNG below images/, whole or not at all."""
+        """Save an image below images/ in the format of its suffix, whole or not at all."""
         with disk_errors(self.folder):
-            return write_whole(self.folder / "images" / name, lambda path: image.save(path, format="PNG"))
+            return write_whole(self.folder / "images" / name, encode_image(image, PurePosixPath(name).suffix))
 
     def finish(self, order: Sequence[str]) -> Run:
         """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.

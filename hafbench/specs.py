@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hafbench.images import ImageFormat
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS, default_scorers
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
@@ -93,7 +94,8 @@ class RunSpec(ScoringSpec):
     """Images of a suite by a model, scored.
 
     suite: a packaged one, or a .jsonl file; None is the model's own. seeds: images a prompt, with the seeds first_seed
-    and on. limit: at most so many prompts, over all categories. batch_size: images generated at once.
+    and on. limit: at most so many prompts, over all categories. batch_size: images generated at once. image_format: how
+    their files are written; png and webp-lossless keep every pixel.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -109,6 +111,7 @@ class RunSpec(ScoringSpec):
     first_seed: Place = 0
     limit: Count | None = None
     batch_size: Count | None = None
+    image_format: ImageFormat = "png"
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:

@@ -85,6 +85,9 @@ def run(
         int | None,
         typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once; default: 1, mannequin 10."),
     ] = None,
+    image_format: Annotated[
+        str | None, typer.Option("--image-format", metavar="NAME", help="png (default), webp-lossless, jpeg95.")
+    ] = None,
     device: Device = None,
     workers: WorkerCount = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = None,
@@ -136,6 +139,7 @@ def run(
             "first_seed": first_seed,
             "limit": limit,
             "batch_size": batch_size,
+            "image_format": image_format,
             "scorers": scorers,
             "require": require or None,
             "device": device,
