@@ -95,6 +95,11 @@ class FitConfig(Spec):
     residual stream and the last layers in single precision all the same (see widening.py). ema_decay: of an average of
     the tuned weights, which is then what checkpoints hold; 0 is none.
 
+    quantization: of the frozen base's linear layers, with LoRA only: nf4 (bitsandbytes, 4 bits) or fp8 (torchao, 8).
+    gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
+    go through the network one after the other, with the same gradient at the activation memory of one branch, for one
+    more forward pass. torch_compile: the blocks of the network are compiled, each kind once.
+
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
@@ -143,7 +148,10 @@ class FitConfig(Spec):
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     residual_in_fp32: bool = True
+    quantization: Literal["none", "nf4", "fp8"] = "none"
     gradient_checkpointing: bool = False
+    two_passes: bool = False
+    torch_compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise_draws: Count = 1
     time_range: tuple[Share, Share] = (0.0, 1.0)
@@ -228,6 +236,8 @@ class FitConfig(Spec):
             raise ValueError(f"time_range: {low} is not below {high}")
         if refused := OBJECTIVES.get(self.objective).refusal(self.loss):
             raise ValueError(refused)
+        if self.quantization != "none" and self.lora is None:
+            raise ValueError(f"quantization {self.quantization}: only a frozen base is quantized; tune it with LoRA")
         if self.score and self.score.every % self.checkpointing_steps:
             raise ValueError(
                 f"score.every ({self.score.every}) must be a multiple of checkpointing_steps "

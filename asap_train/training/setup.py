@@ -94,6 +94,8 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
+    if config.quantization != "none" or config.two_passes or config.torch_compile:
+        raise HafError("quantization, two_passes and torch_compile are not there yet; leave them out.")
     backbone = load_backbone(
         config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
     )
