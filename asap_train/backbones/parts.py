@@ -17,6 +17,7 @@ from asap_train.backbones import Backbone, Loaded, backbone_of
 from hafbench.generators.components import Components, open_pipeline
 from hafbench.generators.diffusion import DTYPES
 from hafbench.generators.pipelines import DENOISERS
+from hafbench.generators.quantize import Quantization, quantize
 from hafbench.generators.sources import check_reachable, find_source
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -50,11 +51,12 @@ class Parts:
         for name, model in self.components.load(AUTOENCODER, dtype).items():
             setattr(self.backbone.pipeline, name, model)
 
-    def load_network(self) -> None:
+    def load_network(self, quantization: Quantization = "none") -> None:
         """Bring in the denoiser, on the device, to stay."""
-        for name, model in self.components.load(DENOISERS).items():
-            self.backbone.network = model.to(self.device)
-            setattr(self.backbone.pipeline, name, self.backbone.network)
+        for name, network in self.components.load(DENOISERS).items():
+            quantize(network, quantization, self.device)
+            self.backbone.network = network
+            setattr(self.backbone.pipeline, name, network)
 
 
 def open_backbone(model: str, dtype: str = "fp32", device: Any = "cpu") -> Parts:

@@ -24,6 +24,7 @@ from asap_train.training.residuals import Policy, frozen
 from asap_train.training.validation import make_validation, validated
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
+from hafbench.generators.quantize import check_quantization
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -95,8 +96,9 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    if config.quantization != "none" or config.two_passes or config.torch_compile:
-        raise HafError("quantization, two_passes and torch_compile are not there yet; leave them out.")
+    if config.two_passes or config.torch_compile:
+        raise HafError("two_passes and torch_compile are not there yet; leave them out.")
+    check_quantization(config.quantization)
     parts = open_backbone(config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", accelerator.device)
     backbone = parts.backbone
     if config.guidance_scale is not None:
@@ -117,7 +119,7 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     if validation:
         parts.load_autoencoder(torch.float32)
         validated(backbone)
-    parts.load_network()
+    parts.load_network(config.quantization)
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
