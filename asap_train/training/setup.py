@@ -96,8 +96,8 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    if config.two_passes or config.torch_compile:
-        raise HafError("two_passes and torch_compile are not there yet; leave them out.")
+    if config.torch_compile:
+        raise HafError("torch_compile is not there yet; leave it out.")
     check_quantization(config.quantization)
     parts = open_backbone(config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", accelerator.device)
     backbone = parts.backbone

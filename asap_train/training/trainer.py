@@ -12,24 +12,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import broadcast_object_list
 
-from asap_train.training import checkpoints, noise
+from asap_train.training import checkpoints
 from asap_train.training.adaptive import settings_at
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_folder import opened
 from asap_train.training.fit_log import FitLog, Row, as_row, note_of, step_metrics
 from asap_train.training.fit_plots import draw_plots
-from asap_train.training.losses import Residuals, compute
-from asap_train.training.objectives import OBJECTIVES, LossSettings
+from asap_train.training.gradient import add_gradient, microbatch
+from asap_train.training.objectives import LossSettings
 from asap_train.training.optimizers import averaged, set_rate
 from asap_train.training.precision import noise_of_delta
-from asap_train.training.residuals import draw_by_draw, pull_back, residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
 from asap_train.training.validate import validate
@@ -39,10 +38,6 @@ from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from asap_train.training.residuals import Predict
-
-    Through = Callable[[Predict], Predict]
 
 OnCheckpoint = Callable[[Path, int], bool]
 PLOTS_EVERY = 30.0
@@ -129,69 +124,16 @@ def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> 
 
 
 def _backward(training: Training, settings: LossSettings, step: int, part: int, last: bool) -> dict[str, torch.Tensor]:
-    """The gradient of one of the batches that this process has in a step, added to the others'; its step metrics.
-
-    Of several processes the gradients are joined with the `last` batch.
-    """
-    config, accelerator, backbone = training.config, training.accelerator, training.backbone
-    size, process = config.train_batch_size, accelerator.process_index
-    first = (part * accelerator.num_processes + process) * size
-    places = range(first, first + size)
-    positions = [step * training.pairs_a_step + place for place in places]
-    dropped = noise.draw_dropped(config.seed, positions, config.caption_dropout)
-    pairs = [noise.pair_at(config.seed, position, len(training.cache.ids)) for position in positions]
-    batch = training.cache.batch(pairs, dropped).dilated(settings.mask_dilation).to(accelerator.device)
-
-    draws, shape = config.noise_draws, batch.winner.shape[1:]
-    noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)
-    uniform = noise.draw_uniform(config.seed, step, places, training.pairs_a_step, draws, *config.time_range)
-    grid = tuple(shape[1:])
-    timesteps = backbone.draw_timesteps(uniform.flatten(), grid).reshape(size, draws).to(accelerator.device)
-    learn_loser = OBJECTIVES.get(config.objective).loser
-
-    def residuals(draw: int, with_reference: bool, through: Through = unchanged) -> Residuals:
-        policy, refer = training.policy, training.refer if with_reference else None
-        one = slice(draw, draw + 1)
-        seed = noise.hashed(config.seed, "dropout", step, part, process, draw)
-        return residuals_of(
-            backbone,
-            through(policy),
-            refer and through(refer),
-            batch,
-            noises[:, one],
-            timesteps[:, one],
-            learn_loser,
-            seed,
-        )
-
-    def joined(draw: int) -> AbstractContextManager[None]:
-        # The gradients of several processes are added up once a step.
-        return nullcontext() if last and draw == draws - 1 else accelerator.no_sync(training.policy)
-
-    share = 1 / config.gradient_accumulation_steps
-    if draws == 1:
-        with joined(0):
-            whole = residuals(0, True)
-            loss = compute(config.objective, whole, settings)
-            accelerator.backward(share * loss.total)
-    else:
-        whole = draw_by_draw(residuals, draws)
-        loss = compute(config.objective, whole, settings)
-        loss.total.backward()
-        for draw in range(draws):
-            with joined(draw):
-                accelerator.backward(share * pull_back(residuals(draw, False), whole, draw))
-    metrics = step_metrics(loss, whole, uniform)
-    measured = training.refer is not None and _is_checkpoint(config, step + 1)
+    """Add the gradient of one of the batches that this process has in a step; its step metrics."""
+    micro = microbatch(training, settings, step, part)
+    loss, whole = add_gradient(micro, settings, last)
+    metrics = step_metrics(loss, whole, micro.uniform)
     metrics["delta_noise"] = torch.full_like(loss.delta, torch.nan)
-    if measured:
-        metrics["delta_noise"] = noise_of_delta(residuals, loss.delta, config, settings, draws)
+    if training.refer is not None and _is_checkpoint(training.config, step + 1):
+        metrics["delta_noise"] = noise_of_delta(
+            micro.residuals, loss.delta, training.config, settings, training.config.noise_draws
+        )
     return metrics
-
-
-def unchanged(predict: Predict) -> Predict:
-    """The network as it is."""
-    return predict
 
 
 def _is_checkpoint(config: FitConfig, step: int) -> bool:
