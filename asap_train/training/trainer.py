@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -39,16 +39,38 @@ from hafbench.progress import SILENT, Progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+
 OnCheckpoint = Callable[[Path, int], bool]
+
+
+class Drawing(Protocol):
+    """Images of checkpoints by the network that is tuned, which every process draws a share of."""
+
+    def due(self, step: int) -> bool:
+        """Whether the images of this step's checkpoint are to be drawn; the main process is asked."""
+        ...
+
+    def draw(self, training: Training, checkpoint: Path, step: int) -> None:
+        """Draw this process's share."""
+        ...
+
+
 PLOTS_EVERY = 30.0
 """Seconds: checkpoints that come faster do not draw the plots again, which takes half a second."""
 
 
-def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progress: Progress = SILENT) -> Path:
+def train(
+    config: FitConfig,
+    *,
+    on_checkpoint: OnCheckpoint | None = None,
+    drawing: Drawing | None = None,
+    progress: Progress = SILENT,
+) -> Path:
     """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there is resumed.
 
     `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit is
-    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`.
+    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`. `drawing` is
+    asked before it, in all processes.
 
     Raises HafError for a folder with a fit of other settings or that another process is writing, and for numbers that
     are not finite or explode; Unavailable for a model or a package that is unavailable.
@@ -68,7 +90,7 @@ def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progr
         drawn = time.monotonic()
         if last is not None:
             drawn = draw(training, log)
-            ended = agreed(accelerator, on_checkpoint, last, step)
+            ended = looked_at(training, on_checkpoint, drawing, last, step)
         progress.start("steps", config.max_train_steps, step)
         if step == 0:
             validate(training, 0)
@@ -83,7 +105,7 @@ def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progr
                 last = save(training, step, log)
                 if step == config.max_train_steps or time.monotonic() - drawn > PLOTS_EVERY:
                     drawn = draw(training, log)
-                ended = agreed(accelerator, on_checkpoint, last, step)
+                ended = looked_at(training, on_checkpoint, drawing, last, step)
                 if accelerator.is_main_process:
                     checkpoints.prune(folder, config.checkpoints_total_limit)
         if step < config.max_train_steps:
@@ -182,8 +204,19 @@ def draw(training: Training, log: FitLog) -> float:
     return time.monotonic()
 
 
-def agreed(accelerator: Accelerator, on_checkpoint: OnCheckpoint | None, checkpoint: Path, step: int) -> bool:
+def looked_at(
+    training: Training, on_checkpoint: OnCheckpoint | None, drawing: Drawing | None, checkpoint: Path, step: int
+) -> bool:
     """Whether the main process's `on_checkpoint` ends the fit, for all processes."""
-    said = [on_checkpoint(checkpoint, step) if on_checkpoint and accelerator.is_main_process else False]
-    broadcast_object_list(said)
-    return bool(said[0])
+    main = training.accelerator.is_main_process
+    if drawing is not None and _told(main and drawing.due(step)):
+        drawing.draw(training, checkpoint, step)
+        training.accelerator.wait_for_everyone()
+    return _told(on_checkpoint(checkpoint, step) if on_checkpoint and main else False)
+
+
+def _told(said: bool) -> bool:
+    """What the main process says."""
+    heard = [said]
+    broadcast_object_list(heard)
+    return heard[0]
