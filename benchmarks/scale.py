@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -179,10 +178,17 @@ def _measure(
     import hafbench.comparison
     import hafbench.reports.comparison  # noqa: F401 (imported before it is measured)
 
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here on
+    before, start = _status("VmRSS"), time.process_time()
     STEPS[step](folder, images)
     spent = time.process_time() - start
-    queue.put((spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    queue.put((spent, (_status("VmHWM") - before) / 1024))
+
+
+def _status(name: str) -> int:
+    """A number of kilobytes that Linux keeps of this process."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0])
 
 
 def projected(small: float, large: float, sizes: tuple[int, int]) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BUNDLES = 5_000
+BUNDLES = 2_000
 """Clusters that are resampled each by itself; where there are more, bundles of them are."""
 CELLS = 200_000
 """Numbers held at once while resampling: 1.6 MB, which a cache may hold."""
