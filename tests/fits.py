@@ -31,7 +31,7 @@ def tiny_model(folder: Path) -> Path:
 
 def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitConfig:
     """A fit of a few quick steps; a tiny model is tuned at 16 x 16 pixels."""
-    small: dict[str, Any] = {} if model == "mannequin" else {"resolution": 16}
+    small: dict[str, Any] = {} if model == "mannequin" else {"resolution": 16, "use_aspect_ratio_buckets": False}
     plain = {
         "model": str(model),
         "pairs": str(pairs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,10 +17,12 @@ from asap_train.backbones import Backbone, load_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import FitConfig, as_plain
-from asap_train.training.lora import add_lora, trained_parameters
+from asap_train.training.lora import add_lora, check_text_encoders, check_text_loading, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
+from asap_train.training.order import Order
 from asap_train.training.residuals import Policy, frozen
+from asap_train.training.texts import TunedTexts
 from asap_train.training.validation import make_validation
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from asap_train.training.residuals import Predict
-    from asap_train.training.validation import Validation
+    from asap_train.training.texts import TunedTexts
+from asap_train.training.validation import Validation
 
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
@@ -66,8 +70,14 @@ class Training:
 
     def ids(self, step: int) -> list[str]:
         """The pairs of a step."""
-        size, count = self.pairs_a_step, len(self.cache.ids)
-        return [self.cache.ids[noise.pair_at(self.config.seed, step * size + i, count)] for i in range(size)]
+        batches = self.pairs_a_step // self.config.train_batch_size
+        numbers = range(step * batches, (step + 1) * batches)
+        return [self.cache.ids[place] for number in numbers for place in self.order.batch(number)]
+
+    @cached_property
+    def order(self) -> Order:
+        """Which pairs each batch has."""
+        return Order(self.config.seed, self.config.train_batch_size, self.cache.buckets)
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
@@ -103,31 +113,40 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         backbone.guidance = config.guidance_scale
     if config.max_sequence_length is not None:
         if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: {config.model} has no T5 text encoder; leave it out.")
+            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
         backbone.text_tokens = config.max_sequence_length
+    tunes_texts = config.lora is not None and config.lora.text_encoder
+    if tunes_texts:
+        check_text_encoders(backbone)
+        check_text_loading()
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
+    root = config.cache_dir or config.out / "cache"
+    cache = caches.find_cache(
+        root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
+    )
     caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
     validation = make_validation(config, backbone) if accelerator.is_main_process else None
-    caches.free_encoders(backbone, keep_vae=validation is not None)
+    caches.free_encoders(backbone, keep_vae=validation is not None, keep_texts=tunes_texts)
+    texts = TunedTexts(backbone, list(cache.texts)) if tunes_texts else None
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
-        refer = frozen(backbone, config.lora is not None, accelerator.autocast, widened=_is_widened(config))
+        refer = frozen(backbone, config.lora is not None, accelerator.autocast, _is_widened(config), texts)
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
     if _is_widened(config):
         widen(backbone.network)
     if config.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()
-    backbone.network.train()
+    policy = Policy(backbone, texts)
+    policy.train()
     parameters = trained_parameters(backbone)
     values = [value for _, value in parameters]
-    policy, optimizer = accelerator.prepare(Policy(backbone), make_optimizer(values, config))
+    policy, optimizer = accelerator.prepare(policy, make_optimizer(values, config))
     if config.report_to != "none":
         accelerator.init_trackers("asap-train", {key: str(value) for key, value in as_plain(config).items()})
     return Training(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 
 from asap_train.training.optimizers import averaged
-from asap_train.training.validation import FOLDER, Validation
+from asap_train.training.validation import FOLDER, Validation, embed
 from hafbench.files import disk_errors
 from hafbench.generators.diffusion import noise_seed
 
@@ -39,20 +40,22 @@ def validate(training: Training, step: int) -> None:
 def _draw(training: Training, wanted: Validation) -> list[np.ndarray[Any, Any]]:
     """One image (H, W, 3), 0 to 255, of each prompt."""
     pipeline, device = training.backbone.pipeline, training.accelerator.device
-    network = training.backbone.network
-    network.eval()
+    training.policy.eval()
     pipeline.vae.to(device)
-    images = []
+    images, known = [], wanted.embeddings
+    if not training.cache.encodes_texts:
+        with training.accelerator.autocast():
+            known = embed(training.backbone, wanted.prompts, wanted.negative)
     try:
-        for prompt, embeddings in zip(wanted.prompts, wanted.embeddings, strict=True):
+        for prompt, embeddings in zip(wanted.prompts, known, strict=True):
             dice = torch.Generator("cpu").manual_seed(noise_seed(prompt, wanted.settings.seed))
-            own = {name: value.to(device) for name, value in embeddings.items()}
+            own = send_to_device(embeddings, device)
             with torch.no_grad(), training.accelerator.autocast():
                 made = pipeline(generator=dice, output_type="np", **own, **wanted.arguments).images[0]
             images.append(np.rint(255 * np.nan_to_num(np.clip(made, 0, 1))).astype(np.uint8))
     finally:
         pipeline.vae.to("cpu")
-        network.train()
+        training.policy.train()
     return images
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from asap_train.training.config import FitConfig, ValidationSettings
 from asap_train.training.widening import without_autocast
@@ -23,18 +24,22 @@ from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
 if TYPE_CHECKING:
-    from asap_train.backbones import Backbone, Conditions
+    from asap_train.backbones import Backbone
 
 FOLDER = "validation"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is drawn: prompts with their embeddings, and the other arguments of the pipeline's call."""
+    """What is drawn: prompts with their embeddings, and the other arguments of the pipeline's call.
+
+    `embeddings` are as the text encoders make them before training: where these are tuned, `embed` makes them again.
+    """
 
     settings: ValidationSettings
     prompts: tuple[str, ...]
-    embeddings: tuple[Conditions, ...]
+    negative: str | None
+    embeddings: tuple[Mapping[str, Any], ...]
     arguments: Mapping[str, Any]
 
     def due(self, step: int, last: int) -> bool:
@@ -64,16 +69,23 @@ def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
     given = dict(config.score.model.arguments) if config.score else {}
     if config.resolution:
         given = {"height": config.resolution, "width": config.resolution, **given}
-    arguments = resolve_arguments(pipeline, preset, given)
+    arguments = dict(resolve_arguments(pipeline, preset, given))
+    negative = arguments.pop("negative_prompt", None)
     prompts = prompts_of(config, config.validation)
-    with torch.no_grad():
-        encoded = tuple(backbone.encode_prompt(prompt) for prompt in prompts)
-    taken = inspect.signature(pipeline.__call__).parameters
-    embeddings = tuple({name: value.cpu() for name, value in one.items() if name in taken} for one in encoded)
+    embeddings = embed(backbone, prompts, negative)
     pipeline.vae.to("cpu", torch.float32)
     # In single precision, as images are encoded: half-precision autoencoders overflow.
     pipeline.vae.decode = partial(without_autocast, pipeline.vae.decode)
-    return Validation(config.validation, prompts, embeddings, arguments)
+    return Validation(config.validation, prompts, negative, embeddings, arguments)
+
+
+def embed(backbone: Backbone, prompts: Sequence[str], negative: str | None) -> tuple[Mapping[str, Any], ...]:
+    """Arguments of the pipeline's call for each prompt, on the CPU."""
+    taken = inspect.signature(backbone.pipeline.__call__).parameters
+    with torch.no_grad():
+        encoded = [backbone.encode_prompt(prompt, negative) for prompt in prompts]
+    own = [{name: value for name, value in one.items() if name in taken} for one in encoded]
+    return tuple(send_to_device(one, "cpu") for one in own)
 
 
 def drawn_steps(fit: Path) -> Sequence[Path]:
