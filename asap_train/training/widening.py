@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,9 @@ def _in_float32(module: torch.nn.Module, given: Any, made: Any) -> Any:
 def without_autocast(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """What a function gives for its arguments in float32, at least one of which is a tensor, outside of autocast."""
     tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
-    with torch.autocast(tensors[0].device.type, enabled=False):
+    device = tensors[0].device.type
+    # The meta device, on which memory is planned, has none.
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return forward(*map(_wide, given), **{name: _wide(value) for name, value in named.items()})
 
 
