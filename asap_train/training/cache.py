@@ -1,4 +1,4 @@
-"""Latents, masks and text embeddings of all pairs, computed once; then VAE and text encoders leave memory.
+"""Latents, masks and text embeddings of all pairs, computed once: in training, encoders need not be in memory.
 
     CACHE/0123456789abcdef/           a folder for each key: what the pairs, the model and the settings are
         key.json
@@ -11,7 +11,6 @@ Files are memory-mapped, and each is written whole or not at all, so that the wo
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic_core import from_json
@@ -49,9 +48,9 @@ PIXELS_AT_ONCE = 2**20
 PAIR = {"winner", "loser", "mask"}
 """The tensors of pairs, beside conditions, whose names begin with CROP."""
 CROP = "crop."
-ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 Key = Mapping[str, Any]
+Kind = Literal["texts", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -164,20 +163,29 @@ def digest_of(key: Any) -> str:
     return sha256_of_json(key)[:16]
 
 
-def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file.
+def missing(cache: Cache, kind: Kind, share: tuple[int, int] = (0, 1)) -> list[Path]:
+    """The files that are missing or broken; of n processes the k-th, share = (k, n), is asked for every n-th."""
+    number, count = share
+    own = list(cache.files.items())[number::count]
+    return [path for path, rows in own if path.name.startswith(kind) and not is_whole(path, rows)]
+
+
+def fill_texts(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of captions, with the backbone's text encoders."""
+    with tensor_errors(cache.folder):
+        for path in todo:
+            _write(path, _texts(cache, backbone, path))
+
+
+def fill_pairs(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of pairs, with the backbone's autoencoder.
 
     Raises HafError for a shard that is not the one that was written, and for a pair that is broken.
     """
-    number, count = share
-    todo = {path for path, rows in list(cache.files.items())[number::count] if not is_whole(path, rows)}
     if todo:
         _check_shards(cache.pairs)
     with tensor_errors(cache.folder):
-        for path in sorted(todo):
-            if path.name.startswith("texts"):
-                _write(path, _texts(cache, backbone, path))
-        for path, tensors in _pairs(cache, backbone, todo):
+        for path, tensors in _pairs(cache, backbone, set(todo)):
             _write(path, tensors)
 
 
@@ -205,16 +213,6 @@ def _is_cache(folder: Path) -> bool:
         return folder.name == digest_of(from_json((folder / "key.json").read_bytes()))
     except (OSError, ValueError):
         return False
-
-
-def free_encoders(backbone: Backbone, keep_vae: bool = False) -> None:
-    """Free text encoders and, unless images are to be decoded, the VAE: from here on the cache stands for them."""
-    for name in ENCODERS[keep_vae:]:
-        if getattr(backbone.pipeline, name, None) is not None:
-            setattr(backbone.pipeline, name, None)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def native_size(backbone: Backbone) -> int:
@@ -256,8 +254,6 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
 
 
 def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> dict[str, Tensor]:
-    # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
-    backbone.pipeline.vae.to(torch.float32)
     winners, losers, masks = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in range(3))
     pixels = torch.cat([winners, losers]).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = backbone.encode_images(pixels).cpu()

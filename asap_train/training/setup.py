@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
-from asap_train.backbones import Backbone, load_backbone
+from asap_train.backbones import Backbone
+from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import FitConfig, as_plain
@@ -20,9 +21,10 @@ from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.residuals import Policy, frozen
-from asap_train.training.validation import make_validation
+from asap_train.training.validation import make_validation, validated
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
+from hafbench.generators.quantize import check_quantization
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -94,9 +96,11 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    backbone = load_backbone(
-        config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
-    )
+    if config.two_passes or config.torch_compile:
+        raise HafError("two_passes and torch_compile are not there yet; leave them out.")
+    check_quantization(config.quantization)
+    parts = open_backbone(config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", accelerator.device)
+    backbone = parts.backbone
     if config.guidance_scale is not None:
         if backbone.guidance is None:
             raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
@@ -108,12 +112,14 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
-    caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
+    validation = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
-    validation = make_validation(config, backbone) if accelerator.is_main_process else None
-    caches.free_encoders(backbone, keep_vae=validation is not None)
+    if validation:
+        parts.load_autoencoder(torch.float32)
+        validated(backbone)
+    parts.load_network(config.quantization)
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
@@ -143,6 +149,25 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         _ema(config, values),
         validation,
     )
+
+
+def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Validation | None:
+    """Fill this process's share of the cache and encode the validation's prompts, with one kind of encoder at a time.
+
+    Nothing is loaded where nothing is missing.
+    """
+    share = (accelerator.process_index, accelerator.num_processes)
+    validation, todo = None, caches.missing(cache, "texts", share)
+    validates = config.validation is not None and accelerator.is_main_process
+    if todo or validates:
+        with parts.loaded(TEXT_ENCODERS):
+            caches.fill_texts(cache, parts.backbone, todo)
+            validation = make_validation(config, parts.backbone) if validates else None
+    if todo := caches.missing(cache, "pairs", share):
+        # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
+        with parts.loaded(AUTOENCODER, torch.float32):
+            caches.fill_pairs(cache, parts.backbone, todo)
+    return validation
 
 
 def _is_widened(config: FitConfig) -> bool:

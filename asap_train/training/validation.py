@@ -70,10 +70,12 @@ def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
         encoded = tuple(backbone.encode_prompt(prompt) for prompt in prompts)
     taken = inspect.signature(pipeline.__call__).parameters
     embeddings = tuple({name: value.cpu() for name, value in one.items() if name in taken} for one in encoded)
-    pipeline.vae.to("cpu", torch.float32)
-    # In single precision, as images are encoded: half-precision autoencoders overflow.
-    pipeline.vae.decode = partial(without_autocast, pipeline.vae.decode)
     return Validation(config.validation, prompts, embeddings, arguments)
+
+
+def validated(backbone: Backbone) -> None:
+    """Have the autoencoder decode in single precision, as images are encoded: those in half precision overflow."""
+    backbone.pipeline.vae.decode = partial(without_autocast, backbone.pipeline.vae.decode)
 
 
 def drawn_steps(fit: Path) -> Sequence[Path]:

@@ -12,6 +12,7 @@ from hafbench.errors import HafError
 from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import Preset
+from hafbench.generators.quantize import check_quantization, quantize
 from hafbench.generators.sources import check_reachable, find_source
 
 if TYPE_CHECKING:
@@ -80,15 +81,19 @@ def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:
     source = find_source(spec.model)
     loras = [parse_lora(text) for text in spec.lora]
     check_reachable(source)
+    check_quantization(spec.quantization)
     device = pick_device(device)
     dtype = pick_dtype(spec.dtype, device, source.preset)
 
     import torch
 
-    from hafbench.generators.pipelines import load_pipeline
+    from hafbench.generators.pipelines import DENOISERS, load_pipeline
 
     pipeline, files = load_pipeline(source, getattr(torch, DTYPES[dtype]))
     arguments = resolve_arguments(pipeline, source.preset.call() if source.preset else {}, spec.arguments)
+    if spec.quantization != "none":
+        network = next(getattr(pipeline, name) for name in DENOISERS if getattr(pipeline, name, None) is not None)
+        quantize(network, spec.quantization, "cpu" if spec.offload != "none" else device)
     applied = apply_loras(pipeline, loras)
     place(pipeline, device, spec.offload)
     settings = {
@@ -100,6 +105,7 @@ def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:
         "defaults": default_arguments(pipeline, arguments),
         "loras": applied,
         "dtype": dtype,
+        **({"quantization": spec.quantization} if spec.quantization != "none" else {}),
         "device": device.split(":")[0],
         "offload": spec.offload,
     }
