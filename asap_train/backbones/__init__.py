@@ -50,7 +50,7 @@ class Backbone(Protocol):
     guidance: float | None
     """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
     text_tokens: int | None
-    """Of the T5 text encoder, in `encode_texts` and `encode_prompt`; None for a family without one."""
+    """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice."""
     facts: Mapping[str, Any]
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 
@@ -59,11 +59,18 @@ class Backbone(Protocol):
         ...
 
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
-        """Captions as what the network takes beside latents and timesteps."""
+        """Captions as what the network takes beside latents and timesteps.
+
+        A family whose texts have different lengths pads `words` (b, tokens, width) and says which of them are words,
+        `words_mask` (b, tokens). See `joined`.
+        """
         ...
 
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """A prompt as arguments of the pipeline's call, with the empty one where it samples with guidance."""
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """A prompt as arguments of the pipeline's call, with the negative one where it samples with guidance.
+
+        Without `negative` as the pipeline has it by default: most families take the empty prompt.
+        """
         ...
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
@@ -130,6 +137,10 @@ _TABLE = (
     _row("StableDiffusion3Pipeline", "Stable Diffusion 3 and 3.5, and the mannequin model", "sd3:StableDiffusion3",
          _LARGE),
     _row("FluxPipeline", "FLUX.1", "flux:Flux", _LARGE),
+    _row("Flux2Pipeline", "FLUX.2 dev", "flux2:Flux2", _LARGE),
+    _row("Flux2KleinPipeline", "FLUX.2 klein", "flux2:Flux2Klein", _LARGE),
+    _row("QwenImagePipeline", "Qwen-Image", "qwen_image:QwenImage", _LARGE),
+    _row("ZImagePipeline", "Z-Image and Z-Image-Turbo", "z_image:ZImage", _LARGE),
 )
 # fmt: on
 BACKBONES: Registry[BackboneEntry] = Registry("backbone", "asap_train.backbones", BackboneEntry, _TABLE)
@@ -171,3 +182,19 @@ def mask_on_grid(mask: Tensor, latents: Tensor) -> Tensor:
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(mask.float(), latents.shape[-2:])
+
+
+def joined(parts: Sequence[Conditions]) -> dict[str, Tensor]:
+    """Conditions of several captions as one batch; shorter texts are padded with zeros, as their mask is."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    return {name: pad_sequence([row for part in parts for row in part[name]], batch_first=True) for name in parts[0]}
+
+
+def trimmed(conditions: Conditions) -> dict[str, Tensor]:
+    """Without the padding that all texts of a batch have; texts without a mask are left as they are."""
+    made = dict(conditions)
+    if "words_mask" in made:
+        longest = int(made["words_mask"].sum(1).max())
+        made |= {name: made[name][:, :longest] for name in ("words", "words_mask")}
+    return made

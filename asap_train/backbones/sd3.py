@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,9 +34,11 @@ class StableDiffusion3(RectifiedFlow):
         return {"words": words, "pooled": pooled}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one, and what the first two encoders pool of them."""
-        made = self.pipeline.encode_prompt(prompt, None, None, max_sequence_length=self.text_tokens)
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one, and what the first two encoders pool of them."""
+        made = self.pipeline.encode_prompt(
+            prompt, None, None, negative_prompt=negative, max_sequence_length=self.text_tokens
+        )
         return dict(zip(EMBEDDINGS, made, strict=True))
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:

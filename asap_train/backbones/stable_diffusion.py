@@ -61,9 +61,9 @@ class StableDiffusion:
         return {"words": words}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one."""
-        words, empty = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, True)
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one."""
+        words, empty = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, True, negative)
         return {"prompt_embeds": words, "negative_prompt_embeds": empty}
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
@@ -123,9 +123,10 @@ class StableDiffusionXL(StableDiffusion):
         return {"words": words, "text_embeds": pooled}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one, and what the second encoder pools of them."""
-        return dict(zip(EMBEDDINGS, self.pipeline.encode_prompt(prompt, None, None, 1, True), strict=True))
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one, and what the second encoder pools of them."""
+        made = self.pipeline.encode_prompt(prompt, None, None, 1, True, negative)
+        return dict(zip(EMBEDDINGS, made, strict=True))
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
         """`time_ids` (b, 6): height and width before scaling, top and left of the cut, its height and width."""

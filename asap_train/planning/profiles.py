@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +104,7 @@ def traced(architecture: Architecture, case: Case) -> Profile:
     tune(backbone, case)
     tuned = sum(one.numel() for one in network.parameters() if one.requires_grad)
     plain = tuple(peak_of(backbone, architecture, case, images) for images in SEEN)
-    network.enable_gradient_checkpointing()
-    checkpointed = tuple(peak_of(backbone, architecture, case, images) for images in SEEN)
+    checkpointed = tuple(peak_of(backbone, architecture, case, images, checkpointing=True) for images in SEEN)
     with torch.device("meta"):
         autoencoder = make_autoencoder(architecture)
     return Profile(
@@ -173,13 +172,12 @@ def tune(backbone: Backbone, case: Case) -> None:
 
 
 def quantizable_weights(network: Any) -> list[int]:
-    """The sizes of the linear layers within a network's repeated blocks."""
-    from torch.nn import Linear
+    """The sizes of the layers that quantization converts; none in a network that does not name its blocks."""
+    from hafbench.generators.quantize import block_layers
 
-    kinds = getattr(network, "_repeated_blocks", None) or ()
-    blocks = [module for module in network.modules() if type(module).__name__ in kinds]
-    own = {id(one): one for block in blocks for one in block.modules() if isinstance(one, Linear)}
-    return [one.weight.numel() for one in own.values()]
+    if not getattr(network, "_repeated_blocks", None):
+        return []
+    return [network.get_submodule(name).weight.numel() for name in block_layers(network)]
 
 
 def inputs_of(architecture: Architecture, case: Case, images: int) -> tuple[Any, Any, dict[str, Any]]:
@@ -203,15 +201,20 @@ def inputs_of(architecture: Architecture, case: Case, images: int) -> tuple[Any,
     return noisy, timesteps, conditions
 
 
-def peak_of(backbone: Backbone, architecture: Architecture, case: Case, images: int) -> int:
+def peak_of(
+    backbone: Backbone, architecture: Architecture, case: Case, images: int, checkpointing: bool = False
+) -> int:
     """The most bytes that live at once in a pass of so many images forward and back, beside what stays."""
+    from contextlib import nullcontext
+
     import torch
+    from torch.utils.checkpoint import checkpoint
 
     from asap_train.planning.tracing import AsOnGpu, LiveBytes
     from asap_train.training.precision import DTYPES
 
     given = inputs_of(architecture, case, images)
-    network = backbone.network
+    network: Any = backbone.network
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
@@ -219,6 +222,10 @@ def peak_of(backbone: Backbone, architecture: Architecture, case: Case, images: 
     stay += [one.grad for one in network.parameters() if one.grad is not None]
     live = LiveBytes(stay)
     on_gpu = AsOnGpu(None if case.precision == "no" else DTYPES[case.precision])
+    if checkpointing:
+        # What is computed again would be so outside of the mode.
+        contexts = lambda: (nullcontext(), on_gpu)  # noqa: E731
+        network.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, context_fn=contexts))
     with torch.device("meta"), live, on_gpu.of(network):
         torch.autograd.backward(backbone.predict(*given).float().square().mean())
     return int(live.peak)
@@ -229,10 +236,12 @@ def forward_operations(backbone: Backbone, architecture: Architecture, case: Cas
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from asap_train.planning.tracing import AsOnGpu  # noqa: F401
+    from asap_train.planning.tracing import AsOnGpu
+    from asap_train.training.precision import DTYPES
 
     given = inputs_of(architecture, case, 1)
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+    on_gpu = AsOnGpu(DTYPES[case.precision], attention=False)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad(), on_gpu:
         backbone.predict(*given)
     return float(counter.get_total_flops())
 

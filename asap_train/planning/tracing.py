@@ -65,9 +65,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[misc]
 class AsOnGpu(TorchFunctionMode):  # type: ignore[misc]
     """Autocast to `dtype` (None: off), and attention that saves queries, keys, values, output and a number a row."""
 
-    def __init__(self, dtype: torch.dtype | None) -> None:
+    def __init__(self, dtype: torch.dtype | None, attention: bool = True) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self._attention = dtype, attention
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -75,7 +75,8 @@ class AsOnGpu(TorchFunctionMode):  # type: ignore[misc]
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention:
             given = args or tuple(kwargs[name] for name in ("query", "key", "value"))
-            return Attention.apply(*(self._cast(one, self.dtype) for one in given[:3]))
+            own = tuple(self._cast(one, self.dtype) for one in given[:3])
+            return Attention.apply(*own) if self._attention else func(*own)
         name = getattr(func, "__name__", "")
         if self.dtype is not None and name in HALF | SINGLE:
             wanted = self.dtype if name in HALF else torch.float32

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import max_pool2d
 
-from asap_train.backbones import Backbone, Conditions, mask_on_grid
+from asap_train.backbones import Backbone, Conditions, joined, mask_on_grid, trimmed
 from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
@@ -48,6 +48,9 @@ PIXELS_AT_ONCE = 2**20
 PAIR = {"winner", "loser", "mask"}
 """The tensors of pairs, beside conditions, whose names begin with CROP."""
 CROP = "crop."
+
+NATIVE_SIZE = 1024
+"""Of models whose files do not say it, as Z-Image's."""
 
 Key = Mapping[str, Any]
 Kind = Literal["texts", "pairs"]
@@ -108,7 +111,7 @@ class Cache:
         rows = [0 if drop else self.texts[self.captions[place]] for place, drop in zip(places, dropped, strict=True)]
         texts = [self._row("texts", row) for row in rows]
         latents = {name: torch.stack([pair[name] for pair in pairs]).float() for name in ("winner", "loser", "mask")}
-        conditions = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+        conditions = trimmed(joined([{name: value[None] for name, value in text.items()} for text in texts]))
         cut = [name for name in pairs[0] if name.startswith(CROP)]
         conditions |= {name.removeprefix(CROP): torch.stack([pair[name] for pair in pairs]) for name in cut}
         return Batch(**latents, conditions=conditions)
@@ -218,15 +221,15 @@ def _is_cache(folder: Path) -> bool:
 def native_size(backbone: Backbone) -> int:
     """The side in pixels of the images that the model was made for."""
     pipeline = backbone.pipeline
-    cells = getattr(pipeline, "default_sample_size", None) or backbone.network.config.sample_size
-    return int(cells) * int(pipeline.vae_scale_factor)
+    cells = getattr(pipeline, "default_sample_size", None) or getattr(backbone.network.config, "sample_size", None)
+    return int(cells) * int(pipeline.vae_scale_factor) if cells else NATIVE_SIZE
 
 
 def _texts(cache: Cache, backbone: Backbone, path: Path) -> dict[str, Tensor]:
     captions = [caption for caption, row in cache.texts.items() if cache.path("texts", row) == path]
-    parts = [backbone.encode_texts([caption]) for caption in captions]
+    whole = joined([backbone.encode_texts([caption]) for caption in captions])
     dtype = _text_dtype(backbone, cache.stored)
-    return {name: torch.cat([part[name] for part in parts]).to(dtype) for name in parts[0]}
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in whole.items()}
 
 
 def _text_dtype(backbone: Backbone, stored: torch.dtype) -> torch.dtype:

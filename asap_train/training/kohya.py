@@ -1,7 +1,8 @@
 """LoRA under the names that kohya's sd-scripts write and ComfyUI reads: `lora_unet_` and the original model's modules.
 
 These are the modules of the authors' own code, in which one matrix often holds several of diffusers' (queries, keys and
-values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on diffusers' U-Net itself.
+values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on diffusers' U-Net itself, and Qwen-Image,
+whose authors' modules are diffusers' own.
 """
 
 from __future__ import annotations
@@ -72,9 +73,35 @@ FLUX: Mapping[str, tuple[str, ...]] = {
     "single_blocks.{}.linear1": (*_qkv(f"{_SINGLE}.attn"), f"{_SINGLE}.proj_mlp"),
     "single_blocks.{}.linear2": (f"{_SINGLE}.proj_out",),
 }
+FLUX2: Mapping[str, tuple[str, ...]] = {
+    **{name: parts for name, parts in FLUX.items() if "attn" in name},
+    "double_blocks.{}.img_mlp.0": (f"{_DOUBLE}.ff.linear_in",),
+    "double_blocks.{}.img_mlp.2": (f"{_DOUBLE}.ff.linear_out",),
+    "double_blocks.{}.txt_mlp.0": (f"{_DOUBLE}.ff_context.linear_in",),
+    "double_blocks.{}.txt_mlp.2": (f"{_DOUBLE}.ff_context.linear_out",),
+    "single_blocks.{}.linear1": (f"{_SINGLE}.attn.to_qkv_mlp_proj",),
+    "single_blocks.{}.linear2": (f"{_SINGLE}.attn.to_out",),
+}
+_JOINT = (*_qkv("attn"), *_qkv("attn", ADDED), "attn.to_out.0", "attn.to_add_out")
+QWEN_IMAGE: Mapping[str, tuple[str, ...]] = {
+    f"{_DOUBLE}.{name}": (f"{_DOUBLE}.{name}",)
+    for name in (*_JOINT, *(f"{mlp}.net.{end}" for mlp in ("img_mlp", "txt_mlp") for end in ("0.proj", "2")))
+}
+Z_IMAGE: Mapping[str, tuple[str, ...]] = {
+    f"{blocks}.{{}}.{original}": tuple(f"{blocks}.{{}}.{part}" for part in parts)
+    for blocks in ("layers", "noise_refiner", "context_refiner")
+    for original, parts in {
+        "attention.qkv": _qkv("attention"),
+        "attention.out": ("attention.to_out.0",),
+        **{f"feed_forward.{name}": (f"feed_forward.{name}",) for name in ("w1", "w2", "w3")},
+    }.items()
+}
 TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "SD3Transformer2DModel": SD3,
     "FluxTransformer2DModel": FLUX,
+    "Flux2Transformer2DModel": FLUX2,
+    "QwenImageTransformer2DModel": QWEN_IMAGE,
+    "ZImageTransformer2DModel": Z_IMAGE,
 }
 """By the network's class: the original module, and the modules of diffusers of which it is made, top to bottom."""
 

@@ -58,7 +58,8 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
 def _modules(backbone: Backbone, settings: LoraSettings) -> list[str]:
     """The modules of the layers that are asked for, by their whole names: only those within blocks."""
     ends = tuple(f".{end}" for kind in settings.layers for end in backbone.lora_targets[kind])
-    return [name for name, _ in backbone.network.named_modules() if name.endswith(ends)]
+    modules = backbone.network.named_modules()
+    return [name for name, module in modules if name.endswith(ends) and not any(module.children())]
 
 
 def _check(network: Any, settings: LoraSettings) -> None:

@@ -107,7 +107,7 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         backbone.guidance = config.guidance_scale
     if config.max_sequence_length is not None:
         if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: {config.model} has no T5 text encoder; leave it out.")
+            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
         backbone.text_tokens = config.max_sequence_length
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 
 from asap_train.training.optimizers import averaged
 from asap_train.training.validation import FOLDER, Validation
@@ -46,7 +47,7 @@ def _draw(training: Training, wanted: Validation) -> list[np.ndarray[Any, Any]]:
     try:
         for prompt, embeddings in zip(wanted.prompts, wanted.embeddings, strict=True):
             dice = torch.Generator("cpu").manual_seed(noise_seed(prompt, wanted.settings.seed))
-            own = {name: value.to(device) for name, value in embeddings.items()}
+            own = send_to_device(embeddings, device)
             with torch.no_grad(), training.accelerator.autocast():
                 made = pipeline(generator=dice, output_type="np", **own, **wanted.arguments).images[0]
             images.append(np.rint(255 * np.nan_to_num(np.clip(made, 0, 1))).astype(np.uint8))

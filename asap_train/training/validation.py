@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from asap_train.training.config import FitConfig, ValidationSettings
 from asap_train.training.widening import without_autocast
@@ -23,7 +24,7 @@ from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
 if TYPE_CHECKING:
-    from asap_train.backbones import Backbone, Conditions
+    from asap_train.backbones import Backbone
 
 FOLDER = "validation"
 
@@ -34,7 +35,7 @@ class Validation:
 
     settings: ValidationSettings
     prompts: tuple[str, ...]
-    embeddings: tuple[Conditions, ...]
+    embeddings: tuple[Mapping[str, Any], ...]
     arguments: Mapping[str, Any]
 
     def due(self, step: int, last: int) -> bool:
@@ -64,12 +65,15 @@ def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
     given = dict(config.score.model.arguments) if config.score else {}
     if config.resolution:
         given = {"height": config.resolution, "width": config.resolution, **given}
-    arguments = resolve_arguments(pipeline, preset, given)
+    arguments = dict(resolve_arguments(pipeline, preset, given))
+    negative = arguments.pop("negative_prompt", None)
     prompts = prompts_of(config, config.validation)
     with torch.no_grad():
-        encoded = tuple(backbone.encode_prompt(prompt) for prompt in prompts)
+        encoded = tuple(backbone.encode_prompt(prompt, negative) for prompt in prompts)
     taken = inspect.signature(pipeline.__call__).parameters
-    embeddings = tuple({name: value.cpu() for name, value in one.items() if name in taken} for one in encoded)
+    embeddings = tuple(
+        send_to_device({name: value for name, value in one.items() if name in taken}, "cpu") for one in encoded
+    )
     return Validation(config.validation, prompts, embeddings, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Networks in half precision whose predictions are rounded less: residual stream and last layers in float32."""
+"""Networks in half precision whose predictions are rounded less: in float32 what the whole of them depends on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from typing import Any
 import torch
 
 NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
-ENTRIES = ("conv_in", "pos_embed", "x_embedder", "context_embedder")
-EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out")
+ENTRIES = (
+    *("conv_in", "pos_embed", "x_embedder", "context_embedder"),
+    *("img_in", "txt_in"),
+    *("all_x_embedder.2-1", "cap_embedder"),
+)
+EXITS = ("conv_norm_out", "conv_out", "norm_out", "proj_out", "all_final_layer.2-1")
 """Modules of diffusers' denoisers at which the residual stream begins, and those that make a prediction of it."""
+TIMES = ("time_guidance_embed",)
+"""FLUX.2's embeddings of time and guidance, from which one modulation is made for all blocks."""
 INNER_ENTRIES, INNER_EXITS = (".proj_in",), (".conv_shortcut",)
 """In a U-Net the stream also goes into transformers, and through 1 x 1 convolutions where its width changes."""
 
 
 def widen(network: torch.nn.Module) -> None:
-    """Keep a network's residual stream and its last layers in float32, where the rest is in half precision.
+    """Keep a network's residual stream, a time embedding that all blocks share, and its last layers in float32.
 
     All blocks add to the stream, so that its rounding is that of every block; the last layers' goes into the prediction
     as it is. Under autocast all matrix products within the blocks stay in half precision, and so do the convolutions by
@@ -30,7 +36,7 @@ def widen(network: torch.nn.Module) -> None:
             module.float()  # they take the stream, and on a CPU only with weights of its precision
         if name in ENTRIES or name.endswith(INNER_ENTRIES):
             module.register_forward_hook(_in_float32)
-        if name in EXITS or name.endswith(INNER_EXITS):
+        if name in (*TIMES, *EXITS) or name.endswith(INNER_EXITS):
             module.float()
             module.forward = partial(without_autocast, module.forward)
 
