@@ -24,6 +24,8 @@ class Architecture:
     latents as the backbone has them, and how many pixels a cell of them is. words: (tokens, width) of a text's
     embedding; pooled: the width of the vector beside it, 0 for none. encoders: billions of weights of each text
     encoder; autoencoder: its class in diffusers. conditions: further ones of the network, by name, with their shapes.
+    blocks: the network's lists of equal blocks, in the order of the forward pass, and what the configuration calls
+    their lengths; nothing where they are not equal.
     """
 
     pipeline: str
@@ -37,6 +39,7 @@ class Architecture:
     encoders: tuple[float, ...] = ()
     autoencoder: str = "AutoencoderKL"
     conditions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    blocks: Mapping[str, str] = field(default_factory=dict)
 
 
 UNET_XL: Mapping[str, Any] = {
@@ -78,14 +81,18 @@ _FLUX_TEXTS = (CLIP_L, T5_XXL)
 _SD3_TEXTS = (CLIP_L, CLIP_G, T5_XXL)
 
 
+_DOUBLE: Mapping[str, str] = {"transformer_blocks": "num_layers"}
+_BOTH: Mapping[str, str] = {**_DOUBLE, "single_transformer_blocks": "num_single_layers"}
+
+
 def _of_flux(guided: bool, tokens: int) -> Architecture:
     texts = ((tokens, 4096), 768, _FLUX_TEXTS)
-    return Architecture("FluxPipeline", "FluxTransformer2DModel", _flux(guided), 1024, 16, 8, *texts)
+    return Architecture("FluxPipeline", "FluxTransformer2DModel", _flux(guided), 1024, 16, 8, *texts, blocks=_BOTH)
 
 
-def _of_sd3(config: Mapping[str, Any]) -> Architecture:
+def _of_sd3(config: Mapping[str, Any], blocks: Mapping[str, str] | None = None) -> Architecture:
     texts = ((333, 4096), 2048, _SD3_TEXTS)  # 77 of both CLIPs together, 256 of T5
-    return Architecture("StableDiffusion3Pipeline", "SD3Transformer2DModel", config, 1024, 16, 8, *texts)
+    return Architecture("StableDiffusion3Pipeline", "SD3Transformer2DModel", config, 1024, 16, 8, *texts, blocks=blocks or {})
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
@@ -106,20 +113,25 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "flux2-dev": Architecture(
             *("Flux2Pipeline", "Flux2Transformer2DModel", {}, 1024, 128, 16, (512, 15360), 0, (MISTRAL_24B,)),
             autoencoder="AutoencoderKLFlux2",
+            blocks=_BOTH,
         ),
         "flux2-klein": Architecture(
             *("Flux2KleinPipeline", "Flux2Transformer2DModel", _KLEIN, 1024, 128, 16, (512, 7680), 0, (QWEN3_4B,)),
             autoencoder="AutoencoderKLFlux2",
+            blocks=_BOTH,
         ),
         "qwen-image": Architecture(
             *("QwenImagePipeline", "QwenImageTransformer2DModel", {}, 1328, 16, 8, (512, 3584), 0, (QWEN25_VL_7B,)),
             autoencoder="AutoencoderKLQwenImage",
+            blocks=_DOUBLE,
         ),
         "z-image": Architecture(
             *("ZImagePipeline", "ZImageTransformer2DModel", {}, 1024, 16, 8, (512, 2560), 0, (QWEN3_4B,)),
+            blocks={"layers": "n_layers"},
         ),
         "z-image-turbo": Architecture(
             *("ZImagePipeline", "ZImageTransformer2DModel", {}, 1024, 16, 8, (512, 2560), 0, (QWEN3_4B,)),
+            blocks={"layers": "n_layers"},
         ),
     }
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asap_train.planning.architectures import ARCHITECTURES, Architecture
+from asap_train.planning.depth import SHORT, Watch
 from hafbench.files import write_whole
 
 if TYPE_CHECKING:
@@ -99,12 +100,17 @@ def traced(architecture: Architecture, case: Case) -> Profile:
     backbone = build(architecture, case)
     network: Any = backbone.network
     linear = quantizable_weights(network)
-    operations = forward_operations(backbone, architecture, case)
     weights = sum(one.numel() for one in network.parameters())
+    depths = {name: len(getattr(network, name)) for name in architecture.blocks}
     tune(backbone, case)
     tuned = sum(one.numel() for one in network.parameters() if one.requires_grad)
-    plain = tuple(peak_of(backbone, architecture, case, images) for images in SEEN)
-    checkpointed = tuple(peak_of(backbone, architecture, case, images, checkpointing=True) for images in SEEN)
+    short = shortened(architecture)
+    operations = forward_operations(architecture, short, depths, case)
+    if short is not architecture:
+        backbone = build(short, case)
+        tune(backbone, case)
+    plain = tuple(peak_of(backbone, short, case, images, depths) for images in SEEN)
+    checkpointed = tuple(peak_of(backbone, short, case, images, depths, checkpointing=True) for images in SEEN)
     with torch.device("meta"):
         autoencoder = make_autoencoder(architecture)
     return Profile(
@@ -201,10 +207,26 @@ def inputs_of(architecture: Architecture, case: Case, images: int) -> tuple[Any,
     return noisy, timesteps, conditions
 
 
+def shortened(architecture: Architecture, longer: str = "") -> Architecture:
+    """The same with SHORT blocks in each of its lists of equal blocks, and one more in the list `longer`."""
+    if not architecture.blocks:
+        return architecture
+    lengths = {key: SHORT + (name == longer) for name, key in architecture.blocks.items()}
+    return replace(architecture, config={**architecture.config, **lengths})
+
+
 def peak_of(
-    backbone: Backbone, architecture: Architecture, case: Case, images: int, checkpointing: bool = False
+    backbone: Backbone,
+    architecture: Architecture,
+    case: Case,
+    images: int,
+    depths: Mapping[str, int],
+    checkpointing: bool = False,
 ) -> int:
-    """The most bytes that live at once in a pass of so many images forward and back, beside what stays."""
+    """The most bytes that live at once in a pass of so many images forward and back, beside what stays.
+
+    `backbone` is that of a shortened architecture, `depths` the numbers of blocks that the answer is for.
+    """
     from contextlib import nullcontext
 
     import torch
@@ -221,25 +243,36 @@ def peak_of(
     stay = [*network.parameters(), *network.buffers()]
     stay += [one.grad for one in network.parameters() if one.grad is not None]
     live = LiveBytes(stay)
+    watch = Watch(depths, live)
     on_gpu = AsOnGpu(None if case.precision == "no" else DTYPES[case.precision])
     if checkpointing:
         # What is computed again would be so outside of the mode.
         contexts = lambda: (nullcontext(), on_gpu)  # noqa: E731
         network.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, context_fn=contexts))
+    hooks = watch.hook(network)
     with torch.device("meta"), live, on_gpu.of(network):
         torch.autograd.backward(backbone.predict(*given).float().square().mean())
-    return int(live.peak)
+    watch.close()
+    for hook in hooks:
+        hook.remove()
+    return watch.peak(depths)
 
 
-def forward_operations(backbone: Backbone, architecture: Architecture, case: Case) -> float:
+def forward_operations(architecture: Architecture, short: Architecture, depths: Mapping[str, int], case: Case) -> float:
     """Multiplications and additions of one image's way through the network."""
+    counted = _operations(short, case)
+    more = {name: _operations(shortened(architecture, name), case) - counted for name in depths}
+    return counted + sum((depths[name] - SHORT) * each for name, each in more.items())
+
+
+def _operations(architecture: Architecture, case: Case) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from asap_train.planning.tracing import AsOnGpu
     from asap_train.training.precision import DTYPES
 
-    given = inputs_of(architecture, case, 1)
+    backbone, given = build(architecture, case), inputs_of(architecture, case, 1)
     on_gpu = AsOnGpu(DTYPES[case.precision], attention=False)
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad(), on_gpu:
         backbone.predict(*given)
