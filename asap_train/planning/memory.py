@@ -20,8 +20,6 @@ FRAGMENTATION = 0.1
 BILLION = 10**9
 PIXELS_ENCODED = 2**20
 """Of pairs that the autoencoder takes at once, at least one pair (training/cache.py)."""
-SAMPLED = 2
-"""Images in a pass of sampling: one, and its unguided half."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +92,14 @@ def estimate(name: str, config: FitConfig) -> Estimate:
         _phase("images encoded", (autoencoder,), (Part("activations of the autoencoder", pairs * profile.encoding),)),
         _phase(STEP, standing, _passing(architecture, case, profile, config)),
     ]
-    sampling = max(profile.decoding, profile.activations(SAMPLED, checkpointing=True))
-    if config.validation:
-        drawn = Part("activations of sampling", sampling)
-        phases.append(_phase("validation images", (*standing, autoencoder), (drawn,)))
+    drawn = Part("activations of sampling", max(profile.decoding, profile.sampling))
+    if config.validation or config.score:
+        phases.append(_phase("images by the tuned network", (*standing, autoencoder), (drawn,)))
     if config.score:
-        second = _scored(profile, config, encoders)
-        phases.append(_phase("scoring", (*standing, second), (Part("activations of sampling", sampling),)))
+        pipeline = _pipeline(profile, config, encoders)
+        phases.insert(0, _phase("base scored", (pipeline,), (drawn,)))
+        if config.score.model.offload != "none":  # then checkpoints are not drawn by the network in memory
+            phases.append(_phase("checkpoints scored", (*standing, pipeline), (drawn,)))
     return Estimate(tuple(phases))
 
 
@@ -164,10 +163,10 @@ def _passing(architecture: Architecture, case: Case, profile: Profile, config: F
     return tuple(parts)
 
 
-def _scored(profile: Profile, config: FitConfig, encoders: int) -> Part:
-    """The pipeline that draws the images of a checkpoint, beside the network that is tuned."""
+def _pipeline(profile: Profile, config: FitConfig, encoders: int) -> Part:
+    """A pipeline that hafbench loads, of the base before the training: all of it, or its largest model at a time."""
     assert config.score is not None  # noqa: S101 (the caller has checked)
     sizes = (weights_bytes(profile, config), encoders, 2 * profile.autoencoder)
     offload = config.score.model.offload
     held = {"none": sum(sizes), "model": max(sizes)}.get(offload, 0)
-    return Part(f"pipeline for scoring, offload {offload}", held)
+    return Part(f"pipeline, offload {offload}", held)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).with_name("profiles.json")
 SEEN = (1, 2)
 """Images in one pass, of which the bytes of any number follow: they are so much, and so much more for each image."""
+SAMPLED = 2
+"""Images in a pass of sampling: one, and its unguided half."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Case:
 class Profile:
     """Counts of one model in one case.
 
-    weights, of the denoiser; quantizable, of these in the linear layers of its repeated blocks; largest, of one such
+    weights, of the denoiser, with its buffers; quantizable, of these in the linear layers of its repeated blocks; largest, of one such
     layer. tuned: weights that are trained. operations: multiplications and additions of one image's forward pass.
     plain, checkpointed: the most bytes that live at once in a pass forward and back beside weights, gradients and
-    optimizer, for SEEN images. autoencoder: its weights, in single precision; encoding: the most bytes when it encodes
+    optimizer, for SEEN images. sampling: in a forward pass of SAMPLED images alone. autoencoder: its weights, in single precision; encoding: the most bytes when it encodes
     a pair, decoding: when it decodes an image.
     """
 
@@ -58,6 +60,7 @@ class Profile:
     operations: float
     plain: tuple[int, int]
     checkpointed: tuple[int, int]
+    sampling: int
     autoencoder: int
     encoding: int
     decoding: int
@@ -100,7 +103,7 @@ def traced(architecture: Architecture, case: Case) -> Profile:
     backbone = build(architecture, case)
     network: Any = backbone.network
     linear = quantizable_weights(network)
-    weights = sum(one.numel() for one in network.parameters())
+    weights = sum(one.numel() for one in (*network.parameters(), *network.buffers()))
     depths = {name: len(getattr(network, name)) for name in architecture.blocks}
     tune(backbone, case)
     tuned = sum(one.numel() for one in network.parameters() if one.requires_grad)
@@ -121,6 +124,7 @@ def traced(architecture: Architecture, case: Case) -> Profile:
         operations,
         (plain[0], plain[1]),
         (checkpointed[0], checkpointed[1]),
+        sampling_peak(backbone, short, case),
         sum(one.numel() for one in autoencoder.parameters()),
         *autoencoder_peaks(autoencoder, architecture, case),
     )
@@ -256,6 +260,21 @@ def peak_of(
     for hook in hooks:
         hook.remove()
     return watch.peak(depths)
+
+
+def sampling_peak(backbone: Backbone, architecture: Architecture, case: Case) -> int:
+    """The most bytes of a forward pass without gradient, which are the same however deep the network is."""
+    import torch
+
+    from asap_train.planning.tracing import AsOnGpu, LiveBytes
+    from asap_train.training.precision import DTYPES
+
+    given, network = inputs_of(architecture, case, SAMPLED), backbone.network
+    live = LiveBytes([*network.parameters(), *network.buffers()])
+    on_gpu = AsOnGpu(None if case.precision == "no" else DTYPES[case.precision])
+    with torch.device("meta"), torch.no_grad(), live, on_gpu.of(network):
+        backbone.predict(*given)
+    return int(live.peak)
 
 
 def forward_operations(architecture: Architecture, short: Architecture, depths: Mapping[str, int], case: Case) -> float:

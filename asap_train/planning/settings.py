@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from asap_train.planning.architectures import ARCHITECTURES
 from asap_train.planning.memory import GIB, Estimate, estimate
+from asap_train.planning.profiles import default_case, profile_of
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 PAIRS = 8
 """Of one step, whatever the batch: as the defaults of the large families have them."""
 BATCHES = (8, 4, 2, 1)
+QUANTIZATIONS = ("none", "nf4")
 OFFLOADS = ("none", "model", "sequential")
 SIZES = (8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 141, 192)
 """Memory of the cards that there are, in GiB."""
@@ -77,7 +79,8 @@ def make_plan(model: str, memory: float, given: Mapping[str, Any]) -> Plan:
         )
     plan = None
     fixed = {key: value for key, value in given.items() if key not in ("model", "pairs", "out")}
-    for rung in ladder(fixed):
+    packs = profile_of(name, default_case(name, ARCHITECTURES[name])).quantizable > 0
+    for rung in ladder(fixed, packs):
         config = FitConfig.of(model, "pairs", "out", **merged(rung, fixed))
         plan = Plan(name, memory, rung, config, estimate(name, config))
         if plan.fits:
@@ -86,15 +89,16 @@ def make_plan(model: str, memory: float, given: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def ladder(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def ladder(given: Mapping[str, Any], packs: bool = True) -> Iterator[Mapping[str, Any]]:
     """Settings, from the fastest to the leanest, apart from those that are given.
 
     Weights stay as they are as long as there is room: 4 bits change the model. Gradient checkpointing costs a third of
     the time, the second pass as much again, a smaller batch less; scoring moves its pipeline in and out where it must.
+    `packs`: whether the network's layers can be quantized at all.
     """
     tried = set()
     full = "lora" in given and given["lora"] is None
-    for quantization in ("none",) if full else ("none", "nf4"):
+    for quantization in QUANTIZATIONS[: 1 if full or not packs else None]:
         for checkpointing, two_passes in ((False, False), (True, False), (True, True)):
             for batch in BATCHES:
                 for offload in OFFLOADS:
