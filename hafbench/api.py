@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hafbench.judges.options import PairOptions
     from hafbench.labelled import Labelled
     from hafbench.labelling.estimates import PeopleFigures
+    from hafbench.types import Generator
 
 
 def run(
@@ -44,18 +45,20 @@ def run(
     out: str | Path | None = None,
     resume: bool = True,
     cards: Sequence[Path] = (),
+    generator: Generator | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Generate a suite's images with a model, score them, write the report; returns the finished run.
 
     `out` is the run folder, by default one below runs/. A run that was stopped is resumed there, unless `resume` is
-    False. `cards` are calibration cards of its scorers. Raises HafError for what cannot be asked.
+    False. `cards` are calibration cards of its scorers. `generator` is the model of `spec`, where it is loaded already.
+    Raises HafError for what cannot be asked.
     """
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
-    generator = load_generator(spec.model, spec.device)
+    generator = generator or load_generator(spec.model, spec.device)
     scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
     manifest = Manifest(
         command="run",

@@ -72,7 +72,7 @@ def test_overrides_go_over_the_file_and_the_file_over_the_family(tmp_path: Path)
     assert (config.train_batch_size, config.gradient_accumulation_steps) == (1, 2)
     assert config.lora == LoraSettings(rank=64, lora_alpha=8)
     assert config.loss == LossSettings(tau=0.02)
-    assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl"))
+    assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl", dtype="bf16"))
     full = read_config(path, ["lora=null", "score=null"])
     assert full.lora is None and full.score is None
 

@@ -51,9 +51,9 @@ class Parts:
         for name, model in self.components.load(AUTOENCODER, dtype).items():
             setattr(self.backbone.pipeline, name, model)
 
-    def load_network(self, quantization: Quantization = "none") -> None:
+    def load_network(self, quantization: Quantization = "none", dtype: torch.dtype | None = None) -> None:
         """Bring in the denoiser, on the device, to stay."""
-        for name, network in self.components.load(DENOISERS).items():
+        for name, network in self.components.load(DENOISERS, dtype).items():
             quantize(network, quantization, self.device)
             self.backbone.network = network
             setattr(self.backbone.pipeline, name, network)

@@ -94,16 +94,17 @@ def _print(plan: Plan, gpu: str | None) -> None:
         f"[bold]{plan.config.model}[/bold] {verdict} in {plan.memory:g} GiB: it needs "
         f"{plan.estimate.worst.bytes / GIB:.1f} GiB ({plan.estimate.worst.name})."
     )
-    console.print("\nSettings that suit the card:", *(f"  {line}" for line in lines_of(plan.chosen)), sep="\n")
-    table = Table(box=None, pad_edge=False, title="\nMemory, GiB", title_justify="left")
-    for column, justify in (("phase", "left"), ("part", "left"), ("GiB", "right"), ("", "left")):
+    settings = "\n".join(f"  {line}" for line in lines_of(plan.chosen))
+    console.print(f"\nSettings that suit the card:\n{settings}\n", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for column, justify in (("phase", "left"), ("part", "left"), ("memory, GiB", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for phase in plan.estimate.phases:
         table.add_row(phase.name, "", f"{phase.bytes / GIB:.2f}", "", style="bold")
         for part in phase.parts:
             table.add_row("", part.name, f"{part.bytes / GIB:.2f}", part.source)
     console.print(table)
-    console.print("\n".join(["", *time_lines(plan, gpu)]))
+    console.print("\n".join(["", *time_lines(plan, gpu)]), soft_wrap=True)
 
 
 def lines_of(settings: Any, place: str = "") -> list[str]:

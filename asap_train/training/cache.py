@@ -5,6 +5,7 @@
         pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid, and
                                       crop.NAME, conditions of how the images were cut
         texts-00000.safetensors       conditions of the different captions, the empty one first
+        prompt-HASH.safetensors       prompts of validation and scoring (see prompts.py)
 
 Files are memory-mapped, and each is written whole or not at all, so that the work can be resumed.
 """
@@ -30,6 +31,7 @@ from asap_train.backbones import Backbone, Conditions, joined, mask_on_grid, tri
 from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
+from asap_train.training.prompts import OWN as PROMPT
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
 from hafbench.images import sha256_of
@@ -207,7 +209,7 @@ def forget_others(cache: Cache) -> None:
     """Delete the caches beside this one, in a fit's own folder: they are stale. Folders of anyone else are kept."""
     for folder in cache.folder.parent.iterdir():
         if folder != cache.folder and _is_cache(folder):
-            remove_own(folder, lambda name: name == "key.json" or OWN.fullmatch(name) is not None)
+            remove_own(folder, lambda name: name == "key.json" or bool(OWN.fullmatch(name) or PROMPT.fullmatch(name)))
 
 
 def _is_cache(folder: Path) -> bool:

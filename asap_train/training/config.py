@@ -29,6 +29,9 @@ MANNEQUIN: Mapping[str, Any] = {
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
 
+DTYPES: Mapping[str, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
+"""By mixed_precision that of the frozen weights, and of scoring; weights that are tuned are float32."""
+
 FULL_CHECKPOINTS = 2
 """Of whole models, kept by default: one of FLUX.1 with its optimizer's state has 12e9 x 16 bytes, 192 GB."""
 
@@ -225,6 +228,8 @@ class FitConfig(Spec):
         model = {"model": own, **({"model": model} if isinstance(model, str) else model)}
         if tokens := info.data.get("max_sequence_length"):
             model["arguments"] = {"max_sequence_length": tokens, **(model.get("arguments") or {})}
+        # As it is tuned, so that the network in memory can draw, and the base is drawn in the same way.
+        model = {"dtype": DTYPES.get(info.data.get("mixed_precision", "no"), "fp32"), **model}
         if (kind := info.data.get("quantization", "none")) != "none":
             model = {"quantization": kind, **model}
         if model["model"] != own or model.get("lora"):

@@ -16,26 +16,27 @@ from asap_train.backbones import Backbone
 from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
-from asap_train.training.config import FitConfig, as_plain
+from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
+from asap_train.training.prompts import Prompts
 from asap_train.training.residuals import Policy, frozen
-from asap_train.training.validation import make_validation, validated
+from asap_train.training.sampling import drawn_in_memory
+from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
+from hafbench.evaluate import spread
 from hafbench.generators.quantize import check_quantization
+from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from asap_train.training.residuals import Predict
-    from asap_train.training.validation import Validation
 
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
-DTYPES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-"""By mixed_precision that of the frozen weights; weights that are tuned are float32."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Training:
     optimizer: Any
     factor: Callable[[int], float]
     ema: Any
-    validation: Validation | None = None
+    prompts: Prompts | None = None
 
     @property
     def pairs_a_step(self) -> int:
@@ -96,10 +97,10 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    if config.two_passes or config.torch_compile:
-        raise HafError("two_passes and torch_compile are not there yet; leave them out.")
+    if config.torch_compile:
+        raise HafError("torch_compile is not there yet; leave it out.")
     check_quantization(config.quantization)
-    parts = open_backbone(config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", accelerator.device)
+    parts = open_backbone(config.model, DTYPES[config.mixed_precision], accelerator.device)
     backbone = parts.backbone
     if config.guidance_scale is not None:
         if backbone.guidance is None:
@@ -112,14 +113,13 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
-    validation = _encode(config, parts, cache, accelerator)
+    prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
-    if validation:
-        parts.load_autoencoder(torch.float32)
-        validated(backbone)
-    parts.load_network(config.quantization)
+    if drawn_prompts(config):
+        parts.load_autoencoder()
+    parts.load_network(config.quantization, None if config.lora else torch.float32)
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
@@ -147,27 +147,43 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         optimizer,
         rate_factor(config),
         _ema(config, values),
-        validation,
+        prompts,
     )
 
 
-def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Validation | None:
-    """Fill this process's share of the cache and encode the validation's prompts, with one kind of encoder at a time.
+def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Prompts:
+    """Fill this process's share of the cache, and encode prompts, with one kind of encoder at a time.
 
     Nothing is loaded where nothing is missing.
     """
     share = (accelerator.process_index, accelerator.num_processes)
-    validation, todo = None, caches.missing(cache, "texts", share)
-    validates = config.validation is not None and accelerator.is_main_process
-    if todo or validates:
+    prompts = Prompts(cache.folder, negative_prompt(config, parts))
+    todo = caches.missing(cache, "texts", share)
+    asked = prompts.missing(drawn_prompts(config)[share[0] :: share[1]])
+    if todo or asked:
         with parts.loaded(TEXT_ENCODERS):
             caches.fill_texts(cache, parts.backbone, todo)
-            validation = make_validation(config, parts.backbone) if validates else None
+            prompts.write(parts.backbone, asked)
     if todo := caches.missing(cache, "pairs", share):
         # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
         with parts.loaded(AUTOENCODER, torch.float32):
             caches.fill_pairs(cache, parts.backbone, todo)
-    return validation
+    return prompts
+
+
+def drawn_prompts(config: FitConfig) -> list[str]:
+    """The prompts of which the network that is tuned will draw images."""
+    texts = list(prompts_of(config, config.validation)) if config.validation else []
+    if config.score and drawn_in_memory(config):
+        spec = config.score.run_spec()
+        texts += [prompt.text for prompt in spread(load_suite(spec.suite or "").prompts, spec.limit)]
+    return list(dict.fromkeys(texts))
+
+
+def negative_prompt(config: FitConfig, parts: Parts) -> str | None:
+    """The negative prompt of scoring, and of validation as well."""
+    asked = arguments_of(config, parts.backbone.pipeline).get("negative_prompt")
+    return None if asked is None else str(asked)
 
 
 def _is_widened(config: FitConfig) -> bool:

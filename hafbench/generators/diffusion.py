@@ -13,7 +13,7 @@ from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import Preset
 from hafbench.generators.quantize import check_quantization, quantize
-from hafbench.generators.sources import check_reachable, find_source
+from hafbench.generators.sources import Source, check_reachable, find_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,20 +96,38 @@ def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:
         quantize(network, spec.quantization, "cpu" if spec.offload != "none" else device)
     applied = apply_loras(pipeline, loras)
     place(pipeline, device, spec.offload)
-    settings = {
+    settings = describe(spec, files, pipeline, arguments, applied, dtype, device)
+    return DiffusionGenerator(name_of(source, loras), pipeline, arguments, settings)
+
+
+def describe(
+    spec: GeneratorSpec,
+    files: Mapping[str, Any],
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    loras: Sequence[Mapping[str, Any]],
+    dtype: str,
+    device: str,
+) -> dict[str, Any]:
+    """All that shapes a pipeline's images, as JSON values for run.json: two that say the same draw the same."""
+    return {
         "model": spec.model,
         **files,
         "pipeline": type(pipeline).__name__,
         "scheduler": scheduler_facts(pipeline),
         "arguments": arguments,
         "defaults": default_arguments(pipeline, arguments),
-        "loras": applied,
+        "loras": list(loras),
         "dtype": dtype,
         **({"quantization": spec.quantization} if spec.quantization != "none" else {}),
         "device": device.split(":")[0],
         "offload": spec.offload,
     }
-    return DiffusionGenerator("+".join([source.name, *map(_lora_name, loras)]), pipeline, arguments, settings)
+
+
+def name_of(source: Source, loras: Sequence[Lora]) -> str:
+    """The generator's name: the model's with those of its LoRAs."""
+    return "+".join([source.name, *map(_lora_name, loras)])
 
 
 def pick_dtype(wanted: str, device: str, preset: Preset | None) -> str:
