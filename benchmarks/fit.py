@@ -6,8 +6,8 @@
    script keeps all but the tuned U-Net on the CPU and moves it to and fro; here it stays, which is the faster way.)
 2. FLUX.1 dev, 12 billion weights, 1024 px: our step with a LoRA, and its share of what the GPU can do.
 
-What is measured needs a GPU for its memory; the computed memory is the planner's (`asap-train plan`), at any size and on
-any machine. The aim is 2.5 times the plain step's pairs a second at half its memory.
+What is measured needs a GPU for its memory; the computed memory is the planner's (`asap-train plan`), at any size,
+on any machine. The aim is 2.5 times the plain step's pairs a second at half its memory.
 
 Weights are random, at true size by default where there is a GPU, else tiny: then only the command is tried. Each
 round builds a contestant alone in memory, warms it up and times its steps; rounds of all contestants alternate. Batch,
@@ -35,7 +35,7 @@ from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
 from asap_train.planning.memory import CONTEXT, weights_bytes
-from asap_train.planning.profiles import Case, Profile, traced
+from asap_train.planning.profiles import Case, traced
 from asap_train.planning.speed import peak_of_device
 from asap_train.training.cache import Cache
 from asap_train.training.config import FitConfig
@@ -72,12 +72,21 @@ class Setting:
 
     def config(self, lora: bool) -> FitConfig:
         """The settings of our trainer; plain steps take rate, clipping and precision from them, too."""
-        chosen = {} if lora else {"lora": None}
-        steps = {"train_batch_size": self.batch, "mixed_precision": self.precision, "lr_warmup_steps": 0, **chosen}
-        steps |= {"quantization": self.quantization, "two_passes": self.two_passes}
-        steps |= {"gradient_checkpointing": self.checkpointing}
-        where = {"model": "random", "pairs": Path("-"), "out": self.folder / "fit", "score": None}
-        return FitConfig(**where, max_error_ratio=1e9, **steps)
+        given = {
+            "model": "random",
+            "pairs": "-",
+            "out": self.folder / "fit",
+            "score": None,
+            "train_batch_size": self.batch,
+            "mixed_precision": self.precision,
+            "lr_warmup_steps": 0,
+            "quantization": self.quantization,
+            "two_passes": self.two_passes,
+            "max_error_ratio": 1e9,
+            "gradient_checkpointing": self.checkpointing,
+            **({} if lora else {"lora": None}),
+        }
+        return FitConfig.model_validate(given)
 
 
 def random_cache(setting: Setting, kind: str) -> Cache:
@@ -243,7 +252,7 @@ def measure(
 def computed(one: Contestant, setting: Setting) -> int:
     """The bytes that a contestant's tensors take at the most, by the planner; as max_memory_allocated counts them."""
     config, sizes = setting.config(one.lora), setting.sizes
-    architecture, ours = sizes.architecture(one.kind), one.make is our_step
+    architecture, ours = sizes.architectures[one.kind], one.make is our_step
     case = Case(sizes.side, architecture.words[0], setting.precision, ours, config.lora)
     profile = traced(architecture, case)
     images = setting.batch * (1 if setting.two_passes and ours else 2)
@@ -253,13 +262,15 @@ def computed(one: Contestant, setting: Setting) -> int:
     if ours:
         frozen = weights_bytes(profile, config) if one.lora else 4 * profile.weights
     else:
-        frozen = (2 if half else 4) * ((2 if one.lora else 1) * profile.weights + _encoder_weights(sizes, profile))
+        frozen = (2 if half else 4) * ((2 if one.lora else 1) * profile.weights + _encoder_weights(sizes))
     return int(frozen + trained + passing)
 
 
-def _encoder_weights(sizes: Sizes, profile: Profile) -> int:
+def _encoder_weights(sizes: Sizes) -> int:
     """Of the autoencoder and both text encoders."""
-    return sum(one.numel() for part in encoders(sizes, torch.device("meta"), torch.float32) for one in part.parameters())
+    return sum(
+        one.numel() for part in encoders(sizes, torch.device("meta"), torch.float32) for one in part.parameters()
+    )
 
 
 def operations(backbone: Backbone, setting: Setting, one: Contestant) -> float:
@@ -342,8 +353,8 @@ def main() -> None:
     peak = peak_of_device(device) if asked.precision == "bf16" else None
     print(
         f"{device}; torch {torch.__version__}; {asked.precision}; size {asked.size}, {setting.sizes.side} px; "
-        f"{asked.batch} pairs a step; gradient checkpointing {'off' if asked.no_checkpointing else 'on'}; medians; memory "
-        f"without CUDA's context ({CONTEXT / 2**30} GiB, assumed)\n"
+        f"{asked.batch} pairs a step; gradient checkpointing {'off' if asked.no_checkpointing else 'on'}; medians; "
+        f"memory without CUDA's context ({CONTEXT / 2**30} GiB, assumed)\n"
     )
     print(table(results, setting, peak))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from asap_train.planning.architectures import ARCHITECTURES, Architecture
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sizes:
     """Configurations of the parts, as in the published models, or tiny; `side` of the images in pixels."""
 
@@ -47,8 +48,12 @@ class Sizes:
         """Of FLUX's latents."""
         return int(self.flux["in_channels"]) // 4
 
-    def architecture(self, kind: str) -> Architecture:
-        """SDXL's or FLUX's, as the planner has it."""
+    @cached_property
+    def architectures(self) -> Mapping[str, Architecture]:
+        """SDXL and FLUX, as the planner has them."""
+        return {kind: self._architecture(kind) for kind in ("sdxl", "flux")}
+
+    def _architecture(self, kind: str) -> Architecture:
         if kind == "flux":
             texts = {"words": (512, self.flux["joint_attention_dim"]), "pooled": self.flux["pooled_projection_dim"]}
             published, config, channels = ARCHITECTURES["flux-dev"], self.flux, self.channels

@@ -81,7 +81,7 @@ def measured(architecture: Architecture, of: Case, images: int, checkpointing: b
     auto = torch.autocast("cpu", torch.bfloat16) if of.precision == "bf16" else contextlib.nullcontext()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         with auto:
-            made = backbone.predict(*given, texts)
+            made = backbone.predict(given[0], given[1], texts)
         made.float().square().mean().backward()
     now = most = 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda one: one.start_ns()):
@@ -205,7 +205,9 @@ def test_the_command_prints_settings_memory_and_time() -> None:
 
 
 def test_a_model_that_does_not_fit_is_one_sentence_with_the_part_and_the_card() -> None:
-    with pytest.raises(HafError, match=r"does not fit in 8 GiB: .* needs .* most of it for .*smallest card .* has \d+ GiB"):
+    with pytest.raises(
+        HafError, match=r"does not fit in 8 GiB: .* needs .* most of it for .*smallest card .* has \d+ GiB"
+    ):
         run("--model", "flux-dev", "--gpu-memory", "8")
     with pytest.raises(HafError, match="sizes of mannequin are not known"):
         run("--model", "mannequin", "--gpu-memory", "8")

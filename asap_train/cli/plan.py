@@ -122,7 +122,9 @@ def time_lines(plan: Plan, gpu: str | None) -> list[str]:
 
     steps = plan.config.max_train_steps
     operations = operations_of_step(plan.name, plan.config) / 1e12
-    lines = [f"Time of {steps} steps: not measured on any GPU. A step has {operations:,.0f} x 10^12 operations (computed)."]
+    lines = [
+        f"Time of {steps} steps: not measured on any GPU. A step has {operations:,.0f} x 10^12 operations (computed)."
+    ]
     if gpu:
         least, most = seconds_of_step(plan.name, plan.config, CARDS[gpu].peak)
         low, high = (f"{100 * share:.0f}" for share in UTILISATION)

@@ -1,8 +1,7 @@
 """The published sizes of the models that have a preset, as their files have them: plans need no weights.
 
-Configurations of denoisers are those of the repositories' config.json (for FLUX.2 dev, Qwen-Image and Z-Image, the defaults
-of diffusers' classes). Numbers of weights of encoders are those of the model cards, in billions. `plan` reads a folder's
-own configuration instead where the model is a folder in diffusers' layout.
+Configurations of denoisers are those of the repositories' config.json (for FLUX.2 dev, Qwen-Image and Z-Image, the
+defaults of diffusers' classes). Numbers of weights of encoders are those of the model cards, in billions.
 """
 
 from __future__ import annotations
@@ -92,7 +91,9 @@ def _of_flux(guided: bool, tokens: int) -> Architecture:
 
 def _of_sd3(config: Mapping[str, Any], blocks: Mapping[str, str] | None = None) -> Architecture:
     texts = ((333, 4096), 2048, _SD3_TEXTS)  # 77 of both CLIPs together, 256 of T5
-    return Architecture("StableDiffusion3Pipeline", "SD3Transformer2DModel", config, 1024, 16, 8, *texts, blocks=blocks or {})
+    return Architecture(
+        "StableDiffusion3Pipeline", "SD3Transformer2DModel", config, 1024, 16, 8, *texts, blocks=blocks or {}
+    )
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(

@@ -16,7 +16,7 @@ SHORT = 2
 
 @dataclass
 class Watch:
-    """Notes of a pass through a network with SHORT blocks in each of `lists`, by name, in the order of the forward pass.
+    """Notes of a pass through a network with SHORT blocks in each of `lists`, names in the order of the forward pass.
 
     after: live bytes behind each block forward. windows: where the pass was, a list's name or nothing before and
     between them, and the most bytes that were live there.

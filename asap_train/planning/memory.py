@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from asap_train.planning.architectures import ARCHITECTURES, Architecture
-from asap_train.planning.profiles import Case, Profile, profile_of
+from asap_train.planning.profiles import Case, Profile, Traced, profile_of
 from asap_train.training.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -109,14 +109,14 @@ def _phase(name: str, standing: tuple[Part, ...], passing: tuple[Part, ...] = ()
     return Phase(name, (*standing, *passing, *reserve))
 
 
-def weights_bytes(profile: Profile, config: FitConfig) -> int:
+def weights_bytes(profile: Profile | Traced, config: FitConfig) -> int:
     """Of the frozen network: nf4 has 4 bits a weight and 8 for each 64, whose scales share one of 32 for each 256."""
     width = 4 if config.mixed_precision == "no" else 2
     packed = {"none": float(width), "nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "fp8": 1.0}[config.quantization]
     return int(profile.quantizable * packed + (profile.weights - profile.quantizable) * width)
 
 
-def _weights(profile: Profile, config: FitConfig) -> tuple[Part, ...]:
+def _weights(profile: Profile | Traced, config: FitConfig) -> tuple[Part, ...]:
     if config.lora:
         kind = config.quantization if config.quantization != "none" else config.mixed_precision
         return (Part(f"frozen weights, {'float32' if kind == 'no' else kind}", weights_bytes(profile, config)),)
@@ -125,7 +125,7 @@ def _weights(profile: Profile, config: FitConfig) -> tuple[Part, ...]:
     return (Part("frozen reference, float32", 4 * profile.weights),)
 
 
-def _trained(profile: Profile, config: FitConfig) -> tuple[Part, ...]:
+def _trained(profile: Profile | Traced, config: FitConfig) -> tuple[Part, ...]:
     state = 8 if config.optimizer == "adamw" else 2 + 8 / 256
     what = "LoRA" if config.lora else "tuned"
     parts = [
@@ -143,7 +143,7 @@ def images_in_a_pass(config: FitConfig) -> int:
     return config.train_batch_size * (1 if config.two_passes else 2)
 
 
-def _passing(architecture: Architecture, case: Case, profile: Profile, config: FitConfig) -> tuple[Part, ...]:
+def _passing(architecture: Architecture, case: Case, profile: Profile | Traced, config: FitConfig) -> tuple[Part, ...]:
     images = images_in_a_pass(config)
     how = ", ".join(
         (
@@ -163,7 +163,7 @@ def _passing(architecture: Architecture, case: Case, profile: Profile, config: F
     return tuple(parts)
 
 
-def _pipeline(profile: Profile, config: FitConfig, encoders: int) -> Part:
+def _pipeline(profile: Profile | Traced, config: FitConfig, encoders: int) -> Part:
     """A pipeline that hafbench loads, of the base before the training: all of it, or its largest model at a time."""
     assert config.score is not None  # noqa: S101 (the caller has checked)
     sizes = (weights_bytes(profile, config), encoders, 2 * profile.autoencoder)

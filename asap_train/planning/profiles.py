@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,6 @@ from asap_train.planning.depth import SHORT, Watch
 from hafbench.files import write_whole
 
 if TYPE_CHECKING:
-    import torch
-
     from asap_train.backbones import Backbone
     from asap_train.training.config import LoraSettings
 
@@ -46,11 +44,11 @@ class Case:
 class Profile:
     """Counts of one model in one case.
 
-    weights, of the denoiser, with its buffers; quantizable, of these in the linear layers of its repeated blocks; largest, of one such
-    layer. tuned: weights that are trained. operations: multiplications and additions of one image's forward pass.
-    plain, checkpointed: the most bytes that live at once in a pass forward and back beside weights, gradients and
-    optimizer, for SEEN images. sampling: in a forward pass of SAMPLED images alone. autoencoder: its weights, in single precision; encoding: the most bytes when it encodes
-    a pair, decoding: when it decodes an image.
+    weights, of the denoiser, with its buffers; quantizable, of these in the linear layers of its repeated blocks;
+    largest, of one such layer. tuned: weights that are trained. operations: multiplications and additions of one
+    image's forward pass. plain, checkpointed: the most bytes that live at once in a pass forward and back beside
+    weights, gradients and optimizer, for SEEN images. sampling: in a forward pass of SAMPLED images alone. autoencoder:
+    its weights, in single precision; encoding: the most bytes when it encodes a pair, decoding: an image.
     """
 
     weights: int
@@ -67,8 +65,12 @@ class Profile:
 
     def activations(self, images: int, checkpointing: bool) -> int:
         """Bytes of a pass of so many images."""
-        one, two = self.checkpointed if checkpointing else self.plain
-        return one + (images - SEEN[0]) * (two - one)
+        return affine(self.checkpointed if checkpointing else self.plain, images)
+
+
+def affine(seen: tuple[int, int], images: int) -> int:
+    """The bytes of so many images, from those of SEEN."""
+    return seen[0] + (images - SEEN[0]) * (seen[1] - seen[0])
 
 
 @cache
@@ -87,7 +89,7 @@ def default_case(name: str, architecture: Architecture) -> Case:
     return Case(architecture.side, architecture.words[0], precision, lora=LoraSettings())
 
 
-def profile_of(name: str, case: Case) -> Profile:
+def profile_of(name: str, case: Case) -> Profile | Traced:
     """The profile of a preset's architecture in a case."""
     architecture = ARCHITECTURES[name]
     if case == default_case(name, architecture) and name in known():
@@ -96,38 +98,81 @@ def profile_of(name: str, case: Case) -> Profile:
 
 
 @cache
-def traced(architecture: Architecture, case: Case) -> Profile:
+def traced(architecture: Architecture, case: Case) -> Traced:
     """A profile, from steps on the meta device."""
-    import torch
+    return Traced(architecture, case)
 
-    backbone = build(architecture, case)
-    network: Any = backbone.network
-    linear = quantizable_weights(network)
-    weights = sum(one.numel() for one in (*network.parameters(), *network.buffers()))
-    depths = {name: len(getattr(network, name)) for name in architecture.blocks}
-    tune(backbone, case)
-    tuned = sum(one.numel() for one in network.parameters() if one.requires_grad)
-    short = shortened(architecture)
-    operations = forward_operations(architecture, short, depths, case)
-    if short is not architecture:
-        backbone = build(short, case)
+
+class Traced:
+    """A profile whose numbers are counted when they are asked for, and then kept; names as in Profile."""
+
+    def __init__(self, architecture: Architecture, case: Case) -> None:
+        self._case, self._short = case, shortened(architecture)
+        backbone = build(architecture, case)
+        network: Any = backbone.network
+        linear = quantizable_weights(network)
+        self.weights = sum(one.numel() for one in (*network.parameters(), *network.buffers()))
+        self.quantizable, self.largest = sum(linear), max(linear, default=0)
+        self._depths = {name: len(getattr(network, name)) for name in architecture.blocks}
         tune(backbone, case)
-    plain = tuple(peak_of(backbone, short, case, images, depths) for images in SEEN)
-    checkpointed = tuple(peak_of(backbone, short, case, images, depths, checkpointing=True) for images in SEEN)
-    with torch.device("meta"):
-        autoencoder = make_autoencoder(architecture)
-    return Profile(
-        weights,
-        sum(linear),
-        max(linear, default=0),
-        tuned,
-        operations,
-        (plain[0], plain[1]),
-        (checkpointed[0], checkpointed[1]),
-        sampling_peak(backbone, short, case),
-        sum(one.numel() for one in autoencoder.parameters()),
-        *autoencoder_peaks(autoencoder, architecture, case),
-    )
+        self.tuned = sum(one.numel() for one in network.parameters() if one.requires_grad)
+
+    @cached_property
+    def operations(self) -> float:
+        """Of one image's forward pass."""
+        return forward_operations(self._short, self._depths, self._case)
+
+    @cached_property
+    def plain(self) -> tuple[int, int]:
+        """Bytes of passes without gradient checkpointing."""
+        return self._peaks(checkpointing=False)
+
+    @cached_property
+    def checkpointed(self) -> tuple[int, int]:
+        """Bytes of passes with it."""
+        return self._peaks(checkpointing=True)
+
+    @cached_property
+    def sampling(self) -> int:
+        """Bytes of a pass without gradient."""
+        return sampling_peak(self._ready(), self._short, self._case)
+
+    @cached_property
+    def autoencoder(self) -> int:
+        """Its weights."""
+        return sum(one.numel() for one in make_autoencoder(self._short).parameters())
+
+    @cached_property
+    def _coding(self) -> tuple[int, int]:
+        return autoencoder_peaks(make_autoencoder(self._short), self._short, self._case)
+
+    @property
+    def encoding(self) -> int:
+        """Bytes of the autoencoder, encoding a pair."""
+        return self._coding[0]
+
+    @property
+    def decoding(self) -> int:
+        """Bytes of the autoencoder, decoding an image."""
+        return self._coding[1]
+
+    def activations(self, images: int, checkpointing: bool) -> int:
+        """Bytes of a pass of so many images."""
+        return affine(self.checkpointed if checkpointing else self.plain, images)
+
+    def profile(self) -> Profile:
+        """All of it."""
+        return Profile(**{one.name: getattr(self, one.name) for one in fields(Profile)})
+
+    def _ready(self) -> Backbone:
+        backbone = build(self._short, self._case)
+        tune(backbone, self._case)
+        return backbone
+
+    def _peaks(self, checkpointing: bool) -> tuple[int, int]:
+        backbone = self._ready()
+        one, two = (peak_of(backbone, self._short, self._case, images, self._depths, checkpointing) for images in SEEN)
+        return one, two
 
 
 def build(architecture: Architecture, case: Case) -> Backbone:
@@ -277,10 +322,10 @@ def sampling_peak(backbone: Backbone, architecture: Architecture, case: Case) ->
     return int(live.peak)
 
 
-def forward_operations(architecture: Architecture, short: Architecture, depths: Mapping[str, int], case: Case) -> float:
-    """Multiplications and additions of one image's way through the network."""
+def forward_operations(short: Architecture, depths: Mapping[str, int], case: Case) -> float:
+    """Multiplications and additions of one image's way through the network that has so many blocks in each list."""
     counted = _operations(short, case)
-    more = {name: _operations(shortened(architecture, name), case) - counted for name in depths}
+    more = {name: _operations(shortened(short, name), case) - counted for name in depths}
     return counted + sum((depths[name] - SHORT) * each for name, each in more.items())
 
 
@@ -299,8 +344,9 @@ def _operations(architecture: Architecture, case: Case) -> float:
 
 
 def make_autoencoder(architecture: Architecture) -> Any:
-    """The autoencoder of a model."""
+    """The autoencoder of a model, on the meta device."""
     import diffusers
+    import torch
 
     sizes: dict[str, Any] = {}
     if architecture.autoencoder == "AutoencoderKL":
@@ -312,7 +358,8 @@ def make_autoencoder(architecture: Architecture) -> Any:
             "layers_per_block": 2,
             "latent_channels": architecture.channels,
         }
-    return getattr(diffusers, architecture.autoencoder)(**sizes)
+    with torch.device("meta"):
+        return getattr(diffusers, architecture.autoencoder)(**sizes)
 
 
 def autoencoder_peaks(autoencoder: Any, architecture: Architecture, case: Case) -> tuple[int, int]:
@@ -341,7 +388,7 @@ def write_table(names: tuple[str, ...] = tuple(ARCHITECTURES)) -> None:
     for name in names:
         architecture = ARCHITECTURES[name]
         try:
-            rows[name] = asdict(traced(architecture, default_case(name, architecture)))
+            rows[name] = asdict(traced(architecture, default_case(name, architecture)).profile())
         except (LookupError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             print(f"{name}: {type(error).__name__}: {error}")
             continue

@@ -77,7 +77,8 @@ def make_plan(model: str, memory: float, given: Mapping[str, Any]) -> Plan:
     name = architecture_of(model)
     if name is None:
         raise HafError(
-            f"The sizes of {model} are not known, so that nothing can be planned for it; known: {', '.join(ARCHITECTURES)}."
+            f"The sizes of {model} are not known, so that nothing can be planned for it; "
+            f"known: {', '.join(ARCHITECTURES)}."
         )
     plan = None
     fixed = {key: value for key, value in given.items() if key not in ("model", "pairs", "out")}
@@ -123,11 +124,10 @@ def _without(row: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, A
     gone = set(given)
     if gone & {"train_batch_size", "gradient_accumulation_steps"}:
         gone |= {"train_batch_size", "gradient_accumulation_steps"}
-    score = given.get("score", {})
     own = {key: value for key, value in row.items() if key not in gone or key == "score"}
-    if "score" in given and (not isinstance(score, Mapping) or not isinstance(score.get("model", {}), Mapping)):
-        del own["score"]
-    elif isinstance(score, Mapping) and "offload" in score.get("model", {}):
+    score = given.get("score", {})
+    model = score.get("model", {}) if isinstance(score, Mapping) else None
+    if not isinstance(model, Mapping) or "offload" in model:
         del own["score"]
     return own
 
@@ -153,6 +153,6 @@ def refusal(plan: Plan, given: Mapping[str, Any]) -> str:
     size = smallest_card(plan.config.model, given)
     card = f"the smallest card that would do has {size} GiB" if size else "no single card has enough"
     return (
-        f"{plan.config.model} does not fit in {plan.memory:g} GiB: {worst.name} needs {worst.bytes / GIB:.1f} GiB, most "
-        f"of it for {worst.largest.name} ({worst.largest.bytes / GIB:.1f} GiB); {card}."
+        f"{plan.config.model} does not fit in {plan.memory:g} GiB: {worst.name} needs {worst.bytes / GIB:.1f} GiB, "
+        f"most of it for {worst.largest.name} ({worst.largest.bytes / GIB:.1f} GiB); {card}."
     )

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from asap_train.training.widening import without_autocast
+from asap_train.training.widening import as_widened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ class AsOnGpu(TorchFunctionMode):  # type: ignore[misc]
     @contextmanager
     def of(self, network: torch.nn.Module) -> Iterator[None]:
         """Within it a network runs so; what it has in single precision (see widening.py) is outside of autocast."""
-        own = [one for one in network.modules() if getattr(one.forward, "func", None) is without_autocast]
+        own = [one for one in network.modules() if getattr(one.forward, "func", None) is as_widened]
         before = [module.forward for module in own]
         for module, forward in zip(own, before, strict=True):
             module.forward = partial(self.off, forward)

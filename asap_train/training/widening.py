@@ -40,7 +40,7 @@ def widen(network: torch.nn.Module) -> None:
             module.register_forward_hook(partial(_in_float32, state))
         if name in (*TIMES, *EXITS) or name.endswith(INNER_EXITS):
             module.float()
-            module.forward = partial(_widened, state, module.forward)
+            module.forward = partial(as_widened, state, module.forward)
 
 
 @contextmanager
@@ -65,7 +65,8 @@ def _in_float32(state: Widening, module: torch.nn.Module, given: Any, made: Any)
     return made.float() if state.active and isinstance(made, torch.Tensor) else made
 
 
-def _widened(state: Widening, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def as_widened(state: Widening, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a module gives that `widen` has taken out of autocast; `state` says whether it is."""
     return without_autocast(forward, *given, **named) if state.active else forward(*given, **named)
 
 

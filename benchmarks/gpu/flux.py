@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,13 +39,16 @@ def run(setup: Setup) -> Sequence[Row]:
             chosen["quantization"],
             chosen.get("two_passes", False),
         )
-        words = [f"batch {setting.batch}", setting.quantization if setting.quantization != "none" else setting.precision]
+        words = [
+            f"batch {setting.batch}",
+            setting.quantization if setting.quantization != "none" else setting.precision,
+        ]
         words += ["checkpointing"] * setting.checkpointing + ["two passes"] * setting.two_passes
         row: dict[str, str | float | None] = {"card": f"{card} GiB", "settings": ", ".join(words)}
         row["computed, GiB"] = computed(contestant, setting) / 2**30
         timed = Timed([])
         try:
-            measure(contestant, setting, 1 if setup.tiny else 4, timed, lambda card=card: limited(card))
+            measure(contestant, setting, 1 if setup.tiny else 4, timed, partial(limited, card))
             row["pairs/s"] = setting.batch / timed.seconds
             row["peak memory, GiB"] = timed.peak / 2**30 if torch.cuda.is_available() else None
         except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.gpu` keeps: one JSON with the device and, by part, rows of numbers or why there are none."""
+"""What `python -m benchmarks.gpu` keeps: one JSON with the device and, by part, rows, or why there are none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Part:
-    """A measurement: `minutes` that it takes at most on a large card, `columns` of its table, and what makes its rows."""
+    """A measurement: `minutes` that it takes at most on a large card, its table's `columns`, what makes its rows."""
 
     name: str
     title: str

@@ -34,7 +34,7 @@ def run(setup: Setup) -> Sequence[Row]:
         add_lora(backbone, LoraSettings(), 0)
         for _, value in trained_parameters(backbone):
             torch.nn.init.normal_(value, std=0.02)
-        given = _inputs(setup, sizes.architecture(kind[:4].lower()), device)
+        given = _inputs(setup, sizes.architectures[kind[:4].lower()], device)
         found: dict[str, torch.Tensor] = {}
         for name in ("plain", "residual"):
             if name == "residual":

@@ -25,12 +25,16 @@ def run(setup: Setup) -> Sequence[Row]:
     for name, lora in (("LoRA", {}), ("all weights", {"lora": None})):
         out = setup.folder / name.replace(" ", "-")
         steps = {"max_train_steps": 2 if setup.tiny else 100, "train_batch_size": 2 if setup.tiny else 32}
-        config = FitConfig.of("mannequin", hap, out, score=None, validation=None, checkpointing_steps=10000, **steps, **lora)
+        config = FitConfig.of(
+            "mannequin", hap, out, score=None, validation=None, checkpointing_steps=10000, **steps, **lora
+        )
         train(config)
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         late = lines[5:] or lines[-1:]
         memory = max(line["memory"] for line in lines)
-        rows.append({"fit": name, "pairs/s": median(line["pairs_per_second"] for line in late), "peak memory, GiB": memory})
+        rows.append(
+            {"fit": name, "pairs/s": median(line["pairs_per_second"] for line in late), "peak memory, GiB": memory}
+        )
     return rows
 
 
