@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +35,7 @@ from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
 from asap_train.planning.memory import CONTEXT, weights_bytes
-from asap_train.planning.profiles import Case, traced
+from asap_train.planning.profiles import Case, autoencoder_peaks, traced
 from asap_train.planning.speed import peak_of_device
 from asap_train.training.cache import Cache
 from asap_train.training.config import FitConfig
@@ -132,6 +132,11 @@ def our_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
     return lambda step: take_step(training, step, log, None), backbone
 
 
+def two_passes(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
+    """Our step, winners and losers one after the other."""
+    return our_step(replace(setting, two_passes=True), kind, lora)
+
+
 def trained(setting: Setting, backbone: Backbone) -> list[tuple[str, Any]]:
     """Ready for training; what is tuned, by name."""
     if setting.checkpointing:
@@ -196,6 +201,7 @@ class Contestant:
 CONTESTANTS = (
     Contestant("SDXL, LoRA: plain", plain_step, "sdxl", True),
     Contestant("SDXL, LoRA: ours", our_step, "sdxl", True),
+    Contestant("SDXL, LoRA: ours, two passes", two_passes, "sdxl", True),
     Contestant("SDXL, all weights: plain", plain_step, "sdxl", False),
     Contestant("SDXL, all weights: ours", our_step, "sdxl", False),
     Contestant("FLUX, LoRA: ours", our_step, "flux", True),
@@ -252,17 +258,19 @@ def measure(
 def computed(one: Contestant, setting: Setting) -> int:
     """The bytes that a contestant's tensors take at the most, by the planner; as max_memory_allocated counts them."""
     config, sizes = setting.config(one.lora), setting.sizes
-    architecture, ours = sizes.architectures[one.kind], one.make is our_step
+    architecture, ours = sizes.architectures[one.kind], one.make is not plain_step
     case = Case(sizes.side, architecture.words[0], setting.precision, ours, config.lora)
     profile = traced(architecture, case)
-    images = setting.batch * (1 if setting.two_passes and ours else 2)
+    images = setting.batch * (1 if one.make is two_passes else 2)
     passing = profile.activations(images, setting.checkpointing)
     trained = profile.tuned * (4 + 4 + 8)  # weights, gradients, AdamW's state
-    half = setting.precision != "no"
     if ours:
         frozen = weights_bytes(profile, config) if one.lora else 4 * profile.weights
     else:
-        frozen = (2 if half else 4) * ((2 if one.lora else 1) * profile.weights + _encoder_weights(sizes))
+        width = 4 if setting.precision == "no" else 2
+        frozen = width * ((2 if one.lora else 1) * profile.weights + _encoder_weights(sizes))
+        vae = encoders(sizes, torch.device("meta"), setting.dtype)[0]
+        passing = max(passing, setting.batch * autoencoder_peaks(vae, architecture, case)[0])
     return int(frozen + trained + passing)
 
 
@@ -308,9 +316,9 @@ def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | N
     for one, timed in results.items():
         if timed.failed:
             lines.append(f"| {one.name} | {timed.failed} |{' |' * (len(columns) - 2)}")
-            before = None
+            before = None if one.make is plain_step else before
             continue
-        against = before if one.make is our_step and before and one.kind == "sdxl" else None
+        against = before if one.make is not plain_step and one.kind == "sdxl" else None
         fast = speed = share = weights = ""
         if timed.rounds:
             rounds = ", ".join(f"{setting.batch / median(steps):.3g}" for steps in timed.rounds)
@@ -324,7 +332,7 @@ def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | N
             for cell in (f"{held / 2**30:.3g}" if held else "", f"{held / theirs:.2f} x" if held and theirs else "")
         )
         lines.append(f"| {' | '.join((one.name, weights, fast, share, speed, *memory))} |")
-        before = timed
+        before = timed if one.make is plain_step else before
     return "\n".join(lines)
 
 

@@ -66,7 +66,7 @@ def test_the_page_has_a_table_for_every_part_and_says_that_none_is_measured(tmp_
 
 def test_memory_is_computed_where_none_is_measured(tmp_path: Path) -> None:
     setting = Setting(SIZES["small"], 2, "no", True, tmp_path)
-    plain, ours = (one for one in CONTESTANTS if one.name.startswith("SDXL, LoRA"))
+    plain, ours, _ = (one for one in CONTESTANTS if one.name.startswith("SDXL, LoRA"))
     results = {one: Timed([], computed=computed(one, setting)) for one in (plain, ours)}
     assert results[ours].computed < results[plain].computed, "no second network and no encoders"
     lines = table(results, setting, None).splitlines()

@@ -371,7 +371,7 @@ def autoencoder_peaks(autoencoder: Any, architecture: Architecture, case: Case) 
     video = architecture.autoencoder == "AutoencoderKLQwenImage"
     peaks = []
     with torch.device("meta"), torch.no_grad():
-        pixels = torch.empty(2, 3, case.side, case.side)
+        pixels = torch.empty(2, 3, case.side, case.side, dtype=autoencoder.dtype)
         pixels = pixels[:, :, None] if video else pixels
         latents = autoencoder.encode(pixels).latent_dist.mode()[:1]
         for call, given in ((autoencoder.encode, pixels), (autoencoder.decode, latents)):

@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.fit import CONTESTANTS, Setting, Timed, computed, run_round
+from benchmarks.fit import CONTESTANTS, Setting, Timed, computed, plain_step, run_round
 from benchmarks.gpu.results import Part, Row, Setup
 from benchmarks.random_models import SIZES
 
@@ -32,10 +32,11 @@ def run(setup: Setup) -> Sequence[Row]:
         else:
             row["pairs/s"] = setting.batch / median(second for steps in timed.rounds for second in steps)
             row["peak memory, GiB"] = timed.peak / 2**30 if torch.cuda.is_available() else None
-            if plain and one.name.endswith("ours"):
+            if plain and one.make is not plain_step:
                 row["speed over plain"] = plain.seconds / timed.seconds
                 row["memory over plain"] = timed.peak / plain.peak if plain.peak else None
-        plain = timed if one.name.endswith("plain") and not timed.failed else None
+        if one.make is plain_step:
+            plain = None if timed.failed else timed
         rows.append(row)
     return rows
 
