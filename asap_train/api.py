@@ -45,8 +45,10 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     """
     from asap_train.autoscore import Autoscore, settle_unscored
     from asap_train.hap.read import read_hap
+    from asap_train.training.launch import check_launch
     from asap_train.training.trainer import train
 
+    check_launch(config)
     read_hap(config.pairs)  # a missing data set is better refused before the base is scored than after
     scoring = Autoscore(config, config.score, progress) if config.score else None
     if scoring and is_main_process():

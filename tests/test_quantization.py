@@ -36,7 +36,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {name: BUILDERS[name](folder / name) for name in ("flux", "sdxl")}
+    return {name: BUILDERS[name](folder / name) for name in ("flux", "sdxl", "sd3")}
 
 
 def predicted(model: Path, kind: Quantization) -> tuple[Backbone, torch.Tensor]:
@@ -53,7 +53,7 @@ def predicted(model: Path, kind: Quantization) -> tuple[Backbone, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["flux", "sdxl"])
+@pytest.mark.parametrize("name", ["flux", "sdxl", "sd3"])
 def test_predictions_are_rounded_and_no_more(models: dict[str, Path], name: str, kind: Quantization) -> None:
     _, exact = predicted(models[name], "none")
     backbone, rounded = predicted(models[name], kind)

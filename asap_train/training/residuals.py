@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -14,6 +14,7 @@ from asap_train.backbones import Backbone, Conditions
 from asap_train.training.lora import reference
 from asap_train.training.losses import Residuals, wide
 from asap_train.training.widening import widen
+from hafbench.generators.quantize import blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,11 @@ class Policy(torch.nn.Module):  # type: ignore[misc]
 
 
 def frozen(
-    backbone: Backbone, lora: bool, autocast: Callable[[], AbstractContextManager[None]], widened: bool = False
+    backbone: Backbone,
+    lora: bool,
+    autocast: Callable[[], AbstractContextManager[None]],
+    widened: bool = False,
+    compiled: bool = False,
 ) -> Predict:
     """The reference's prediction: of the network without its adapter, or of a copy of it as it is now."""
     if not lora:
@@ -47,12 +52,24 @@ def frozen(
         backbone.network = deepcopy(backbone.network).eval().requires_grad_(False)
         if widened:
             widen(backbone.network)
+        if compiled:
+            compile_blocks(backbone.network)
 
     def predict(noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         with reference(backbone) if lora else torch.no_grad(), autocast():
             return backbone.predict(noisy, timesteps, conditions)
 
     return predict
+
+
+def compile_blocks(network: Any) -> None:
+    """Have the repeated blocks of a network compiled when they are first called, each kind of block once.
+
+    As compile_repeated_blocks of diffusers, also for classes that do not list such blocks, as SD 3's. Raises HafError
+    for a network that does not say which its blocks are.
+    """
+    for block in blocks(network):
+        block.compile()
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_b
 from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
+from asap_train.training.launch import check_launch
 from asap_train.training.lora import add_lora, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.prompts import Prompts
-from asap_train.training.residuals import Policy, frozen
+from asap_train.training.residuals import Policy, compile_blocks, frozen
 from asap_train.training.sampling import drawn_in_memory
 from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import spread
-from hafbench.generators.quantize import check_quantization
 from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Training:
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
-    """An Accelerator with the settings of the config and of `accelerate launch`."""
+    """An Accelerator with the settings of the config and of `accelerate launch`; raises as `check_launch` does."""
+    check_launch(config)
     # A process may fit several times, with other settings.
     AcceleratorState._reset_state()
     trackers = None if config.report_to == "none" else config.report_to
@@ -97,9 +98,6 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    if config.torch_compile:
-        raise HafError("torch_compile is not there yet; leave it out.")
-    check_quantization(config.quantization)
     parts = open_backbone(config.model, DTYPES[config.mixed_precision], accelerator.device)
     backbone = parts.backbone
     if config.guidance_scale is not None:
@@ -123,13 +121,17 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
-        refer = frozen(backbone, config.lora is not None, accelerator.autocast, widened=_is_widened(config))
+        refer = frozen(
+            backbone, config.lora is not None, accelerator.autocast, _is_widened(config), config.torch_compile
+        )
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
     if _is_widened(config):
         widen(backbone.network)
     if config.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()
+    if config.torch_compile:
+        compile_blocks(backbone.network)
     backbone.network.train()
     parameters = trained_parameters(backbone)
     values = [value for _, value in parameters]

@@ -44,8 +44,11 @@ def quantize(network: Any, kind: Quantization, device: Any) -> None:
 
 
 def blocks(network: Any) -> list[Module]:
-    """The repeated blocks of a network of diffusers, which its class names; raises HafError for one that has none."""
-    kinds = getattr(network, "_repeated_blocks", None) or ()
+    """The repeated blocks of a network of diffusers, which its class names; raises HafError for one that names none.
+
+    Those that diffusers compiles as regions; of a class without such a list, as SD 3's, those that it does not split.
+    """
+    kinds = getattr(network, "_repeated_blocks", None) or getattr(network, "_no_split_modules", None) or ()
     found = [module for module in network.modules() if type(module).__name__ in kinds]
     if not found:
         raise HafError(f"{type(network).__name__} of this diffusers does not say which its repeated blocks are.")
