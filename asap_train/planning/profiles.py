@@ -199,8 +199,9 @@ def empty_pipeline(architecture: Architecture, network: Any) -> Any:
     kind = getattr(diffusers, architecture.pipeline)
     parameters = inspect.signature(kind.__init__).parameters
     unet = "unet" in parameters
+    noise = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     scheduler = (
-        diffusers.DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+        diffusers.DDPMScheduler(**noise, steps_offset=1, clip_sample=False)
         if unet
         else diffusers.FlowMatchEulerDiscreteScheduler()
     )
@@ -228,11 +229,14 @@ def tune(backbone: Backbone, case: Case) -> None:
 
 def quantizable_weights(network: Any) -> list[int]:
     """The sizes of the layers that quantization converts; none in a network that does not name its blocks."""
+    from hafbench.errors import HafError
     from hafbench.generators.quantize import block_layers
 
-    if not getattr(network, "_repeated_blocks", None):
+    try:
+        names = block_layers(network)
+    except HafError:
         return []
-    return [network.get_submodule(name).weight.numel() for name in block_layers(network)]
+    return [network.get_submodule(name).weight.numel() for name in names]
 
 
 def inputs_of(architecture: Architecture, case: Case, images: int) -> tuple[Any, Any, dict[str, Any]]:
