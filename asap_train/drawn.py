@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class Drawn:
         """One image for each (prompt, seed)."""
         from PIL import Image
 
-        paths = [self.folder / f"{prompt.id}/{seed}.png" for prompt, seed in zip(prompts, seeds, strict=True)]
+        paths = [self._path(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         if not all(path.is_file() for path in paths):
             return self.generator.generate(prompts, seeds)
         found = []
@@ -48,18 +49,20 @@ class Drawn:
         """
         number, count = share
         for batch in batches_of(spec)[number::count]:
-            if all((done / sample.image).exists() or (self.folder / sample.image).exists() for sample in batch):
+            prompts, seeds = [prompt_of(sample) for sample in batch], [sample.seed or 0 for sample in batch]
+            paths = [self._path(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+            if all((done / sample.image).exists() for sample in batch) or all(path.exists() for path in paths):
                 continue
             try:
-                images = self.generator.generate([prompt_of(one) for one in batch], [one.seed or 0 for one in batch])
+                images = self.generator.generate(prompts, seeds)
             except Exception:  # noqa: S112 (see above)
                 continue
             with disk_errors(self.folder):
-                for sample, image in zip(batch, images, strict=True):
-                    self._save(sample.image, image)
+                for path, image in zip(paths, images, strict=True):
+                    write_whole(path, partial(image.save, format="PNG"))
 
-    def _save(self, name: str, image: Image) -> None:
-        write_whole(self.folder / name, lambda path: image.save(path, format="PNG"))
+    def _path(self, prompt: Prompt, seed: int) -> Path:
+        return self.folder / f"{prompt.id}/{seed}.png"
 
     def clear(self) -> None:
         """Delete the folder."""
@@ -69,7 +72,7 @@ class Drawn:
 def batches_of(spec: RunSpec) -> list[list[Sample]]:
     """The samples of a run, in the batches in which `hafbench.run` draws them."""
     prompts = spread(load_suite(spec.suite or "").prompts, spec.limit)
-    samples = plan(prompts, range(spec.first_seed, spec.first_seed + spec.seeds))
+    samples = plan(prompts, range(spec.first_seed, spec.first_seed + spec.seeds), spec.image_format)
     size = spec.batch_size or 1
     return [samples[i : i + size] for i in range(0, len(samples), size)]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hafbench.errors import HafError, RunStopped, Unavailable
+from hafbench.images import ENCODINGS, ImageFormat
 from hafbench.manifest import ScorerFacts
 from hafbench.pools import Pending, Pools, Workers, no_image
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Record, Sample
 from hafbench.scorers import SCORERS, load_scorer
 from hafbench.scoring import Job, make_records, reason_of
+from hafbench.sources import read_ahead, read_place
 from hafbench.types import Generator, Scorer
 
 if TYPE_CHECKING:
@@ -27,9 +30,10 @@ SECONDS = 2.0
 """How long an image may take before it is told again how far the scorers are that wait."""
 
 
-def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
-    """Every prompt with every seed, as images/PROMPT_ID/SEED.png."""
-    return [Sample(f"{prompt.id}/{seed}.png", prompt, seed) for prompt in prompts for seed in seeds]
+def plan(prompts: Sequence[Prompt], seeds: Sequence[int], image_format: ImageFormat = "png") -> list[Sample]:
+    """Every prompt with every seed, as images/PROMPT_ID/SEED.png, or with another suffix by the format."""
+    suffix = ENCODINGS[image_format].suffix
+    return [Sample(f"{prompt.id}/{seed}{suffix}", prompt, seed) for prompt in prompts for seed in seeds]
 
 
 def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
@@ -106,19 +110,36 @@ def evaluate(
         queue = _Queue(run, scorers, pools, _Counter(len(finished), progress, pools.note))
         # So few images wait at a time that memory stays flat.
         most = max(batch_size, pools.depth)
+        todo = _jobs(run, generator, batches, finished)
         try:
-            for batch in batches:
-                todo = [sample for sample in batch if sample.image not in finished]
-                problems = make_images(run, generator, batch) if generator and todo else {}
-                for sample in todo:
-                    queue.write(most - 1)
-                    queue.add(sample, problems.get(sample.image))
+            # Images of others may be far away; our own are read from memory, when they have just been made.
+            for sample, job in read_ahead(todo, _read, 0 if generator else most):
+                queue.write(most - 1)
+                queue.add(sample, job)
             queue.write(0)
         except BaseException:
             pools.stop()
             queue.write_complete()
             raise
     return run.finish([sample.image for sample in samples])
+
+
+def _jobs(
+    run: RunFolder, generator: Generator | None, batches: Iterable[Sequence[Sample]], finished: Set[str]
+) -> Iterator[tuple[Sample, Job | str]]:
+    """What is left to score, made batch by batch if there is a generator; or why there is no image."""
+    for batch in batches:
+        todo = [sample for sample in batch if sample.image not in finished]
+        problems = make_images(run, generator, batch) if generator and todo else {}
+        for sample in todo:
+            place = sample.place or run.source.place(sample.image)
+            yield sample, problems.get(sample.image) or Job(sample.image, place, sample.prompt)
+
+
+def _read(todo: tuple[Sample, Job | str]) -> tuple[Sample, Job | str]:
+    """With the image read: once, whoever scores it."""
+    sample, job = todo
+    return sample, job if isinstance(job, str) else replace(job, place=read_place(job.place))
 
 
 class _Queue:
@@ -130,10 +151,9 @@ class _Queue:
         self._run, self._scorers, self._pools, self._counter = run, scorers, pools, counter
         self._scoring: deque[tuple[Sample, Pending]] = deque()
 
-    def add(self, sample: Sample, problem: str | None) -> None:
-        """One more image; `problem` says why there is none to score."""
-        job = Job(sample.image, self._run.image_root / sample.image, sample.prompt)
-        self._scoring.append((sample, self._pools.submit(job) if problem is None else no_image(problem)))
+    def add(self, sample: Sample, job: Job | str) -> None:
+        """One more image, or why there is none to score."""
+        self._scoring.append((sample, no_image(job) if isinstance(job, str) else self._pools.submit(job)))
 
     def write(self, most: int) -> None:
         """Write what is complete, and wait until at most so many images are left."""

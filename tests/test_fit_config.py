@@ -257,6 +257,7 @@ def test_the_resolved_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     write_config(read_config(None, NEEDED), tmp_path / "fit.yaml")
     values = yaml.safe_load((tmp_path / "fit.yaml").read_text())
     lora = {"rank": 16, "lora_alpha": 16.0, "layers": ["attention"], "target_modules": None, "lora_dropout": 0.0}
+    lora |= {"text_encoder": False}
     assert values["lora"] == lora
     assert list(values)[:4] == ["model", "pairs", "out", "objective"]
 

@@ -166,7 +166,7 @@ def test_images_are_divided_among_processes_and_their_records_are_those_of_one(t
     pd.testing.assert_frame_equal(tables[0], tables[1])
     assert np.allclose(runs[0].records["value"], runs[1].records["value"], rtol=0.01)
     for image in runs[0].records["image"]:
-        one_image, other = (np.asarray(Image.open(run.image_root / image)).astype(int) for run in runs)
+        one_image, other = (np.asarray(Image.open(run.folder / "images" / image)).astype(int) for run in runs)
         assert np.abs(one_image - other).max() <= 1
         assert (one_image != other).mean() < 0.01
     assert not (two.out / "scores" / ".000002.drawn").exists()

@@ -39,7 +39,7 @@ class Crop:
 
 
 class Backbone(Protocol):
-    """An architecture. Encoders work without gradient; `predict` is what is tuned."""
+    """An architecture. `predict` is what is tuned; encoders are frozen, but for adapters that are put into them."""
 
     pipeline: Any
     """The diffusers pipeline whose parts these are."""
@@ -47,10 +47,14 @@ class Backbone(Protocol):
     """The denoiser: a part of `pipeline`, and where LoRA goes."""
     lora_targets: Mapping[Layers, Sequence[str]]
     """Modules within the blocks of `network` that LoRA may take, by kind and by the ends of their names."""
+    text_encoders: Mapping[str, int]
+    """Parts of `pipeline` that LoRA may take, and how many of their last layers have no effect on `encode_texts`."""
     guidance: float | None
     """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
     text_tokens: int | None
     """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice."""
+    multiple: int
+    """Of which height and width of images are multiples, in pixels."""
     facts: Mapping[str, Any]
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 

@@ -36,13 +36,14 @@ class Flux(RectifiedFlow):
         }
     )
 
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0})
+
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
         self.guidance = GUIDANCE if self._guided else None
         self.text_tokens = TEXT_TOKENS[self._guided]
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) of T5 and `pooled` (b, width) of CLIP, as the pipeline makes them."""
         words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=self.text_tokens)

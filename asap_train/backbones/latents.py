@@ -1,4 +1,4 @@
-"""Images as latents: what the autoencoders of all backbones have in common."""
+"""What the encoders of all backbones have in common: images as latents, and frozen weights."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ def encode(vae: Any, pixels: Tensor) -> Tensor:
     """(mean - shift) scale, (b, c, h, w) in float32."""
     scaled: Tensor = (mean_of(vae, pixels) - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
     return scaled
+
+
+def freeze_encoders(pipeline: Any) -> None:
+    """No gradient by weights of autoencoder and text encoders, of those that are there."""
+    for name in ("vae", "text_encoder", "text_encoder_2", "text_encoder_3"):
+        part = getattr(pipeline, name, None)
+        if part is not None:
+            part.requires_grad_(False)

@@ -46,6 +46,11 @@ class Parts:
                     setattr(pipeline, name, None)
             free_memory()
 
+    def load_text_encoders(self) -> None:
+        """Bring in the text encoders, on the device, to stay: where they are tuned."""
+        for name, model in self.components.load(TEXT_ENCODERS).items():
+            setattr(self.backbone.pipeline, name, model.to(self.device))
+
     def load_autoencoder(self, dtype: torch.dtype | None = None) -> None:
         """Bring in the autoencoder to stay, in the memory of the CPU."""
         for name, model in self.components.load(AUTOENCODER, dtype).items():

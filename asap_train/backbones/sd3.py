@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,11 +22,12 @@ TEXT_TOKENS = 256
 class StableDiffusion3(RectifiedFlow):
     """A rectified flow whose network is given t: diffusers' train_dreambooth_lora_sd3.py, --precondition_outputs 0."""
 
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0, "text_encoder_2": 0})
+
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self.text_tokens = TEXT_TOKENS if _has_t5(self.pipeline) else 1
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) and `pooled` (b, width), as the pipeline makes them."""
         words, _, pooled, _ = self.pipeline.encode_prompt(

@@ -25,6 +25,7 @@ MANNEQUIN: Mapping[str, Any] = {
     "lr_warmup_steps": 20,
     "learning_rate": 3e-4,
     "loss": {"tau": 0.1},
+    "use_aspect_ratio_buckets": False,
 }
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
@@ -40,7 +41,8 @@ class LoraSettings(Spec):
     """A weight W becomes W + lora_alpha / rank B A (Hu et al., arXiv 2106.09685); names as in peft's LoraConfig.
 
     layers: the kinds of layers that are tuned, of all blocks. target_modules: modules by the ends of their names, in
-    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training.
+    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training. text_encoder: the attention
+    of the CLIP text encoders is tuned, too, which must then stay in memory.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -55,6 +57,7 @@ class LoraSettings(Spec):
     layers: Annotated[tuple[Layers, ...], Field(min_length=1)] = ("attention",)
     target_modules: tuple[str, ...] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    text_encoder: bool = False
 
 
 class ScoreSettings(RunSpec):
@@ -109,6 +112,8 @@ class FitConfig(Spec):
     the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
     caption_dropout: share of pairs with an empty caption. resolution: pixels of a side; None is the model's own.
+    use_aspect_ratio_buckets: pairs are scaled to the nearest of a few sizes of about resolution^2 pixels, and a batch
+    is of one size; False cuts squares.
     guidance_scale: what a model distilled with guidance is told while it is tuned; None is the family's own.
     max_sequence_length: tokens of the T5 text encoder, for training and scoring; None is the pipeline's own.
 
@@ -162,6 +167,7 @@ class FitConfig(Spec):
     time_range: tuple[Share, Share] = (0.0, 1.0)
     caption_dropout: Share = 0.0
     resolution: Count | None = None
+    use_aspect_ratio_buckets: bool = True
     guidance_scale: NotNegative | None = None
     max_sequence_length: Count | None = None
     seed: Place = 0

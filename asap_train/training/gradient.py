@@ -97,7 +97,7 @@ def microbatch(training: Training, settings: LossSettings, step: int, part: int)
     places = range(first, first + size)
     positions = [step * training.pairs_a_step + place for place in places]
     dropped = noise.draw_dropped(config.seed, positions, config.caption_dropout)
-    pairs = [noise.pair_at(config.seed, position, len(training.cache.ids)) for position in positions]
+    pairs = training.order.batch(positions[0] // size)
     batch = training.cache.batch(pairs, dropped).dilated(settings.mask_dilation).to(accelerator.device)
     shape = batch.winner.shape[1:]
     noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -118,14 +119,26 @@ def facts_of(network: Any, factors: Mapping[str, Factors]) -> NetworkFacts:
     return NetworkFacts(kind=kind, stability=config.addition_embed_type == "text_time", layers=layers)
 
 
-def kohya_state(facts: NetworkFacts, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
+def kohya_state(
+    facts: NetworkFacts,
+    factors: Mapping[str, Factors],
+    texts: Mapping[str, Mapping[str, Factors]] = MappingProxyType({}),
+) -> dict[str, Tensor]:
     """The tensors of such a file, from the factors by module, scaled as they act; alpha is the rank.
+
+    `texts` has by the names of text encoders, as the pipeline has them, the factors of theirs.
 
     Raises HafError for a module that has no name in this format: one outside attention and feed-forward blocks.
     """
+    # Stable Diffusion 1.x and 2.x have one text encoder; where there may be several, they are numbered.
+    several = facts.stability or facts.kind in TRANSFORMERS
+    numbers = {"text_encoder": "1", "text_encoder_2": "2"}
+    named = {f"lora_unet_{name}": pair for name, pair in _original(facts, factors).items()}
+    for part, own in texts.items():
+        named |= {f"lora_te{numbers[part] if several else ''}_{name}": pair for name, pair in own.items()}
     state = {}
-    for name, (down, up) in _original(facts, factors).items():
-        layer = f"lora_unet_{name.replace('.', '_')}"
+    for name, (down, up) in named.items():
+        layer = name.replace(".", "_")
         state[f"{layer}.lora_down.weight"] = down.contiguous()
         state[f"{layer}.lora_up.weight"] = up.contiguous()
         state[f"{layer}.alpha"] = torch.tensor(float(down.shape[0]))

@@ -70,17 +70,32 @@ class Prompts:
 
     def batch(self, texts: Sequence[str], device: Any) -> Mapping[str, Any] | None:
         """Those of several texts together; None where they have different lengths, and go one by one."""
-        read = [self.read(text) for text in texts]
-        made: dict[str, Any] = {}
-        for name, first in read[0].items():
-            values = [one[name] for one in read]
-            if isinstance(first, list):
-                made[name] = [tensor for value in values for tensor in value]
-            elif all(value.shape == first.shape for value in values):
-                made[name] = torch.cat(values)
-            else:
-                return None
-        return dict(send_to_device(made, device))
+        return _together([self.read(text) for text in texts], device)
+
+
+@dataclass(frozen=True)
+class LivePrompts:
+    """Prompts that are encoded whenever they are drawn, since the text encoders are tuned."""
+
+    backbone: Backbone
+    negative: str | None = None
+
+    def batch(self, texts: Sequence[str], device: Any) -> Mapping[str, Any] | None:
+        """As `Prompts.batch`."""
+        return _together([self.backbone.encode_prompt(text, self.negative) for text in texts], device)
+
+
+def _together(read: Sequence[Mapping[str, Any]], device: Any) -> dict[str, Any] | None:
+    made: dict[str, Any] = {}
+    for name, first in read[0].items():
+        values = [one[name] for one in read]
+        if isinstance(first, list):
+            made[name] = [tensor for value in values for tensor in value]
+        elif all(value.shape == first.shape for value in values):
+            made[name] = torch.cat(values)
+        else:
+            return None
+    return dict(send_to_device(made, device))
 
 
 def _is_whole(path: Path) -> bool:

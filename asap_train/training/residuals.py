@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asap_train.training.cache import Batch
+    from asap_train.training.texts import TunedTexts
 
     Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
 
@@ -27,12 +28,17 @@ Branch = Literal["winner", "loser"]
 
 
 class Policy(torch.nn.Module):  # type: ignore[misc]
-    """The network that is tuned, as one module that accelerate can wrap: its forward is the backbone's `predict`."""
+    """What is tuned, as one module that accelerate can wrap: its forward is the backbone's `predict`.
 
-    def __init__(self, backbone: Backbone) -> None:
+    With `texts` it encodes captions, too, by the text encoders that are tuned with the network.
+    """
+
+    def __init__(self, backbone: Backbone, texts: TunedTexts | None = None) -> None:
         super().__init__()
         self.network = backbone.network
-        self._predict = backbone.predict
+        encoders = backbone.text_encoders if texts else ()
+        self.text_encoders = torch.nn.ModuleList(getattr(backbone.pipeline, name) for name in encoders)
+        self._predict = texts.predict if texts else backbone.predict
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The network's prediction, in the latents' shape."""
@@ -45,8 +51,9 @@ def frozen(
     autocast: Callable[[], AbstractContextManager[None]],
     widened: bool = False,
     compiled: bool = False,
+    texts: TunedTexts | None = None,
 ) -> Predict:
-    """The reference's prediction: of the network without its adapter, or of a copy of it as it is now."""
+    """The reference's prediction: of network (and text encoders) without adapters, or of a copy of it as it is now."""
     if not lora:
         backbone = copy(backbone)
         backbone.network = deepcopy(backbone.network).eval().requires_grad_(False)
@@ -57,7 +64,7 @@ def frozen(
 
     def predict(noisy: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         with reference(backbone) if lora else torch.no_grad(), autocast():
-            return backbone.predict(noisy, timesteps, conditions)
+            return (texts or backbone).predict(noisy, timesteps, conditions)
 
     return predict
 

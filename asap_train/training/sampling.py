@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from asap_train.backbones.parts import TEXT_ENCODERS
 from asap_train.training.config import DTYPES as PRECISIONS
 from asap_train.training.config import FitConfig
 from asap_train.training.optimizers import averaged
@@ -52,29 +53,34 @@ class TunedPipeline:
         """As diffusers' text-to-image pipelines; `images` (n, H, W, 3) of n prompts."""
         training = self._training
         pipeline = training.backbone.pipeline
-        given = self._prompts.batch(prompt, training.accelerator.device)
-        if given is None:
-            parts = [self([text], [one], output_type, **arguments) for text, one in zip(prompt, generator, strict=True)]
-            return SimpleNamespace(images=np.concatenate([part.images for part in parts]))
         taken = inspect.signature(pipeline.__call__).parameters
-        embeddings = {name: value for name, value in given.items() if name in taken}
         with sampling(training):
-            return pipeline(generator=list(generator), output_type=output_type, **embeddings, **arguments)
+            given = self._prompts.batch(prompt, training.accelerator.device)
+            if given is not None:
+                embeddings = {name: value for name, value in given.items() if name in taken}
+                return pipeline(generator=list(generator), output_type=output_type, **embeddings, **arguments)
+        parts = [self([text], [one], output_type, **arguments) for text, one in zip(prompt, generator, strict=True)]
+        return SimpleNamespace(images=np.concatenate([part.images for part in parts]))
 
 
 @contextmanager
 def sampling(training: Training) -> Iterator[None]:
     """Within it the network is what its checkpoint is loaded as, and ready to draw."""
     backbone, dtype = training.backbone, getattr(torch, DTYPES[PRECISIONS[training.config.mixed_precision]])
-    network, vae = backbone.network, backbone.pipeline.vae
-    network.eval()
+    network, pipeline, vae = backbone.network, backbone.pipeline, backbone.pipeline.vae
+    encoders = [getattr(pipeline, name) for name in TEXT_ENCODERS if getattr(pipeline, name, None) is not None]
+    training.policy.eval()
     vae.to(training.accelerator.device)
     try:
-        with torch.no_grad(), averaged(training.ema, training.values), narrowed(network), as_loaded(network, dtype):
+        with ExitStack() as stack:
+            for within in (torch.no_grad(), averaged(training.ema, training.values), narrowed(network)):
+                stack.enter_context(within)
+            for model in (network, *encoders):
+                stack.enter_context(as_loaded(model, dtype))
             yield
     finally:
         vae.to("cpu")
-        network.train()
+        training.policy.train()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +19,14 @@ from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.launch import check_launch
-from asap_train.training.lora import add_lora, trained_parameters
+from asap_train.training.lora import add_lora, check_text_encoders, check_text_loading, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
-from asap_train.training.prompts import Prompts
+from asap_train.training.order import Order
+from asap_train.training.prompts import LivePrompts, Prompts
 from asap_train.training.residuals import Policy, compile_blocks, frozen
 from asap_train.training.sampling import drawn_in_memory
+from asap_train.training.texts import TunedTexts
 from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
@@ -53,7 +56,7 @@ class Training:
     optimizer: Any
     factor: Callable[[int], float]
     ema: Any
-    prompts: Prompts | None = None
+    prompts: Prompts | LivePrompts | None = None
 
     @property
     def pairs_a_step(self) -> int:
@@ -69,8 +72,14 @@ class Training:
 
     def ids(self, step: int) -> list[str]:
         """The pairs of a step."""
-        size, count = self.pairs_a_step, len(self.cache.ids)
-        return [self.cache.ids[noise.pair_at(self.config.seed, step * size + i, count)] for i in range(size)]
+        batches = self.pairs_a_step // self.config.train_batch_size
+        numbers = range(step * batches, (step + 1) * batches)
+        return [self.cache.ids[place] for number in numbers for place in self.order.batch(number)]
+
+    @cached_property
+    def order(self) -> Order:
+        """Which pairs each batch has."""
+        return Order(self.config.seed, self.config.train_batch_size, self.cache.buckets)
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
@@ -108,9 +117,16 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         if backbone.text_tokens is None:
             raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
         backbone.text_tokens = config.max_sequence_length
+    tunes_texts = config.lora is not None and config.lora.text_encoder
+    if tunes_texts:
+        check_text_encoders(backbone, parts.components.empty)
+        check_text_loading()
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
+    root = config.cache_dir or config.out / "cache"
+    cache = caches.find_cache(
+        root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
+    )
     prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
@@ -118,11 +134,15 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     if drawn_prompts(config):
         parts.load_autoencoder()
     parts.load_network(config.quantization, None if config.lora else torch.float32)
+    texts = None
+    if tunes_texts:
+        parts.load_text_encoders()
+        texts = TunedTexts(backbone, list(cache.texts))
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
         refer = frozen(
-            backbone, config.lora is not None, accelerator.autocast, _is_widened(config), config.torch_compile
+            backbone, config.lora is not None, accelerator.autocast, _is_widened(config), config.torch_compile, texts
         )
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
@@ -132,10 +152,11 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         backbone.network.enable_gradient_checkpointing()
     if config.torch_compile:
         compile_blocks(backbone.network)
-    backbone.network.train()
+    policy = Policy(backbone, texts)
+    policy.train()
     parameters = trained_parameters(backbone)
     values = [value for _, value in parameters]
-    policy, optimizer = accelerator.prepare(Policy(backbone), make_optimizer(values, config))
+    policy, optimizer = accelerator.prepare(policy, make_optimizer(values, config))
     if config.report_to != "none":
         accelerator.init_trackers("asap-train", {key: str(value) for key, value in as_plain(config).items()})
     return Training(
@@ -153,7 +174,7 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     )
 
 
-def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Prompts:
+def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Prompts | LivePrompts:
     """Fill this process's share of the cache, and encode prompts, with one kind of encoder at a time.
 
     Nothing is loaded where nothing is missing.
@@ -161,7 +182,7 @@ def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: A
     share = (accelerator.process_index, accelerator.num_processes)
     prompts = Prompts(cache.folder, negative_prompt(config, parts))
     todo = caches.missing(cache, "texts", share)
-    asked = prompts.missing(drawn_prompts(config)[share[0] :: share[1]])
+    asked = prompts.missing(drawn_prompts(config)[share[0] :: share[1]]) if cache.encodes_texts else []
     if todo or asked:
         with parts.loaded(TEXT_ENCODERS):
             caches.fill_texts(cache, parts.backbone, todo)
@@ -170,7 +191,7 @@ def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: A
         # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
         with parts.loaded(AUTOENCODER, torch.float32):
             caches.fill_pairs(cache, parts.backbone, todo)
-    return prompts
+    return prompts if cache.encodes_texts else LivePrompts(parts.backbone, prompts.negative)
 
 
 def drawn_prompts(config: FitConfig) -> list[str]:
