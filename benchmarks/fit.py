@@ -100,7 +100,8 @@ def random_cache(setting: Setting, kind: str) -> Cache:
         channels, width = 4, sizes.clips[1]["projection_dim"]
         texts = {"words": (77, sizes.unet["cross_attention_dim"]), "text_embeds": (width,), "time_ids": (6,)}
     captions = tuple(f"caption {number}" for number in range(PAIRS))
-    cache = Cache(setting.folder / kind, setting.folder, captions, captions, sizes.side, torch.float16)
+    buckets = ((sizes.side, sizes.side),) * PAIRS
+    cache = Cache(setting.folder / kind, setting.folder, captions, captions, buckets, torch.float16)
     cache.folder.mkdir(parents=True, exist_ok=True)
     shapes = {"winner": (channels, cells, cells), "loser": (channels, cells, cells), "mask": (1, cells, cells)}
     for name, one, rows in (("pairs", shapes, PAIRS), ("texts", texts, PAIRS + 1)):

@@ -35,16 +35,16 @@ def run(setup: Setup) -> Sequence[Row]:
         for _, value in trained_parameters(backbone):
             torch.nn.init.normal_(value, std=0.02)
         given = _inputs(setup, sizes.architectures[kind[:4].lower()], device)
+        exact = make(sizes, torch.device("meta"), torch.float32)
+        exact.network = deepcopy(backbone.network).float()
+        exact.pipeline.register_modules(**{"unet" if kind == "SDXL" else "transformer": exact.network})
+        truth = _gaps(exact, given, autocast=False)
         found: dict[str, torch.Tensor] = {}
         for name in ("plain", "residual"):
             if name == "residual":
                 widen(backbone.network)
             found[name] = _gaps(backbone, given, autocast=True)
             found[f"estimate, {name}"] = _gaps(backbone, given, autocast=True, dither=True)
-        exact = make(sizes, torch.device("meta"), torch.float32)
-        exact.network = deepcopy(backbone.network).float()
-        exact.pipeline.register_modules(**{"unet" if kind == "SDXL" else "transformer": exact.network})
-        truth = _gaps(exact, given, autocast=False)
         row: dict[str, str | float | None] = {"network": kind, "delta, rms": _rms(truth)}
         for name, column in (("plain", "error, plain"), ("residual", "error, residual_in_fp32")):
             row[column] = _rms(found[name] - truth)
