@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     _check(network, settings)
     targets = {network: list(settings.target_modules or _modules(backbone, settings))}
     if settings.text_encoder:
-        check_text_encoders(backbone)
+        check_text_encoders(backbone, [name for name, _, _ in _text_encoders(backbone)])
         targets |= {encoder: _text_modules(encoder, idle) for _, encoder, idle in _text_encoders(backbone)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -66,9 +66,9 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
         parameter.data = parameter.data.float()
 
 
-def check_text_encoders(backbone: Backbone) -> None:
-    """Raise HafError for a family none of whose text encoders can be tuned."""
-    if not _text_encoders(backbone):
+def check_text_encoders(backbone: Backbone, there: Collection[str]) -> None:
+    """Raise HafError for a family none of whose text encoders can be tuned; `there` are the models that it has."""
+    if not any(name in there for name in backbone.text_encoders):
         name = type(backbone.pipeline).__name__
         raise HafError(
             f"lora.text_encoder: {name} has no CLIP text encoder, the only kind that is tuned; leave it out."
