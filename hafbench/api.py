@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from hafbench import provenance
 from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
+from hafbench.engines import start
 from hafbench.errors import HafError
-from hafbench.evaluate import describe, evaluate, load_scorers, plan, spread
+from hafbench.evaluate import describe, evaluate, plan, spread
 from hafbench.files import disk_errors, slug
-from hafbench.generators import load_generator, read_folder
+from hafbench.generators import read_folder
 from hafbench.generators.folder import category_of, subfolders
 from hafbench.images import sha256_of
-from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
+from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
-from hafbench.pools import Workers
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
-from hafbench.scorers import SCORERS
+from hafbench.scorers import SCORERS, load_scorers
 from hafbench.scorers.judge import JudgeScorer
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
@@ -55,32 +55,33 @@ def run(
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
-    generator = load_generator(spec.model, spec.device)
-    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
-    manifest = Manifest(
-        command="run",
-        name=generator.name,
-        request=spec,
-        suite=SuiteFacts(
-            name=suite.name, sha256=suite.sha256, limit=spec.limit, seeds=spec.seeds, first_seed=spec.first_seed
-        ),
-        generator=GeneratorFacts(name=generator.name, settings=generator.settings),
-        scorers=describe(scorers),
-        image_root="images",
-        notes=tuple(notes(spec, suite.name)),
-        **provenance.made_with(),
-    )
-    folder = Path(out or Path("runs") / slug(_name(generator.name, suite.name, spec)))
-    with open_run(folder, manifest, resume) as started:
-        finished = evaluate(
-            started,
-            samples,
-            scorers,
-            generator,
-            batch_size=spec.batch_size or 1,
-            workers=Workers(spec.workers, spec.scorers or (), spec.device),
-            progress=progress,
+    with start(spec) as started:
+        made_by = started.generator
+        assert made_by is not None  # noqa: S101 (the engine has loaded spec.model)
+        manifest = Manifest(
+            command="run",
+            name=made_by.name,
+            request=spec,
+            suite=SuiteFacts(
+                name=suite.name, sha256=suite.sha256, limit=spec.limit, seeds=spec.seeds, first_seed=spec.first_seed
+            ),
+            generator=made_by,
+            scorers=describe(started.described),
+            image_root="images",
+            notes=tuple(notes(spec, suite.name)),
+            **provenance.made_with(),
         )
+        folder = Path(out or Path("runs") / slug(_name(made_by.name, suite.name, spec)))
+        with open_run(folder, manifest, resume) as opened:
+            finished = evaluate(
+                opened,
+                samples,
+                started.scorers,
+                engine=started.engine,
+                batch_size=spec.batch_size or 1,
+                workers=started.workers,
+                progress=progress,
+            )
     report(finished, cards=cards)
     return finished
 
@@ -120,23 +121,29 @@ def score(
         Sample(str(place), image.prompt, image.seed, category_of(place))
         for place, image in zip(places, images, strict=True)
     ]
-    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
-    manifest = Manifest(
-        command="score",
-        name=root.name,
-        request=spec,
-        images=ImagesFacts(
-            folder=root.name,
-            sha256=_sha256_of_all(root, samples),
-            prompts=sha256_of(spec.prompts) if spec.prompts else None,
-        ),
-        scorers=describe(scorers),
-        image_root=str(root),
-        **provenance.made_with(),
-    )
-    with open_run(folder, manifest, resume) as started:
-        workers = Workers(spec.workers, spec.scorers or (), spec.device)
-        finished = evaluate(started, samples, scorers, workers=workers, progress=progress)
+    with start(spec) as started:
+        manifest = Manifest(
+            command="score",
+            name=root.name,
+            request=spec,
+            images=ImagesFacts(
+                folder=root.name,
+                sha256=_sha256_of_all(root, samples),
+                prompts=sha256_of(spec.prompts) if spec.prompts else None,
+            ),
+            scorers=describe(started.described),
+            image_root=str(root),
+            **provenance.made_with(),
+        )
+        with open_run(folder, manifest, resume) as opened:
+            finished = evaluate(
+                opened,
+                samples,
+                started.scorers,
+                engine=started.engine,
+                workers=started.workers,
+                progress=progress,
+            )
     report(finished, cards=cards)
     return finished
 

@@ -172,6 +172,13 @@ def _grey(image: Image, path: Path, is_tiff: bool) -> Image:
     return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
 
 
+def png_bytes(image: Image) -> bytes:
+    """An image as the bytes of a PNG file."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
 def sha256_of(path: Path) -> str:
     """The hex SHA-256 of a file's bytes; raises OSError for what is not a regular file."""
     check_regular(path)

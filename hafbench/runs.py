@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
+from hafbench.images import png_bytes
 from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
 from hafbench.records import Record, Sample
 
@@ -90,6 +91,10 @@ class RunFolder:
                     "another prompt or seed; delete the lines that name it."
                 )
 
+    def has_images(self, samples: Iterable[Sample]) -> bool:
+        """Whether the pictures of all these samples are on disk."""
+        return all((self.folder / "images" / sample.image).exists() for sample in samples)
+
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
         text = "".join(map(records.to_line, added))
@@ -102,8 +107,12 @@ class RunFolder:
 
     def save_image(self, name: str, image: Image) -> Path:
         """Save a PNG below images/, whole or not at all."""
+        return self.save_bytes(name, png_bytes(image))
+
+    def save_bytes(self, name: str, content: bytes) -> Path:
+        """Save the bytes of an image file below images/, whole or not at all."""
         with disk_errors(self.folder):
-            return write_whole(self.folder / "images" / name, lambda path: image.save(path, format="PNG"))
+            return write_whole(self.folder / "images" / name, content)
 
     def finish(self, order: Sequence[str]) -> Run:
         """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.
