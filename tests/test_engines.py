@@ -149,12 +149,12 @@ def test_without_ray_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("there", "settings", "draws", "sizes"),
     [
-        ({"CPU": 2.0}, {}, True, (1, 1, 0.0, 1.0, 0.0, 1.0)),
+        ({"CPU": 2.0}, {}, True, (1, 1, 0.0, 0.5, 0.0, 0.5)),
         ({"CPU": 1.0}, {}, True, (1, 1, 0.0, 0.5, 0.0, 0.5)),
-        ({"CPU": 8.0}, {}, False, (0, 8, 0.0, 1.0, 0.0, 1.0)),
-        ({"CPU": 64.0, "GPU": 8.0}, {}, True, (8, 64, 1.0, 0.0, 0.0, 1.0)),
-        ({"CPU": 64.0, "GPU": 8.0}, {"generators": 6, "gpus_per_scorer": 0.5}, True, (6, 4, 1.0, 0.0, 0.5, 1.0)),
-        ({"CPU": 64.0, "GPU": 8.0}, {"scorers": 10}, True, (8, 10, 1.0, 0.0, 0.0, 1.0)),
+        ({"CPU": 8.0}, {}, False, (0, 8, 0.0, 0.5, 0.0, 0.5)),
+        ({"CPU": 64.0, "GPU": 8.0}, {}, True, (8, 64, 1.0, 0.0, 0.0, 0.5)),
+        ({"CPU": 64.0, "GPU": 8.0}, {"generators": 6, "gpus_per_scorer": 0.5}, True, (6, 4, 1.0, 0.0, 0.5, 0.5)),
+        ({"CPU": 64.0, "GPU": 8.0}, {"scorers": 10}, True, (8, 10, 1.0, 0.0, 0.0, 0.5)),
     ],
 )
 def test_pools_fill_the_cluster_unless_told_otherwise(

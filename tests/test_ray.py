@@ -14,7 +14,6 @@ from hafbench import api
 from hafbench.engines.ray import Stage, stream
 from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
-from tiny_pipelines import build_flux
 
 ray = pytest.importorskip("ray")
 MB = 2**20
@@ -73,7 +72,7 @@ def test_a_killed_actor_costs_nothing_but_what_it_held(cluster: Any, tmp_path: P
 def test_a_killed_node_costs_nothing_but_what_was_in_flight(cluster: Any, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=2, object_store_memory=100 * MB)
     log = tmp_path / "log"
-    stages = [Stage(Numbers, (log, 200_000), 2, 1.0), Stage(Works, (), 2, 1.0)]
+    stages = [Stage(Numbers, (log, 200_000), 2, 0.5), Stage(Works, (), 2, 0.5)]
     seen, nodes = [], set()
     for row in stream(rows(80), stages, in_flight_mb=64):
         seen.append(row["number"])
@@ -114,6 +113,8 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     cluster: Any, tmp_path: Path, one_thread: None
 ) -> None:
 
+    from tiny_pipelines import build_flux
+
     build_flux(tmp_path / "flux")
     words = [sys.executable, "-c", DRIVER, str(tmp_path), cluster.address]
     ended = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True)
@@ -128,3 +129,16 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     assert remote.manifest.scorers == local.manifest.scorers
     for image in (local.folder / "images").rglob("*.png"):
         assert (remote.folder / image.relative_to(local.folder)).read_bytes() == image.read_bytes()
+
+
+def test_pairs_of_a_cluster_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    from asap_train.data.spec import SynthSpec
+    from asap_train.data.synthesis import synth
+
+    plain = {"source": "mannequin", "count": 4, "size": 64, "seed": 51, "workers": 1}
+    for name, engine in (("one", "local"), ("ray", {"engine": "ray", "generators": 1})):
+        synth(SynthSpec.model_validate({**plain, "engine": engine}), out=tmp_path / name)
+    one = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.parquet"))
+    assert one
+    for path in one:
+        assert (tmp_path / "ray" / path).read_bytes() == (tmp_path / "one" / path).read_bytes()

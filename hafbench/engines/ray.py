@@ -41,10 +41,15 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0
 """To wait for an address to answer."""
+PATIENCE = 3600.0
+"""Seconds without any progress after which the run stops, as where no node is left that could replace a lost one."""
 MOST_BLOCKS = 10_000
 """Of Ray Data: its bookkeeping of a block takes memory of this process for the whole run."""
 TOGETHER = 8
 """Pictures of a folder that go through the cluster together."""
+
+CORES = 0.5
+"""That an actor on the CPU reserves: though it computes on one, what a lost node held must find room on the others."""
 
 
 @contextmanager
@@ -149,21 +154,14 @@ class PoolSizes:
         if not gpus and (device.startswith("cuda") or engine.gpus_per_scorer):
             raise HafError("The Ray cluster has no GPU; use --device cpu, or start Ray on machines that have some.")
         scorer_gpus = engine.gpus_per_scorer if device != "cpu" else 0.0
-        share = min(1.0, cpus / 2) if draws and not on_gpu else min(1.0, cpus)
         left = gpus - scorer_gpus * (engine.scorers or 1)
-        fit = int(max(left, 0) / engine.gpus_per_generator) if on_gpu else int(cpus / share / 2)
+        fit = int(max(left, 0) / engine.gpus_per_generator) if on_gpu else int(cpus / 2)
         generators = (engine.generators or max(1, fit)) if draws else 0
-        used = 0.0 if on_gpu else generators * share
+        taken = 0 if on_gpu else generators
         room = int((gpus - generators * engine.gpus_per_generator * on_gpu) / scorer_gpus) if scorer_gpus else cpus
-        scorers = engine.scorers or max(1, int(min(room, (cpus - used) / share)))
-        return cls(
-            generators,
-            scorers,
-            engine.gpus_per_generator if on_gpu else 0.0,
-            0.0 if on_gpu else share,
-            scorer_gpus,
-            share,
-        )
+        scorers = engine.scorers or max(1, int(min(room, cpus - taken)))
+        generator_gpus = engine.gpus_per_generator if on_gpu else 0.0
+        return cls(generators, scorers, generator_gpus, 0.0 if on_gpu else CORES, scorer_gpus, CORES)
 
     @staticmethod
     def device(wanted: str, gpus: float) -> str:
@@ -283,6 +281,7 @@ def stream(rows: Sequence[Row], stages: Sequence[Stage], in_flight_mb: int) -> I
     context.target_max_block_size = 2**16
     context.enable_progress_bars = False  # `progress` shows pictures; Ray's dashboard shows the stages
     context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = PATIENCE
     with DataContext.current(context):
         data = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), MOST_BLOCKS))
         for stage in stages:

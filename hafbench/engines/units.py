@@ -58,6 +58,19 @@ def from_row(row: Row) -> Any:
     return pickle.loads(row["unit"])  # noqa: S301
 
 
+def check_versions(wanted: Mapping[str, str]) -> None:
+    """Raises HafError where this machine has other versions of packages that shape a number than the command's."""
+    here = versions()
+    names = [name for name in {**wanted, **here} if wanted.get(name) != here.get(name)]
+    if names:
+        name = names[0]
+        others = f", and {len(names) - 1} more differ" if names[1:] else ""
+        raise HafError(
+            f"{_node()} has {name} {here.get(name, 'missing')}, the machine of the command has "
+            f"{wanted.get(name, 'none')}{others}; install the same versions on all."
+        )
+
+
 @dataclass
 class RemoteScorer:
     """What run.json and records say of a scorer that runs on the cluster."""
@@ -84,18 +97,6 @@ class Asked:
     versions: Mapping[str, str] = field(default_factory=versions)
     """Of the command's process; each worker must have the same."""
 
-    def check_versions(self) -> None:
-        """Raises HafError where this machine has other versions of packages that shape a number."""
-        here = versions()
-        names = [name for name in {**self.versions, **here} if self.versions.get(name) != here.get(name)]
-        if names:
-            name = names[0]
-            others = f", and {len(names) - 1} more differ" if names[1:] else ""
-            raise HafError(
-                f"{_node()} has {name} {here.get(name, 'missing')}, the machine of the command has "
-                f"{self.versions.get(name, 'none')}{others}; install the same versions on all."
-            )
-
     def load_generator(self) -> Any:
         """The model, None where no pictures are drawn."""
         return load_generator(GeneratorSpec.model_validate(self.model), self.device) if self.model else None
@@ -118,7 +119,7 @@ class Found:
 def look(asked: Asked) -> Found | HafError:
     """Load everything once, and say what there is, or what is wrong."""
     try:
-        asked.check_versions()
+        check_versions(asked.versions)
         generator, scorers = asked.load_generator(), asked.load_scorers()
     except HafError as error:
         return error
@@ -134,7 +135,7 @@ class Worker:
         self.asked, self.found = asked, found
         self.problem: str | None = None
         try:
-            asked.check_versions()
+            check_versions(asked.versions)
             self.load()
         except HafError as error:
             self.problem = one_line(error, 1000)
