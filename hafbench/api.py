@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,11 +11,9 @@ from typing import TYPE_CHECKING
 from hafbench import provenance
 from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
 from hafbench.engines import start
-from hafbench.errors import HafError
+from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
 from hafbench.files import disk_errors, slug
-from hafbench.generators import read_folder
-from hafbench.generators.folder import category_of, subfolders
 from hafbench.images import sha256_of
 from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
@@ -25,9 +22,22 @@ from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
 from hafbench.scorers import SCORERS, load_scorers
 from hafbench.scorers.judge import JudgeScorer
+from hafbench.sources import (
+    File,
+    ImageSource,
+    Place,
+    SourceImage,
+    category_of,
+    identity_of,
+    open_source,
+    parts_of,
+    read_images,
+)
+from hafbench.sources.unchanged import check_unchanged, lies_in
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
-from hafbench.suites import Suite, load_suite
+from hafbench.suites import Prompt, Suite, load_suite
+from hafbench.types import Described
 from hafbench.worlds import PHOTOGRAPHS
 
 if TYPE_CHECKING:
@@ -88,13 +98,15 @@ def run(
 
 def _planned(spec: RunSpec) -> tuple[Suite, list[Sample]]:
     suite = load_suite(spec.suite or "")
-    return suite, plan(spread(suite.prompts, spec.limit), range(spec.first_seed, spec.first_seed + spec.seeds))
+    seeds = range(spec.first_seed, spec.first_seed + spec.seeds)
+    return suite, plan(spread(suite.prompts, spec.limit), seeds, spec.image_format)
 
 
 def _name(generator: str, suite: str, spec: RunSpec) -> str:
     limit = f"_limit{spec.limit}" if spec.limit else ""
     first = f"_from{spec.first_seed}" if spec.first_seed else ""
-    return f"{generator}_{suite}_{spec.seeds}{limit}{first}"
+    form = f"_{spec.image_format}" if spec.image_format != "png" else ""
+    return f"{generator}_{suite}_{spec.seeds}{limit}{first}{form}"
 
 
 def score(
@@ -109,33 +121,16 @@ def score(
     for path in cards:
         read_card(path)
     spec = spec.resolved()
-    images = read_folder(spec.images, spec.prompts)
-    root = spec.images.resolve()
-    folder = Path(out or Path("runs") / slug(f"score_{root.name}"))
-    if folder.resolve() == root:
+    source = open_source(spec.images)
+    folder = Path(out or Path("runs") / slug(f"score_{source.name}"))
+    if str(folder.resolve()) == source.address:
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
     # A report below the folder has pictures of its own.
-    images = [image for image in images if not image.path.is_relative_to(folder.resolve())]
-    places = [PurePosixPath(image.path.relative_to(root).as_posix()) for image in images]
-    samples = [
-        Sample(str(place), image.prompt, image.seed, category_of(place))
-        for place, image in zip(places, images, strict=True)
-    ]
+    images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
     with start(spec) as started:
-        manifest = Manifest(
-            command="score",
-            name=root.name,
-            request=spec,
-            images=ImagesFacts(
-                folder=root.name,
-                sha256=_sha256_of_all(root, samples),
-                prompts=sha256_of(spec.prompts) if spec.prompts else None,
-            ),
-            scorers=describe(started.described),
-            image_root=str(root),
-            **provenance.made_with(),
-        )
+        manifest, samples = score_manifest(spec, source, images, started.described), samples_of(images)
         with open_run(folder, manifest, resume) as opened:
+            check_unchanged(opened, samples, identity_of(images))
             finished = evaluate(
                 opened,
                 samples,
@@ -146,6 +141,36 @@ def score(
             )
     report(finished, cards=cards)
     return finished
+
+
+def samples_of(images: Iterable[SourceImage]) -> list[Sample]:
+    """Images made elsewhere as what a run scores."""
+    return [
+        Sample(image.name, image.prompt, image.seed, category_of(PurePosixPath(image.name)), image.place)
+        for image in images
+    ]
+
+
+def score_manifest(
+    spec: ScoreSpec, source: ImageSource, images: Sequence[SourceImage], scorers: Mapping[str, Described | Unavailable]
+) -> Manifest:
+    """What run.json begins with for images of a source."""
+    found = identity_of(images)
+    return Manifest(
+        command="score",
+        name=source.name,
+        request=spec,
+        images=ImagesFacts(
+            folder=source.name,
+            sha256=found.sha256,
+            prompts=sha256_of(spec.prompts) if spec.prompts else None,
+            kind=source.kind,
+            stamp=found.stamp,
+        ),
+        scorers=describe(scorers),
+        image_root=source.address,
+        **provenance.made_with(),
+    )
 
 
 def score_subfolders(
@@ -161,10 +186,10 @@ def score_subfolders(
     The runs are OUT/NAME, by default runs/score_FOLDER_NAME, and are called NAME. A file of prompts names images below
     the subfolder. Raises HafError for images that lie in no subfolder; the rest is as in `score`.
     """
-    root = spec.images.resolve()
     runs = []
-    for part in subfolders(root):
-        folder = Path(out) / slug(part.name) if out else Path("runs") / slug(f"score_{root.name}_{part.name}")
+    for part in parts_of(spec.images):
+        above, name = PurePosixPath(part).parent.name, PurePosixPath(part).name
+        folder = Path(out) / slug(name) if out else Path("runs") / slug(f"score_{above}_{name}")
         alone = spec.model_copy(update={"images": part})
         runs.append(score(alone, out=folder, resume=resume, cards=cards, progress=progress))
     return runs
@@ -186,25 +211,16 @@ def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Est
     if isinstance(resolved, RunSpec):
         samples = _planned(resolved)[1]
         root = Path(out or "-") / "images"
-        images = [(root / sample.image, sample.prompt) for sample in samples]
+        made = [(root / sample.image, sample.prompt) for sample in samples]
+        images: list[tuple[Place | None, Prompt | None]] = [
+            (File(path) if path.exists() else None, prompt) for path, prompt in made
+        ]
     else:
-        images = [(image.path, image.prompt) for image in read_folder(resolved.images, resolved.prompts)]
+        images = [(one.place, one.prompt) for one in read_images(open_source(resolved.images), resolved.prompts)]
     try:
         return estimated(scorer, images)
     finally:
         scorer.stop()
-
-
-def _sha256_of_all(root: Path, samples: Sequence[Sample]) -> str:
-    """One hash over the names and bytes of all images, so that a resumed run is of the same images."""
-    total = hashlib.sha256()
-    for sample in samples:
-        try:
-            digest = sha256_of(root / sample.image)
-        except OSError:
-            digest = "unreadable"  # its record will say why
-        total.update(f"{sample.image}\0{digest}\n".encode())
-    return total.hexdigest()
 
 
 def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequence[Path] = ()) -> Path:
@@ -348,7 +364,7 @@ def calibrate(
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
     finished = read_run(run) if run else None
     if finished:
-        found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.image_root)
+        found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
         judged = verdicts.judged_by_run(found, finished, spec.name)
         version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
     else:
@@ -364,7 +380,8 @@ def calibrate(
                 progress.update("renders", len(listed))
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
         else:
-            listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), images)
+            below = open_source(images, "folder") if images else None
+            listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), below)
             said = f"images of {Path(store or labels or '').name}"
         judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
     card = calibration.make_card(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Made
 from hafbench.engines.local import Here
 from hafbench.errors import HafError, Unavailable
+from hafbench.images import ENCODINGS, ImageFormat
 from hafbench.manifest import ScorerFacts
 from hafbench.pools import Pending, Pools, Workers, known
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Record, Sample
 from hafbench.scorers import SCORERS
 from hafbench.scoring import Job, Scored, make_records
+from hafbench.sources import read_ahead, read_place
 from hafbench.types import Described, Generator, Scorer
 
 if TYPE_CHECKING:
@@ -27,9 +30,10 @@ SECONDS = 2.0
 """How long an image may take before it is told again how far the scorers are that wait."""
 
 
-def plan(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Sample]:
-    """Every prompt with every seed, as images/PROMPT_ID/SEED.png."""
-    return [Sample(f"{prompt.id}/{seed}.png", prompt, seed) for prompt in prompts for seed in seeds]
+def plan(prompts: Sequence[Prompt], seeds: Sequence[int], image_format: ImageFormat = "png") -> list[Sample]:
+    """Every prompt with every seed, as images/PROMPT_ID/SEED.png, or with another suffix by the format."""
+    suffix = ENCODINGS[image_format].suffix
+    return [Sample(f"{prompt.id}/{seed}{suffix}", prompt, seed) for prompt in prompts for seed in seeds]
 
 
 def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
@@ -94,9 +98,11 @@ def evaluate(
         # So few images wait at a time that memory stays flat.
         most = max(batch_size, pools.depth)
         try:
-            for made in engine.make(run, _batches(samples, batch_size, finished)):
+            # Images of others may be far away; our own are read from memory, when they have just been made.
+            made = ((one, _job(run, one)) for one in engine.make(run, _batches(samples, batch_size, finished)))
+            for one, job in read_ahead(made, _read, most if engine.only_reads else 0):
                 queue.write(most - 1)
-                queue.add(made)
+                queue.add(one, job)
             queue.write(0)
         except BaseException:
             pools.stop()
@@ -113,6 +119,20 @@ def _batches(samples: Sequence[Sample], size: int, finished: Collection[str]) ->
             yield Batch(batch, todo)
 
 
+def _job(run: RunFolder, made: Made) -> Job | None:
+    """What is left to score of an image by this process; None where there is none."""
+    sample = made.sample
+    if made.problem is not None or (made.scored is not None and made.scored.problem is not None):
+        return None
+    return Job(sample.image, sample.place or run.source.place(sample.image), sample.prompt)
+
+
+def _read(made: tuple[Made, Job | None]) -> tuple[Made, Job | None]:
+    """With the image read: once, whoever scores it."""
+    one, job = made
+    return one, replace(job, place=read_place(job.place)) if job and one.scored is None else job
+
+
 class _Queue:
     """The images that are being scored, in order. Records are written when those of the images before have been."""
 
@@ -122,19 +142,18 @@ class _Queue:
         self._run, self._scorers, self._pools, self._counter = run, scorers, pools, counter
         self._scoring: deque[tuple[Sample, Pending]] = deque()
 
-    def add(self, made: Made) -> None:
-        """One more image."""
-        self._scoring.append((made.sample, self._scores(made)))
+    def add(self, made: Made, job: Job | None) -> None:
+        """One more image, and what is left to score of it."""
+        self._scoring.append((made.sample, self._scores(made, job)))
 
-    def _scores(self, made: Made) -> Pending:
+    def _scores(self, made: Made, job: Job | None) -> Pending:
         """What the engine's scorers said, and what the others will say."""
-        if made.problem is not None:
-            return known(Scored(problem=made.problem))
-        if made.scored is not None and (made.scored.problem is not None or not self._pools.scorers):
-            return known(made.scored)
-        job = Job(made.sample.image, self._run.image_root / made.sample.image, made.sample.prompt)
+        before = Scored(problem=made.problem) if made.problem is not None else made.scored
+        if before is not None and (job is None or not self._pools.scorers):
+            return known(before)
+        assert job is not None  # noqa: S101 (there is an image, and nothing is known of it)
         others = self._pools.submit(job)
-        return others if made.scored is None else Pending((*known(made.scored).parts, *others.parts))
+        return others if before is None else Pending((*known(before).parts, *others.parts))
 
     def write(self, most: int) -> None:
         """Write what is complete, and wait until at most so many images are left."""

@@ -54,9 +54,15 @@ def check_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "this is a pipe or a device, not a file", str(path))
 
 
-def read_whole(path: Path) -> bytes:
-    """The bytes of a regular file; raises OSError for anything else."""
+MAX_BYTES = 1 << 30
+"""Of an image's file, which is read whole: 100 megapixels of four 16-bit channels, without compression, are less."""
+
+
+def read_whole(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a regular file, of at most `most` where it is given; raises OSError for anything else."""
     check_regular(path)
+    if most is not None and path.stat().st_size > most:
+        raise OSError(errno.EFBIG, f"this file is over the limit of {most >> 30} GiB", str(path))
     return path.read_bytes()
 
 

@@ -9,15 +9,19 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from hafbench.errors import BadImage, HafError, one_line
 from hafbench.files import check_regular, is_utf8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from hafbench.sources.places import Place
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "PPM")
 """What is decoded, whatever the file's name says. Pillow has decoders for many rare formats, too, which nobody's images
@@ -34,6 +38,25 @@ UNREAD = (
     (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),
 )
 """How the files of formats that are not read begin, and what to say of them."""
+ImageFormat = Literal["png", "webp-lossless", "jpeg95"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are written: `suffix` of the files, Pillow's name of the format, and the options of its writer."""
+
+    suffix: str
+    name: str
+    options: Mapping[str, Any]
+
+
+ENCODINGS: Mapping[ImageFormat, Encoding] = {
+    "png": Encoding(".png", "PNG", {}),
+    "webp-lossless": Encoding(".webp", "WEBP", {"lossless": True, "quality": 20, "method": 2}),
+    "jpeg95": Encoding(".jpg", "JPEG", {"quality": 95}),
+}
+"""The first two keep every pixel. More effort for WebP costs several times the time for a few per cent of the bytes
+(docs/studies/image-formats.md)."""
 MAX_PIXELS = 100_000_000
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF."""
@@ -42,8 +65,24 @@ MAX_SECONDS = 60.0
 RENEW = "make or copy it again."
 
 
-def load_image(path: Path) -> Image:
-    """Decode `path` to an RGB image, upright by its EXIF orientation.
+def load_image(where: Path | Place) -> Image:
+    """Decode an image, at a path or any other place, to RGB, upright by its EXIF orientation.
+
+    Raises BadImage for what cannot be read or decoded (`decode_image`); a place may raise RunStopped.
+    """
+    from hafbench.sources.places import File
+
+    try:
+        content = (File(where) if isinstance(where, Path) else where).read()
+    except OSError as error:
+        raise BadImage(
+            f"{where}: the image cannot be decoded ({error.strerror or one_line(error)}); {RENEW}"
+        ) from error
+    return decode_image(content, str(where))
+
+
+def decode_image(content: bytes, name: str) -> Image:
+    """Decode the bytes of an image's file to RGB, upright by its EXIF orientation; `name` is what messages call it.
 
     Integer grey of 16 bits is scaled to 8, and so are floats from 0 to 1; CMYK and palettes are converted, transparency
     is laid over white, and of an animation the first frame is taken: the others are not decoded.
@@ -53,28 +92,27 @@ def load_image(path: Path) -> Image:
     which those of JPEG, PNG, GIF, BMP and PPM do; the others read it at once, and are bounded by the pixels alone.
     """
     try:
-        check_regular(path)
-        if path.stat().st_size == 0:
-            raise BadImage(f"{path}: the file is empty; {RENEW}")
-        with _TimedFile(path, MAX_SECONDS) as file, warnings.catch_warnings():
+        if not content:
+            raise BadImage(f"{name}: the file is empty; {RENEW}")
+        with _TimedFile(content, MAX_SECONDS) as file, warnings.catch_warnings():
             # What matters of these becomes an error below; the rest is of no use to who scores thousands of files.
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            return _decode(file, path)
+            return _decode(file, name)
     except BadImage:
         raise
     except OSError as error:
-        raise BadImage(f"{path}: the image cannot be decoded ({error.strerror or one_line(error)}); {RENEW}") from error
+        raise BadImage(f"{name}: the image cannot be decoded ({error.strerror or one_line(error)}); {RENEW}") from error
     except Exception as error:
         raise BadImage(
-            f"{path}: the image cannot be decoded ({type(error).__name__}: {one_line(error)}); {RENEW}"
+            f"{name}: the image cannot be decoded ({type(error).__name__}: {one_line(error)}); {RENEW}"
         ) from error
 
 
-class _TimedFile(io.BufferedReader):
+class _TimedFile(io.BytesIO):
     """A file that can be read for so many seconds: Pillow's decoders ask for more as they go."""
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__(io.FileIO(path))
+    def __init__(self, content: bytes, seconds: float) -> None:
+        super().__init__(content)
         self._seconds, self._end = seconds, time.monotonic() + seconds
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -111,22 +149,22 @@ def _silence_decoders(library: str | None) -> None:
         set_handler(None)
 
 
-def _decode(file: _TimedFile, path: Path) -> Image:
+def _decode(file: _TimedFile, name: str) -> Image:
     from PIL import Image as PILImage
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
         image = PILImage.open(file, formats=_formats())
     except PILImage.DecompressionBombError as error:
-        raise BadImage(f"{path}: {error}; make it smaller.") from error
+        raise BadImage(f"{name}: {error}; make it smaller.") from error
     except UnidentifiedImageError as error:
         file.seek(0)
         begin = file.read(16)
         known = next((words for pattern, words in UNREAD if pattern.match(begin)), None)
         if known:
-            raise BadImage(f"{path}: this is {known}.") from error
+            raise BadImage(f"{name}: this is {known}.") from error
         raise BadImage(
-            f"{path}: this is damaged, or not an image in a format that is read: {', '.join(FORMATS)}."
+            f"{name}: this is damaged, or not an image in a format that is read: {', '.join(FORMATS)}."
         ) from error
     with image:
         # A TIFF may hold tiles larger than itself, which are decoded whole.
@@ -135,17 +173,17 @@ def _decode(file: _TimedFile, path: Path) -> Image:
             if width * height > MAX_PIXELS:
                 limit = MAX_PIXELS // 1_000_000
                 raise BadImage(
-                    f"{path}: {width} x {height} pixels is over the limit of {limit} megapixels; make it smaller."
+                    f"{name}: {width} x {height} pixels is over the limit of {limit} megapixels; make it smaller."
                 )
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), path, is_tiff=image.format == "TIFF")
+        return _to_rgb(ImageOps.exif_transpose(image), name, is_tiff=image.format == "TIFF")
 
 
-def _to_rgb(image: Image, path: Path, is_tiff: bool) -> Image:
+def _to_rgb(image: Image, name: str, is_tiff: bool) -> Image:
     from PIL import Image as PILImage
 
     if image.mode.startswith(("I", "F")):
-        image = _grey(image, path, is_tiff)
+        image = _grey(image, name, is_tiff)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PILImage.new("RGBA", image.size, "white")
@@ -153,14 +191,14 @@ def _to_rgb(image: Image, path: Path, is_tiff: bool) -> Image:
     return image.convert("RGB")
 
 
-def _grey(image: Image, path: Path, is_tiff: bool) -> Image:
+def _grey(image: Image, name: str, is_tiff: bool) -> Image:
     """Grey of more than 8 bits as 8 bits; raises BadImage where it is not told which number is white."""
     import numpy as np
     from PIL import Image as PILImage
 
     pixels = np.asarray(image, dtype=np.float64)
     if not np.isfinite(pixels).all():
-        raise BadImage(f"{path}: there are NaN or infinite pixels; {RENEW}")
+        raise BadImage(f"{name}: there are NaN or infinite pixels; {RENEW}")
     low, high = pixels.min(initial=0.0), pixels.max(initial=0.0)
     if image.mode == "F":
         white, known = (1.0 if high <= 1.0 else 255.0), "floats from 0 to 1 or from 0 to 255"
@@ -168,14 +206,15 @@ def _grey(image: Image, path: Path, is_tiff: bool) -> Image:
         # Mode I is a TIFF's 32 bits, where either may be meant, or a PPM's 16 bits.
         white, known = (255.0 if is_tiff and image.mode == "I" and high <= 255 else 65535.0), "integers of 8 or 16 bits"
     if low < 0 or high > white:
-        raise BadImage(f"{path}: the pixels go from {low:g} to {high:g}; save them as {known}.")
+        raise BadImage(f"{name}: the pixels go from {low:g} to {high:g}; save them as {known}.")
     return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
 
 
-def png_bytes(image: Image) -> bytes:
-    """An image as the bytes of a PNG file."""
+def encode_image(image: Image, suffix: str) -> bytes:
+    """An image as the bytes of a file, in the one of ENCODINGS that has this suffix."""
+    encoding = next(one for one in ENCODINGS.values() if one.suffix == suffix)
     file = io.BytesIO()
-    image.save(file, format="PNG")
+    image.save(file, format=encoding.name, **encoding.options)
     return file.getvalue()
 
 

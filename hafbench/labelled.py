@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count as numbers
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -14,11 +15,13 @@ from pydantic_core import from_json
 
 from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
+from hafbench.sources import open_source
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
     from hafbench.people.scene import View
     from hafbench.registry import Home
+    from hafbench.sources import ImageSource, Place
     from hafbench.types import Pixels
 
 LABELS = {"good": False, "bad": True, "unclear": None}
@@ -51,7 +54,7 @@ class Labelled:
     kind: Kind | None = None
 
 
-def read_labels(labels: Path, images: Path | None) -> list[Labelled]:
+def read_labels(labels: Path, images: ImageSource | None) -> list[Labelled]:
     """Labelled images of a folder with good/ and bad/, of a CSV, or of a set of renders (images.npy, truth.jsonl).
 
     A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, and the region and kind
@@ -63,17 +66,17 @@ def read_labels(labels: Path, images: Path | None) -> list[Labelled]:
     if labels.is_dir():
         return _from_folders(labels)
     if labels.is_file():
-        return _from_table(labels, images or labels.parent)
+        return _from_table(labels, images or open_source(labels.parent, "folder"))
     raise HafError(
         f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or one of the words {', '.join(WORLDS)}."
     )
 
 
-def _file(path: Path) -> Callable[[], Pixels]:
+def _file(find: Callable[[], Path | Place]) -> Callable[[], Pixels]:
     def read() -> Pixels:
         import numpy as np
 
-        return np.asarray(load_image(path))
+        return np.asarray(load_image(find()))
 
     return read
 
@@ -87,11 +90,12 @@ def _from_folders(folder: Path) -> list[Labelled]:
         for path in paths:
             inside = path.relative_to(folder / label)
             source = inside.parts[0] if len(inside.parts) > 1 else None
-            found.append(Labelled(path.relative_to(folder).as_posix(), LABELS[label], source, None, _file(path)))
+            name = path.relative_to(folder).as_posix()
+            found.append(Labelled(name, LABELS[label], source, None, _file(partial(Path, path))))
     return found
 
 
-def _from_table(path: Path, images: Path) -> list[Labelled]:
+def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -106,7 +110,7 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
             raise HafError(f"{path}, line {number}: '{label}' is not a label; use good, bad or unclear.")
         inside = PurePosixPath(name)
         if not name or inside.is_absolute() or ".." in inside.parts or "\0" in name:
-            raise HafError(f"{path}, line {number}: {name!r} is not a path below {images}.")
+            raise HafError(f"{path}, line {number}: {name!r} is not a path below {images.address}.")
         if name in found:
             raise HafError(f"{path}, line {number}: {name} has a label already.")
         prompt, source = (row.get(key) or None for key in ("prompt_id", "source"))
@@ -115,7 +119,7 @@ def _from_table(path: Path, images: Path) -> list[Labelled]:
             region, kind = _error_of(LABELS[label], *words)
         except ValueError as error:
             raise HafError(f"{path}, line {number}: {error}.") from error
-        found[name] = Labelled(name, LABELS[label], source, prompt, _file(images / name), region, kind)
+        found[name] = Labelled(name, LABELS[label], source, prompt, _file(partial(images.place, name)), region, kind)
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import write_whole
 from hafbench.provenance import Machine
 from hafbench.settings import Spec
+from hafbench.sources.source import SourceName
 from hafbench.specs import RunSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN
 from hafbench.types import Role
@@ -43,11 +44,16 @@ class GeneratorFacts(Spec):
 
 
 class ImagesFacts(Spec):
-    """A folder of images: its name, a hash over the names and bytes of all, and that of the file of prompts."""
+    """A source of images: its name, a hash over the names and sizes of all, and that of the file of prompts.
+
+    `kind` is a name of `hafbench.sources.SOURCES`. `stamp` is a hash over what changes when a file is written again.
+    """
 
     folder: str
     sha256: str
     prompts: str | None
+    kind: SourceName = "folder"
+    stamp: str | None = None
 
 
 class ScorerFacts(Spec):
@@ -118,7 +124,8 @@ class Manifest(Spec):
         return {
             "suite": self.suite.model_dump() if self.suite else None,
             "generator": generator,
-            "images": self.images.model_dump() if self.images else None,
+            # Files that were written again may be the same: whoever resumes looks at them.
+            "images": self.images.model_dump(exclude={"stamp"}) if self.images else None,
         }
 
     def identity(self) -> dict[str, Any]:

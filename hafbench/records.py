@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from hafbench.sources.places import Place
     from hafbench.suites import Category, Prompt
 
 
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 class Sample:
     """One image that a run scores; `image` is its path below `image_root`, with `/`.
 
-    `category` is that of an image without a prompt, if it is known.
+    `category` is that of an image without a prompt, if it is known. `place` is where its bytes are; None is the run's
+    own folder, or the source that it names.
     """
 
     image: str
     prompt: Prompt | None = None
     seed: int | None = None
     category: Category | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench import provenance, records
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
-from hafbench.images import png_bytes
+from hafbench.images import encode_image
 from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
 from hafbench.records import Record, Sample
+from hafbench.sources import open_source
+from hafbench.sources.addresses import is_remote
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+    from hafbench.sources import ImageSource
     from hafbench.types import Role
 
 
@@ -33,10 +37,16 @@ class Run:
     manifest: Manifest
     records: pd.DataFrame
 
-    @property
-    def image_root(self) -> Path:
-        """The folder that the records' `image` paths start from."""
-        return self.folder / self.manifest.image_root
+    @cached_property
+    def source(self) -> ImageSource:
+        """Where the records' images are."""
+        return source_of(self.folder, self.manifest)
+
+
+def source_of(folder: Path, manifest: Manifest) -> ImageSource:
+    """Where the images of a run are: below its own folder, or what was scored."""
+    root = manifest.image_root if is_remote(manifest.image_root) else str(folder / manifest.image_root)
+    return open_source(root, manifest.images.kind if manifest.images else "folder")
 
 
 def read_run(folder: Path, findings: bool = True) -> Run:
@@ -71,15 +81,26 @@ class RunFolder:
     records: list[Record] = field(default_factory=list)
     grown: bool = False
 
-    @property
-    def image_root(self) -> Path:
-        """The folder that the records' `image` paths start from."""
-        return self.folder / self.manifest.image_root
+    @cached_property
+    def source(self) -> ImageSource:
+        """Where the records' images are."""
+        return source_of(self.folder, self.manifest)
 
     @property
     def finished_images(self) -> set[str]:
         """The images whose records are all there."""
         return {record.image for record in self.records}
+
+    @property
+    def sha256_of_finished(self) -> dict[str, str | None]:
+        """By image, what its bytes were when it was scored; None where they could not be read."""
+        return {record.image: record.sha256 for record in self.records}
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Change fields of run.json."""
+        self.manifest = self.manifest.model_copy(update=changes)
+        with disk_errors(self.folder):
+            write_manifest(self.folder, self.manifest)
 
     def check_samples(self, samples: Iterable[Sample]) -> None:
         """Raises HafError, with the line, if records.jsonl has an image that is none of the samples of this run."""
@@ -106,8 +127,8 @@ class RunFolder:
         self.grown = True
 
     def save_image(self, name: str, image: Image) -> Path:
-        """Save a PNG below images/, whole or not at all."""
-        return self.save_bytes(name, png_bytes(image))
+        """Save an image below images/ in the format of its suffix, whole or not at all."""
+        return self.save_bytes(name, encode_image(image, PurePosixPath(name).suffix))
 
     def save_bytes(self, name: str, content: bytes) -> Path:
         """Save the bytes of an image file below images/, whole or not at all."""
@@ -125,10 +146,9 @@ class RunFolder:
         rank = {name: index for index, name in enumerate(self.manifest.scorers)}
         self.records.sort(key=lambda record: (place[record.image], rank[record.scorer]))
         counts = _counted(len(order), (record.status for record in self.records))
-        self.manifest = self.manifest.model_copy(update={"ended": provenance.now(), "counts": counts})
         with disk_errors(self.folder):
             records.write_tables(self.records, self.folder)
-            write_manifest(self.folder, self.manifest)
+        self.update_manifest(ended=provenance.now(), counts=counts)
         return read_run(self.folder)
 
 

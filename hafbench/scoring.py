@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage, HafError, RunStopped, Unavailable, one_line
-from hafbench.images import load_image, sha256_of
+from hafbench.images import RENEW, decode_image
 from hafbench.records import FileFacts, Record, Sample, make_record
 from hafbench.types import BatchScorer, Described, Role, Score, Scorer
 
 if TYPE_CHECKING:
+    from hafbench.sources.places import Place
     from hafbench.suites import Prompt
     from hafbench.types import Pixels
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image to score: its name in the records, its file, its prompt."""
+    """An image to score: its name in the records, where its bytes are, its prompt."""
 
     image: str
-    path: Path
+    place: Place
     prompt: Prompt | None = None
 
 
@@ -68,11 +68,16 @@ def _read(job: Job) -> _Image | str:
     """The image, or why it cannot be read."""
     import numpy as np
 
+    from hafbench.sources.places import Content, Unreadable, read_place
+
+    found = job.place if isinstance(job.place, Content | Unreadable) else read_place(job.place)
+    if isinstance(found, Unreadable):
+        return f"{job.image}: the image cannot be read ({found.reason}); {RENEW}"
     try:
-        image = load_image(job.path)
-        return _Image(FileFacts(sha256_of(job.path), image.width, image.height), np.asarray(image))
-    except (BadImage, OSError) as error:
-        return str(error).replace(str(job.path), job.image)  # records are shared, and paths name people
+        image = decode_image(found.content, job.image)
+    except BadImage as error:
+        return str(error)
+    return _Image(FileFacts(found.sha256, image.width, image.height), np.asarray(image))
 
 
 def _score_together(scorer: BatchScorer, images: Sequence[Pixels], prompts: Sequence[Prompt | None]) -> list[Score]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hafbench.images import ImageFormat
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS, default_scorers
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
@@ -118,8 +119,9 @@ class RunSpec(ScoringSpec):
     """Images of a suite by a model, scored.
 
     suite: a packaged one, or a .jsonl file; None is the model's own. seeds: images a prompt, with the seeds first_seed
-    and on. limit: at most so many prompts, over all categories. batch_size: images generated at once. devices: draw on
-    each of these by a process of its own: all (GPUs), 0,1 (their numbers), or torch devices; None draws on `device`.
+    and on. limit: at most so many prompts, over all categories. batch_size: images generated at once. image_format: how
+    their files are written; png and webp-lossless keep every pixel. devices: draw on each of these by a process of its
+    own: all (GPUs), 0,1 (their numbers), or torch devices; None draws on `device`.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -136,6 +138,7 @@ class RunSpec(ScoringSpec):
     limit: Count | None = None
     batch_size: Count | None = None
     devices: str | None = None
+    image_format: ImageFormat = "png"
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
@@ -155,12 +158,16 @@ class RunSpec(ScoringSpec):
 
 
 class ScoreSpec(ScoringSpec):
-    """Images of a folder, scored. prompts: a suite or a table that gives them prompts and seeds."""
+    """Images made elsewhere, scored.
 
-    # Images and prompts are compared by hashes of their files.
+    images: a folder, shards, Parquet files or a data set, by a path or an address (docs/guides/images.md). prompts: a
+    suite or a table that gives them prompts and seeds, in place of those that shards and tables hold.
+    """
+
+    # Images are compared by names and sizes, and where they were written again by their hashes; prompts by theirs.
     ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"images", "prompts"}
 
-    images: Path
+    images: str | Path
     prompts: Path | None = None
 
     @classmethod

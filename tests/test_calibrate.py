@@ -145,7 +145,7 @@ def test_the_size_of_what_was_judged_comes_from_the_scorer_or_from_the_records(t
     labels = tmp_path / "labels.csv"
     rows = [f"a/{i}.png,{'bad' if i % 2 == 0 else 'good'}" for i in range(5)] + ["b/0.png,bad", "b/1.png,good"]
     labels.write_text("image,label\n" + "\n".join(rows) + "\n")
-    found = read_labels(labels, run.image_root)
+    found = read_labels(labels, run.source)
     looked, recorded = judge(found, Sized()), judged_by_run(found, run, "hands")
     assert [one.pixels for one in looked] == pytest.approx([one.pixels for one in recorded])
     assert make_card(looked, "hands", "1", made_on="-").baselines["judged size"].estimate == 1.0
@@ -334,7 +334,7 @@ def test_a_card_of_a_runs_images_corrects_its_rate_and_shows_in_its_report(
 
 def test_labels_and_verdicts_together_by_hand(labelled_run: tuple[Run, Path]) -> None:
     run, labels = labelled_run
-    found = powered(judged_by_run(read_labels(labels, run.image_root), run, "hands"), run, "hands")
+    found = powered(judged_by_run(read_labels(labels, run.source), run, "hands"), run, "hands")
     # 9 of 20 labelled are bad, and the verdicts of both halves are alike: nothing moves the labels' own rate.
     assert found.estimate == pytest.approx(0.45)
 

@@ -86,7 +86,7 @@ def test_scorers_of_the_cluster_and_of_this_process_share_an_image(
 
 def test_a_worker_with_other_versions_or_without_a_scorer_stops_the_run_in_one_sentence() -> None:
     wanted, found = asked({"digits": {}})
-    row = to_row(Unit((Sample("0.png"),), pictures=("no picture",)))
+    row = to_row(Unit((Sample("0.png"),), images=("no picture",)))
 
     def stopped(asked: Asked, found: Found) -> str:
         return not_none(from_row(Scores(asked, found)(row)).stopped)

@@ -18,9 +18,9 @@ import hafbench
 from hafbench.cli import app
 from hafbench.errors import HafError
 from hafbench.figures import category_figures
-from hafbench.generators import read_folder
-from hafbench.generators.folder import _id_and_seed
 from hafbench.runs import read_run
+from hafbench.sources import SourceImage, open_source, read_images
+from hafbench.sources.prompts import _id_and_seed
 from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN, Prompt
 from small import painted
@@ -35,6 +35,10 @@ def make_images(folder: Path, *names: str) -> Path:
     return folder
 
 
+def read_folder(folder: Path, prompts: Path | None = None) -> list[SourceImage]:
+    return read_images(open_source(folder), prompts)
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
@@ -44,7 +48,7 @@ def test_without_prompts_every_image_is_taken(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "f", "b.png", "sub/a.jpg")
     (folder / "notes.txt").write_text("x")
     found = read_folder(folder)
-    assert [image.path.name for image in found] == ["b.png", "a.jpg"]
+    assert [image.name for image in found] == ["b.png", "sub/a.jpg"]
     assert all(image.prompt is None and image.seed is None for image in found)
 
 
@@ -91,9 +95,9 @@ def test_the_three_kinds_of_table_say_the_same(tmp_path: Path, suffix: str) -> N
     else:
         path.write_text("\n".join(json.dumps(row) for row in ROWS))
     found = read_folder(folder, path)
-    assert [(i.path.name, i.prompt and i.prompt.id, i.seed) for i in found] == [
+    assert [(i.name, i.prompt and i.prompt.id, i.seed) for i in found] == [
         ("a.png", "open", 3),
-        ("b.png", "open", 4),
+        ("sub/b.png", "open", 4),
     ]
     assert found[0].prompt == found[1].prompt
     assert found[0].prompt is not None
@@ -193,7 +197,7 @@ def test_a_link_within_the_folder_is_an_image_of_its_own(tmp_path: Path) -> None
     folder = make_images(tmp_path / "f", "a.png")
     (folder / "link.png").symlink_to("a.png")
     found = read_folder(folder, write(tmp_path / "t.csv", "image,prompt\nlink.png,x\n"))
-    assert [(image.path.name, image.prompt is not None) for image in found] == [("a.png", False), ("link.png", True)]
+    assert [(image.name, image.prompt is not None) for image in found] == [("a.png", False), ("link.png", True)]
 
 
 def test_a_folder_of_links_that_all_lead_out_says_so(tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     make_images(tmp_path, "outside.png")
     folder = make_images(tmp_path / "f", "a.png")
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
-    assert [image.path.name for image in read_folder(folder)] == ["a.png"]
+    assert [image.name for image in read_folder(folder)] == ["a.png"]
     with pytest.raises(HafError, match="points outside of the folder"):
         read_folder(folder, write(tmp_path / "t.csv", "image,prompt\nlink.png,x\n"))
 
@@ -281,7 +285,7 @@ def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path
     folder = make_images(tmp_path / "f", "a.png")
     (folder / "b.png").symlink_to("c.png")
     (folder / "c.png").symlink_to("b.png")
-    assert [image.path.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
+    assert [image.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_an_image_that_was_changed_is_not_served(tmp_path: Path) -> None:
     run = pictured_run(tmp_path / "a", {"p": "es"})
     with served(run.folder) as server:
         state = server.post("/api/next", {"rater": "rater", "tab": "t"}).json()
-        for path in run.image_root.rglob("*.png"):
+        for path in (run.folder / "images").rglob("*.png"):
             path.write_bytes(Path(sys.executable).read_bytes()[:100])
         found = httpx.get(f"{server.base}/images/{state['task']['images'][0]['sha256']}")
         assert found.status_code == 503 and "not the image that was scored" in found.text

@@ -52,7 +52,7 @@ def store(run: Run) -> LabelStore:
 
 def test_a_table_is_what_calibrate_reads(run: Run, store: LabelStore, tmp_path: Path) -> None:
     assert to_table(store, tmp_path / "labels.csv") == 60
-    read = read_labels(tmp_path / "labels.csv", run.image_root)
+    read = read_labels(tmp_path / "labels.csv", run.source)
     assert sum(one.bad is None for one in read) == 4  # one unsure, three to be settled
     assert {(one.region, one.kind) for one in read if one.bad} == {("hands", "extra")}
     assert to_table(store, tmp_path / "labels.parquet") == 60

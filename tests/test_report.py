@@ -24,6 +24,7 @@ from hafbench.reports.gallery import gallery_items
 from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run, open_run
+from hafbench.sources.folder import Folder
 from hafbench.suites import Category, Expect, Prompt
 from hafbench.types import Finding, Score
 from small import Brightness, Returns, folder_manifest
@@ -227,7 +228,7 @@ def decoded(uri: str | None) -> Image.Image:
 
 def test_thumbnails_keep_their_shape_and_are_bounded(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1000), "red").save(tmp_path / "wide.png")
-    pictures = thumbnails(tmp_path / "wide.png", [])
+    pictures = thumbnails(Folder(str(tmp_path)), "wide.png", [])
     assert pictures is not None
     assert decoded(pictures.plain).size == (THUMBNAIL, round(THUMBNAIL / 3))
     assert (pictures.marked, pictures.closeup) == (None, None)
@@ -239,7 +240,7 @@ def test_the_closeup_shows_the_worst_finding(tmp_path: Path) -> None:
     image.save(tmp_path / "a.png")
     near = Finding("hands", "extra", "x", 0.9, (650, 650, 750, 750))
     far = Finding("hands", "extra", "x", 0.2, (0, 0, 100, 100))
-    pictures = thumbnails(tmp_path / "a.png", [far, near])
+    pictures = thumbnails(Folder(str(tmp_path)), "a.png", [far, near])
     assert pictures is not None
     red, _, blue = np.asarray(decoded(pictures.closeup)).reshape(-1, 3).mean(0)
     assert (red < 10, blue > 245) == (True, True)

@@ -13,9 +13,11 @@ import pytest
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate, plan, spread
+from hafbench.images import ImageFormat, load_image, sha256_of
 from hafbench.manifest import Counts
 from hafbench.records import Sample
 from hafbench.runs import Run, differences, open_run, read_run
+from hafbench.specs import RunSpec
 from hafbench.suites import CATEGORIES, Prompt, load_suite
 from hafbench.types import Score
 from small import Brightness, Painter, Returns, folder_manifest, manifest_of, painted
@@ -60,6 +62,32 @@ def bench(
             batch_size=batch_size,
             progress=StopAfter(stop_after),
         )
+
+
+@pytest.mark.parametrize(("image_format", "suffix"), [("png", ".png"), ("webp-lossless", ".webp"), ("jpeg95", ".jpg")])
+def test_images_are_written_and_scored_in_the_format_asked_for(
+    tmp_path: Path, image_format: ImageFormat, suffix: str
+) -> None:
+    scorers, painter = {"hands": Brightness()}, Painter()
+    samples = plan(PROMPTS[:2], [0], image_format)
+    with open_run(tmp_path / "run", manifest_of(scorers, painter.settings)) as run:
+        records = evaluate(run, samples, scorers, painter).records
+    assert list(records["image"]) == [f"p0/0{suffix}", f"p1/0{suffix}"]
+    for row in records.to_dict("records"):
+        path = tmp_path / "run" / "images" / row["image"]
+        pixels, made = np.asarray(load_image(path)), np.asarray(painted(str(row["prompt_id"]), 0))
+        assert np.array_equal(pixels, made) == (image_format != "jpeg95")
+        assert row["value"] == float(pixels.mean() / 255)
+        assert row["sha256"] == sha256_of(path)
+
+
+def test_a_run_is_not_resumed_in_another_format(tmp_path: Path) -> None:
+    manifest = manifest_of({"hands": Brightness()}, {})
+    with open_run(tmp_path / "run", manifest):
+        pass
+    other = manifest.model_copy(update={"request": RunSpec(scorers=(), image_format="jpeg95")})
+    with pytest.raises(HafError, match=r"image_format: .png. -> .jpeg95."), open_run(tmp_path / "run", other):
+        pass
 
 
 def test_records_hold_what_the_scorer_said_in_suite_order_in_all_three_files(tmp_path: Path) -> None:

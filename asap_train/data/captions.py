@@ -29,13 +29,14 @@ def given_captions(folder: Path, table: Path | None = None) -> dict[Path, str]:
     one called prompt, text or caption), and for the others from a text file beside the image: hand.txt for hand.png.
     Raises HafError for a folder without images, a broken table and a text that is not UTF-8.
     """
-    from hafbench.generators.folder import read_folder
+    from hafbench.sources import open_source, read_images
 
     found = {}
-    for image in read_folder(folder, table):
-        text = image.prompt.text if image.prompt else _text_beside(image.path)
+    for image in read_images(open_source(folder, "folder"), table):
+        path = folder.resolve() / image.name
+        text = image.prompt.text if image.prompt else _text_beside(path)
         if text:
-            found[image.path] = text
+            found[path] = text
     return found
 
 

@@ -29,6 +29,7 @@ from hafbench.notes import counted_together
 from hafbench.reports.comparison import pair_items
 from hafbench.reports.overlays import data_uri
 from hafbench.reports.plots import INK, LOOKS, as_svg, make_axes
+from hafbench.sources import File, Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +236,7 @@ def validation_strips(config: FitConfig) -> list[Strip]:
         return []
     shown = _some(sorted(folders), max(folders))
     return [
-        Strip(prompt, tuple(Cell(step, _small(folders[step] / f"{number:02d}.png"), None) for step in shown))
+        Strip(prompt, tuple(Cell(step, _small(File(folders[step] / f"{number:02d}.png")), None) for step in shown))
         for number, prompt in enumerate(prompts_of(config, config.validation))
     ]
 
@@ -247,11 +248,11 @@ def strips(scores: Scores, base: Run, runs: Mapping[int, Run]) -> list[Strip]:
     """
     steps = _some(scores.steps, scores.choice.step)
     tables = {step: _errors(run) for step, run in {0: base, **{step: runs[step] for step in steps}}.items()}
-    roots = {0: base.image_root, **{step: runs[step].image_root for step in steps}}
+    sources = {0: base.source, **{step: runs[step].source for step in steps}}
     made = []
     for _, row in _samples(base.records).head(STRIP_PROMPTS).iterrows():
         image = str(row["image"])
-        cells = tuple(Cell(step, _small(roots[step] / image), tables[step].get(image)) for step in tables)
+        cells = tuple(Cell(step, _small(sources[step].place(image)), tables[step].get(image)) for step in tables)
         made.append(Strip(str(row["prompt"]), cells))
     return made
 
@@ -278,9 +279,9 @@ def _errors(run: Run) -> dict[str, bool | None]:
     return {str(image): bool(error) for image, error in zip(judged["image"], judged["is_error"], strict=True)}
 
 
-def _small(path: Path) -> str | None:
+def _small(place: Place) -> str | None:
     try:
-        image = load_image(path)
+        image = load_image(place)
     except (BadImage, OSError):
         return None
     image.thumbnail((STRIP_PIXELS, STRIP_PIXELS))

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 app.command(short_help="Generate a suite's images, score them, write a report.")(measure.run)
-app.command(short_help="Score a folder of images, write a report.")(measure.score)
+app.command(short_help="Score images made elsewhere, write a report.")(measure.score)
 app.command()(measure.report)
 app.command(short_help="Compare runs: what differs, and how sure that is.")(compare.compare)
 app.command(short_help="Measure how good a scorer is on labelled images.")(calibrate.calibrate)

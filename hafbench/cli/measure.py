@@ -87,6 +87,9 @@ def run(
         int | None,
         typer.Option("--batch-size", min=1, metavar="N", help="Images generated at once; default: 1, mannequin 10."),
     ] = None,
+    image_format: Annotated[
+        str | None, typer.Option("--image-format", metavar="NAME", help="png (default), webp-lossless, jpeg95.")
+    ] = None,
     device: Device = None,
     workers: WorkerCount = None,
     engine: EngineName = None,
@@ -145,6 +148,7 @@ def run(
             "limit": limit,
             "batch_size": batch_size,
             "devices": devices,
+            "image_format": image_format,
             "scorers": scorers,
             "require": require or None,
             "device": device,
@@ -173,11 +177,15 @@ def run(
 
 def score(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A folder of images; they are left as they are.")
+        str | None,
+        typer.Argument(
+            metavar="IMAGES",
+            help="A folder, .tar shards, Parquet files or a data set; a path, or an address such as s3://.",
+        ),
     ] = None,
     prompts: PromptsFile = None,
     per_subfolder: Annotated[
-        bool, typer.Option("--per-subfolder", help="One run for each folder right below DIR, such as one a model.")
+        bool, typer.Option("--per-subfolder", help="One run for each folder right below IMAGES, such as one a model.")
     ] = False,
     scorers: ScorerNames = None,
     out: Out = None,
@@ -215,7 +223,7 @@ def score(
     if offline:
         go_offline()
     if folder is None and config is None:
-        raise HafError("Give a folder of images, or a --config FILE that names one.")
+        raise HafError("Give a folder of images, or a --config FILE that names them.")
     spec = read_settings(
         ScoreSpec,
         config,

@@ -17,12 +17,11 @@ from hafbench.judges.pairs import Pair, judge_pairs
 from hafbench.statistics import cohen_kappa, holm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hafbench.comparison.metrics import Comparison, Versus
     from hafbench.judges.asking import Asker
     from hafbench.progress import Progress
     from hafbench.runs import Run
+    from hafbench.sources import ImageSource
     from hafbench.types import Pixels
 
 
@@ -63,19 +62,19 @@ def pairs_of(baseline: Run, versus: Versus) -> list[Pair]:
         raise HafError(
             f"{versus.label} shares no pair of prompt and seed with the baseline: a judge has nothing to compare."
         )
-    roots = baseline.image_root, versus.candidate.image_root
+    sources = baseline.source, versus.candidate.source
     return [
         Pair(
             str(row["key"]),
             row["prompt_a"] if isinstance(row["prompt_a"], str) else None,
-            *(partial(_read, root / str(row[name])) for root, name in zip(roots, ("image_a", "image_b"), strict=True)),
+            *(partial(_read, source, str(row[f"image_{end}"])) for source, end in zip(sources, "ab", strict=True)),
         )
         for row in table.to_dict("records")
     ]
 
 
-def _read(path: Path) -> Pixels:
-    return np.asarray(load_image(path))
+def _read(source: ImageSource, image: str) -> Pixels:
+    return np.asarray(load_image(source.place(image)))
 
 
 def _majority(gains: Sequence[int | None]) -> int | None:

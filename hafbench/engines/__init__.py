@@ -45,6 +45,8 @@ class Engine(Protocol):
 
     scorers: Mapping[str, Described]
     """The scorers that it asks; the others are asked by the process that writes the run."""
+    only_reads: bool
+    """Nothing is drawn, and nothing scored: images of others, which may be far away, are better read ahead."""
 
     def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
         """What is to do of each batch, in order, when it is asked for: a few pictures ahead at most.

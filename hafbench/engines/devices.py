@@ -9,13 +9,14 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench.devices import pick_devices
 from hafbench.engines import Batch, Made
 from hafbench.engines.local import draw
 from hafbench.generators import load_generator
-from hafbench.images import png_bytes
+from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts
 from hafbench.processes import WorkerProcesses, worker_ended
 
@@ -59,6 +60,7 @@ class Devices:
     """The engine of several devices: the same pictures as by one, since each has noise of its own."""
 
     scorers: Mapping[str, Described] = {}
+    only_reads = False
 
     def __init__(self, pool: WorkerProcesses) -> None:
         self._pool = pool
@@ -112,4 +114,8 @@ def _facts() -> GeneratorFacts:
 
 def _draw(samples: tuple[Sample, ...]) -> list[bytes | str]:
     """The pictures as files, or why one cannot be made."""
-    return [made if isinstance(made, str) else png_bytes(made) for made in draw(_generator(), samples)]
+    drawn = zip(samples, draw(_generator(), samples), strict=True)
+    return [
+        made if isinstance(made, str) else encode_image(made, PurePosixPath(sample.image).suffix)
+        for sample, made in drawn
+    ]

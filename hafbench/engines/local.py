@@ -53,6 +53,7 @@ class Here:
 
     def __init__(self, generator: Generator | None) -> None:
         self._generator = generator
+        self.only_reads = generator is None
 
     def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
         """One batch at a time; what is on disk already is not saved again."""

@@ -25,12 +25,14 @@ from hafbench.engines.units import (
     Unit,
     from_row,
     look,
-    read_files,
+    read_images,
     to_row,
 )
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.pools import Workers
 from hafbench.scorers import SCORERS, load_scorers
+from hafbench.sources import Content
+from hafbench.sources.addresses import is_remote
 from hafbench.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -197,6 +199,7 @@ class Cluster:
     pools: PoolSizes
     in_flight_mb: int
     scorers: Mapping[str, Described] = field(init=False)
+    only_reads = False
 
     def __post_init__(self) -> None:
         self.scorers = {name: one for name, one in self.found.scorers.items() if isinstance(one, RemoteScorer)}
@@ -204,16 +207,15 @@ class Cluster:
     def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
         """Pictures in order, saved as they come; what is lost on the way is made again by Ray."""
         planned = list(self._units(run, batches))
-        stages = self._stages([unit for unit, _ in planned])
+        stages = self._stages(run, [unit for unit, _ in planned])
         rows = stream([to_row(unit) for unit, _ in planned], stages, self.in_flight_mb)
         for row, (_, todo) in zip(rows, planned, strict=True):
             unit: Unit = from_row(row)
             if unit.stopped is not None:
                 raise RunStopped(unit.stopped)
             for number, (sample, scored) in enumerate(zip(unit.samples, unit.scored, strict=True)):
-                picture = unit.pictures[number] if unit.pictures else None
-                if isinstance(picture, bytes):
-                    run.save_bytes(sample.image, picture)
+                if unit.drawn and isinstance(image := unit.images[number], Content):
+                    run.save_bytes(sample.image, image.content)
                 if sample in todo:
                     yield Made(sample, scored=scored)
 
@@ -226,27 +228,27 @@ class Cluster:
                 if len(waiting) < max(TOGETHER, self.found.batch):
                     continue
             if waiting:
-                yield _on_disk(run, waiting)
+                yield _there(run, waiting)
                 waiting = []
             if not (self.asked.model is None or run.has_images(batch.samples)):
                 yield Unit(batch.samples), batch.todo
         if waiting:
-            yield _on_disk(run, waiting)
+            yield _there(run, waiting)
 
-    def _stages(self, units: Sequence[Unit]) -> list[Stage]:
+    def _stages(self, run: RunFolder, units: Sequence[Unit]) -> list[Stage]:
         """Those that these units need."""
         pools, given = self.pools, (self.asked, self.found)
         stages = []
-        if any(unit.files for unit in units):
-            stages.append(Stage(read_files))
-        if not all(unit.files for unit in units):
+        if any(unit.images for unit in units) and not is_remote(run.manifest.image_root):
+            stages.append(Stage(read_images))
+        if not all(unit.images for unit in units):
             stages.append(Stage(Draws, given, pools.generators, pools.generator_cpus, pools.generator_gpus))
         return [*stages, Stage(Scores, given, pools.scorers, pools.scorer_cpus, pools.scorer_gpus)]
 
 
-def _on_disk(run: RunFolder, samples: Sequence[Sample]) -> tuple[Unit, tuple[Sample, ...]]:
+def _there(run: RunFolder, samples: Sequence[Sample]) -> tuple[Unit, tuple[Sample, ...]]:
     own = tuple(samples)
-    return Unit(own, files=tuple(run.image_root / sample.image for sample in own)), own
+    return Unit(own, tuple(sample.place or run.source.place(sample.image) for sample in own)), own
 
 
 @dataclass(frozen=True)

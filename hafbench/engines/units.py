@@ -5,26 +5,28 @@ Ray is not imported: a worker is an object that is called with a row of Ray Data
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench.engines.local import draw
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.generators import load_generator
-from hafbench.images import png_bytes
+from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts
 from hafbench.provenance import versions
 from hafbench.scorers import load_scorers
 from hafbench.scoring import Job, Scored, score_images
+from hafbench.sources import Content, Place, read_place
 from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.types import BatchScorer
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from hafbench.records import Sample
     from hafbench.types import Role, Scorer
 
@@ -37,13 +39,13 @@ what is in flight."""
 class Unit:
     """Pictures that go through the cluster together, such as those that are drawn in one batch.
 
-    `pictures` are the bytes of their files, or why there is none; `scored` is what the scorers of the cluster say.
-    `files`: they are on the disk of the command's machine already. `stopped` says why nothing more can be done.
+    `images` are where they are, or why there is none: the bytes themselves once they are drawn or read. `drawn`: by the
+    cluster, and not saved yet. `scored` is what its scorers say. `stopped` says why nothing more can be done.
     """
 
     samples: tuple[Sample, ...]
-    files: tuple[Path, ...] = ()
-    pictures: tuple[bytes | str, ...] = ()
+    images: tuple[Place | str, ...] = ()
+    drawn: bool = False
     scored: tuple[Scored, ...] = ()
     stopped: str | None = None
 
@@ -171,21 +173,22 @@ class Draws(Worker):
             raise HafError(f"{_node()} has another model of this name, or other settings for it, than other nodes.")
 
     def work(self, unit: Unit) -> Unit:
-        """With pictures, as PNG files."""
-        if unit.pictures or unit.files:
+        """With pictures, as files in the format of their names."""
+        if unit.images:
             return unit
-        made = draw(self.generator, unit.samples)
-        return replace(unit, pictures=tuple(one if isinstance(one, str) else png_bytes(one) for one in made))
+        made = zip(unit.samples, draw(self.generator, unit.samples), strict=True)
+        return replace(
+            unit, images=tuple(one if isinstance(one, str) else _file(sample, one) for sample, one in made), drawn=True
+        )
+
+
+def _file(sample: Sample, image: Image) -> Content:
+    content = encode_image(image, PurePosixPath(sample.image).suffix)
+    return Content(content, hashlib.sha256(content).hexdigest())
 
 
 class Scores(Worker):
     """Has pictures scored by the scorers of the cluster."""
-
-    @cached_property
-    def folder(self) -> Path:
-        """For files that are read once."""
-        self._folder = tempfile.TemporaryDirectory(prefix="hafbench-")
-        return Path(self._folder.name)
 
     def load(self) -> None:
         """The scorers that are available elsewhere."""
@@ -201,36 +204,22 @@ class Scores(Worker):
         self.scorers = {name: one for name, one in able.items() if name in wanted}
 
     def work(self, unit: Unit) -> Unit:
-        """With scores. Pictures that are on the disk of the command's machine do not travel back."""
-        jobs, known = [], {}
-        for number, (sample, picture) in enumerate(zip(unit.samples, unit.pictures, strict=True)):
-            if isinstance(picture, str):
-                known[number] = Scored(problem=picture)
-                continue
-            path = self.folder / f"{number}{Path(sample.image).suffix}"
-            path.write_bytes(picture)
-            jobs.append(Job(sample.image, path, sample.prompt))
+        """With scores. Images that the cluster did not draw do not travel back."""
+        places = zip(unit.samples, unit.images, strict=True)
+        jobs = [Job(sample.image, place, sample.prompt) for sample, place in places if not isinstance(place, str)]
         scored = iter(score_images(jobs, self.scorers))
-        every = tuple(known[number] if number in known else next(scored) for number in range(len(unit.samples)))
-        return replace(unit, scored=every, pictures=() if unit.files else unit.pictures)
+        every = tuple(Scored(problem=one) if isinstance(one, str) else next(scored) for one in unit.images)
+        return replace(unit, scored=every, images=unit.images if unit.drawn else ())
 
 
-def read_files(row: Row) -> Row:
-    """The pictures of a unit that are on the disk of this machine, or why one cannot be read."""
+def read_images(row: Row) -> Row:
+    """A unit with its images read, or why one cannot be read."""
     unit: Unit = from_row(row)
-    if not unit.files:
-        return row
-    return to_row(replace(unit, pictures=tuple(map(_read, unit.samples, unit.files))))
-
-
-def _read(sample: Sample, path: Path) -> bytes | str:
     try:
-        if path.is_file():
-            return path.read_bytes()
-    except OSError:
-        pass
-    # In the words of who reads it where it is.
-    return next(iter(score_images([Job(sample.image, path, sample.prompt)], {}))).problem or "the file changed"
+        images = tuple(one if isinstance(one, str) else read_place(one) for one in unit.images)
+    except RunStopped as error:
+        return to_row(replace(unit, stopped=str(error)))
+    return to_row(replace(unit, images=images))
 
 
 def _facts(generator: Any) -> GeneratorFacts:

@@ -1,10 +1,9 @@
-"""Where images come from: a diffusers model, or a folder of images made elsewhere."""
+"""What makes images: a diffusers model, or a generator of another package."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hafbench.generators.folder import FolderImage, read_folder
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.registry import Entry, Registry
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from hafbench.specs import GeneratorSpec
     from hafbench.types import Generator
 
-__all__ = ["GENERATORS", "PRESETS", "FolderImage", "Preset", "load_generator", "preset_rows", "read_folder"]
+__all__ = ["GENERATORS", "PRESETS", "Preset", "load_generator", "preset_rows"]
 
 GENERATORS: Registry[Entry] = Registry(
     "generator",

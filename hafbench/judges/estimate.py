@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage
@@ -13,6 +12,7 @@ from hafbench.judges.replies import Verdict
 
 if TYPE_CHECKING:
     from hafbench.scorers.judge import JudgeScorer
+    from hafbench.sources import Place
     from hafbench.suites import Prompt
 
 LETTERS_PER_TOKEN, PIXELS_PER_TOKEN, REPLY_TOKENS = 4, 28 * 28, 120
@@ -42,20 +42,20 @@ class Estimate:
         )
 
 
-def estimate(scorer: JudgeScorer, images: Sequence[tuple[Path, Prompt | None]]) -> Estimate:
-    """What a judge would be asked about images; those without a file are not made yet. An image that breaks is free."""
+def estimate(scorer: JudgeScorer, images: Sequence[tuple[Place | None, Prompt | None]]) -> Estimate:
+    """What a judge would be asked about images; those without a place are not made yet. One that breaks is free."""
     import numpy as np
 
     from hafbench.images import load_image
 
     made = questions = known = 0
     tokens, every = 0.0, 0.0
-    unseen = [prompt for path, prompt in images if not path.exists()]
-    for path, prompt in images:
-        if not path.exists():
+    unseen = [prompt for place, prompt in images if place is None]
+    for place, prompt in images:
+        if place is None:
             continue
         try:
-            pixels = np.asarray(load_image(path))
+            pixels = np.asarray(load_image(place))
         except (BadImage, OSError):
             continue
         made += 1

@@ -234,7 +234,7 @@ def to_examples(store: LabelStore, folder: Path, number: int, seed: int = 0) -> 
         if len(own) < number:
             raise HafError(f"{store.path} has {len(own)} {label} images; ask for at most as many with --number.")
         for place in rng.permutation(len(own))[:number]:
-            image = load_image(own[place].path)
+            image = load_image(own[place].place)
             target = folder / label / f"{own[place].sha256[:16]}.png"
             write_whole(target, partial(image.save, format="PNG"))
             written += 1
@@ -257,9 +257,7 @@ def labels_for_calibration(store: LabelStore, run: Run | None) -> list[Labelled]
         if picture is None or one.answer not in ("good", "error"):
             continue
         word, error = WORDS[one.answer], (main.region, main.kind) if main else (None, None)
-        found.append(
-            Labelled(picture.image, LABELS[word], picture.run, picture.prompt_id, _reader(picture.path), *error)
-        )
+        found.append(Labelled(picture.image, LABELS[word], picture.run, picture.prompt_id, _reader(picture), *error))
     if not found:
         what = f"of {run.folder} " if run else ""
         drawn = "that was not drawn by the scorers' doubts " if active else ""
@@ -267,11 +265,11 @@ def labels_for_calibration(store: LabelStore, run: Run | None) -> list[Labelled]
     return found
 
 
-def _reader(path: Path) -> Callable[[], np.ndarray]:
+def _reader(picture: Picture) -> Callable[[], np.ndarray]:
     def read() -> np.ndarray:
         import numpy as np
 
-        return np.asarray(load_image(path))
+        return np.asarray(load_image(picture.place))
 
     return read
 

@@ -38,7 +38,7 @@ def pictures_of(run: Run) -> list[Picture]:
         Picture(
             str(row["sha256"]),
             run.folder.resolve(),
-            run.image_root.resolve(),
+            run.source.address,
             str(row["image"]),
             run.manifest.name,
             _text(row["prompt_id"]),

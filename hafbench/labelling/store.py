@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter
 from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.labelling.answers import UNDO, Label, Mark, Turn
+from hafbench.sources import ImageSource, Place, open_source
 
 FORMAT = 1
 FILE = "labels.sqlite"
@@ -55,11 +57,14 @@ _LABEL = "item, rater, turn, answer, marks, seconds, blind, swapped, plan, time"
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that can be labelled: `image` is its path below `root`, `folder` and `run` its run's folder and name."""
+    """An image that can be labelled.
+
+    `image` is its path below `root`, a path or an address; `folder` and `run` are its run's folder and name.
+    """
 
     sha256: str
     folder: Path
-    root: Path
+    root: str
     image: str
     run: str
     prompt_id: str | None
@@ -69,9 +74,14 @@ class Picture:
     height: int | None
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self.root / self.image
+    def place(self) -> Place:
+        """Where it is; raises HafError where that cannot be looked up."""
+        return _source(self.root).place(self.image)
+
+
+@lru_cache(maxsize=8)
+def _source(root: str) -> ImageSource:
+    return open_source(root)
 
 
 @dataclass(frozen=True)
@@ -138,16 +148,14 @@ class LabelStore:
         """Say where images lie; the latest place counts."""
         with self.writing():
             for one in pictures:
-                values = (one.sha256, str(one.folder), str(one.root), one.image, one.run)
+                values = (one.sha256, str(one.folder), one.root, one.image, one.run)
                 more = (one.prompt_id, one.prompt, one.seed, one.width, one.height)
                 self.rows("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more))
 
     def pictures(self) -> dict[str, Picture]:
         """All images that were asked about, by SHA-256."""
         found = (dict(row) for row in self.rows("SELECT * FROM images ORDER BY folder, image"))
-        return {
-            row["sha256"]: Picture(**{**row, "folder": Path(row["folder"]), "root": Path(row["root"])}) for row in found
-        }
+        return {row["sha256"]: Picture(**{**row, "folder": Path(row["folder"])}) for row in found}
 
     def add_plan(self, name: str, spec: str, entries: Iterable[Entry]) -> None:
         """Keep a plan, unless it is there already."""

@@ -172,7 +172,7 @@ def _pair(
                 None if row[f"is_error_{end}"] is None else _verdict(row[f"is_error_{end}"]),
                 None if row[f"value_{end}"] != row[f"value_{end}"] else float(row[f"value_{end}"]),
                 tuple(dict.fromkeys(f"{one.region}: {one.detail.replace('_', ' ')}" for one in findings[image])),
-                thumbnails(run.image_root / image, findings[image]),
+                thumbnails(run.source, image, findings[image]),
             )
         )
     prompt, category = row["prompt_a"], row["category_a"]

@@ -100,7 +100,7 @@ def _item(run: Run, scores: Sequence[ImageScore], first: Any) -> GalleryItem:
         seed=None if pd.isna(first["seed"]) else int(first["seed"]),
         scores=tuple(scores),
         kinds=kinds_of(findings),
-        pictures=thumbnails(run.image_root / str(first["image"]), findings),
+        pictures=thumbnails(run.source, str(first["image"]), findings),
     )
 
 

@@ -6,15 +6,15 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hafbench.errors import BadImage
+from hafbench.errors import HafError
 from hafbench.images import load_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from hafbench.sources import ImageSource
     from hafbench.types import Box, Finding
 
 THUMBNAIL = 512
@@ -50,11 +50,11 @@ class Thumbnails:
         return sum(len(uri) for uri in (self.plain, self.marked, self.closeup) if uri)
 
 
-def thumbnails(path: Path, findings: Sequence[Finding]) -> Thumbnails | None:
-    """The pictures of one image; None if it cannot be read."""
+def thumbnails(source: ImageSource, name: str, findings: Sequence[Finding]) -> Thumbnails | None:
+    """The pictures of one image of a source; None if it cannot be read."""
     try:
-        image = load_image(path)
-    except (BadImage, OSError):
+        image = load_image(source.place(name))
+    except HafError:
         return None
     scale = min(1.0, THUMBNAIL / max(image.size))
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))

@@ -1,0 +1,454 @@
+"""Images in shards, Parquet files, data sets and stores: the same names, bytes, prompts and records from all."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hafbench.api import samples_of, score_manifest
+from hafbench.errors import HafError, RunStopped
+from hafbench.evaluate import describe, evaluate
+from hafbench.images import load_image
+from hafbench.manifest import Manifest
+from hafbench.records import Sample
+from hafbench.reports.gallery import gallery_items
+from hafbench.runs import Run, open_run, read_run
+from hafbench.sources import ImageSource, identity_of, open_source, parts_of, read_ahead, read_images
+from hafbench.sources.addresses import expand
+from hafbench.sources.unchanged import check_unchanged
+from hafbench.specs import ScoreSpec
+from small import Brightness, painted
+
+NAMES = ["sit_0", "wave_0", "wave_1", "plain", "sit_1"]
+ROWS: dict[str, dict[str, Any]] = {
+    "wave_0": {"prompt": "a waving hand", "prompt_id": "wave", "seed": 0, "category": "basic_anatomy"},
+    "wave_1": {"prompt": "a waving hand", "prompt_id": "wave", "seed": 1, "category": "basic_anatomy"},
+    "sit_0": {"caption": "a sitting woman", "seed": 0, "category": "furniture", "id": "x/1"},
+    "sit_1": {"caption": "a sitting woman", "seed": 1},
+    "plain": {},
+}
+
+
+def png(name: str) -> bytes:
+    buffer = io.BytesIO()
+    painted(name, 0).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def write_shards(folder: Path) -> Path:
+    """Two shards; prompts as .json, and one as .txt."""
+    for shard, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
+        members: dict[str, bytes] = {}
+        for name in names:
+            row = dict(ROWS[name])
+            members[f"{name}.png"] = png(name)
+            if name == "sit_0":
+                members[f"{name}.txt"] = row.pop("caption").encode()
+            if row:
+                members[f"{name}.json"] = json.dumps(row).encode()
+        write_tar(folder / f"{shard}.tar", members)
+    return folder
+
+
+def write_parquet(folder: Path, paths: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    for file, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
+        columns: dict[str, Any] = {
+            "image": pa.array([{"bytes": png(name), "path": f"{name}.png" if paths else None} for name in names], image)
+        }
+        rows = [{"prompt": ROWS[name].get("caption"), **ROWS[name]} for name in names]
+        for column in ("prompt", "prompt_id", "seed", "category"):
+            columns[column] = [row.get(column) for row in rows]
+        pq.write_table(pa.table(columns), folder / f"{file}.parquet", row_group_size=2)
+    return folder
+
+
+def write_folder(folder: Path) -> Path:
+    for shard, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
+        (folder / shard).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / shard / f"{name}.png").write_bytes(png(name))
+    return folder
+
+
+EXPECTED = [*(f"000/{name}.png" for name in NAMES[:3]), *(f"001/{name}.png" for name in NAMES[3:])]
+
+
+def bytes_of(source: ImageSource) -> dict[str, bytes]:
+    return {image.name: image.place.read() for image in source.images()}
+
+
+def spec_of(source: ImageSource) -> ScoreSpec:
+    return ScoreSpec(images=source.address, scorers=())
+
+
+def scored(source: ImageSource, folder: Path) -> Run:
+    """What `hafbench score` does, by a scorer that is known by hand."""
+    images = read_images(source)
+    scorers = {"hands": Brightness()}
+    manifest, samples = score_manifest(spec_of(source), source, images, scorers), samples_of(images)
+    with open_run(folder, manifest) as run:
+        check_unchanged(run, samples, identity_of(images))
+        return evaluate(run, samples, scorers)
+
+
+@pytest.mark.parametrize("write", [write_shards, write_parquet])
+def test_shards_and_tables_have_the_names_bytes_and_prompts_of_the_images(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    source = open_source(write(tmp_path / "set"))
+    assert (source.kind, source.name) == ("shards" if write is write_shards else "parquet", "set")
+    images = read_images(source)
+    assert [image.name for image in images] == EXPECTED
+    assert bytes_of(source) == {name: png(name[4:-4]) for name in EXPECTED}
+    assert all(source.place(image.name).read() == image.place.read() for image in reversed(images))
+    prompts = [image.prompt for image in images]
+    assert [prompt.text if prompt else None for prompt in prompts] == [
+        *("a sitting woman", "a waving hand", "a waving hand"),
+        *(None, "a sitting woman"),
+    ]
+    assert prompts[1] is not None and prompts[1].id == "wave" and prompts[1].category == "basic_anatomy"
+    assert prompts[0] is not None and prompts[0].category == "uncategorized"  # furniture is no category of ours
+    assert [image.seed for image in images] == [0, 0, 1, None, 1]
+
+
+def test_the_records_are_the_same_from_a_folder_shards_and_tables(tmp_path: Path) -> None:
+    runs = [
+        scored(open_source(write(tmp_path / f"set{number}")), tmp_path / f"run{number}")
+        for number, write in enumerate((write_folder, write_shards, write_parquet))
+    ]
+    columns = ["image", "sha256", "width", "value", "is_error"]
+    first = runs[0].records[columns]
+    assert list(first["sha256"]) == [hashlib.sha256(png(name[4:-4])).hexdigest() for name in EXPECTED]
+    assert all(run.records[columns].equals(first) for run in runs[1:])
+    # What reads a run later finds its images by the same names.
+    for run in runs:
+        items, more = gallery_items(read_run(run.folder))
+        assert (len(items), more) == (5, 0)
+        assert all(item.pictures is not None for item in items)
+
+
+def test_a_table_or_a_suite_takes_the_place_of_what_a_shard_says(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("image,prompt\n001/plain.png,a foot\n")
+    images = read_images(open_source(write_shards(tmp_path / "set")), table)
+    assert [image.prompt.text if image.prompt else None for image in images] == [None] * 3 + ["a foot", None]
+    suite = tmp_path / "s.jsonl"
+    suite.write_text('{"id": "wave", "text": "hello"}\n')
+    images = read_images(open_source(tmp_path / "set"), suite)
+    assert [(image.prompt.text, image.seed) if image.prompt else None for image in images][1:3] == [
+        ("hello", 0),
+        ("hello", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../outside.png", "cannot be the name of an image"),
+        ("/etc/passwd.png", "cannot be the name of an image"),
+        ("a//b.png", "cannot be the name of an image"),
+        ("a/../b.png", "cannot be the name of an image"),
+        (os.fsdecode(b"caf\xe9.png"), r"caf\\udce9.png' cannot be the name of an image"),
+    ],
+)
+def test_a_name_in_a_shard_that_leaves_it_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    write_tar(tmp_path / "a.tar", {"good.png": png("x"), name: png("x")})
+    with pytest.raises(HafError, match=words):
+        open_source(tmp_path / "a.tar").images()
+
+
+def test_damaged_shards_are_one_sentence(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "a.tar", {"a.png": png("a"), "b.png": png("b")}).read_bytes()
+    for content in (b"", b"x" * 2000, whole[:1500]):
+        (tmp_path / "b.tar").write_bytes(content)
+        with pytest.raises(HafError, match=r"b\.tar cannot be read \(ReadError"):
+            open_source(tmp_path / "b.tar").images()
+    write_tar(tmp_path / "c.tar", {"a.png": png("a"), "./a.png": png("b")})
+    with pytest.raises(HafError, match=r"a\.png is there twice"):
+        open_source(tmp_path / "c.tar").images()
+    for name, content, words in [
+        ("a.json", b"[1]", "not a JSON object"),
+        ("a.json", b"{", "cannot be read"),
+        ("a.txt", b"\xff", "cannot be read"),
+        ("a.json", b'{"prompt": "x", "seed": -1}', "the seed -1"),
+    ]:
+        write_tar(tmp_path / "d.tar", {"a.png": png("a"), name: content})
+        with pytest.raises(HafError, match=words):
+            open_source(tmp_path / "d.tar").images()
+
+
+def test_a_link_in_a_shard_is_a_failed_row_and_follows_nothing(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, kind in (("soft.png", tarfile.SYMTYPE), ("hard.png", tarfile.LNKTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+    records = scored(open_source(tmp_path / "a.tar"), tmp_path / "run").records
+    assert list(records.status) == ["failed", "failed"]
+    assert all("link" in reason for reason in records.reason)
+
+
+def test_rows_without_paths_are_named_by_their_numbers(tmp_path: Path) -> None:
+    source = open_source(write_parquet(tmp_path / "set", paths=False))
+    assert [image.name for image in source.images()] == [
+        *(f"000/0000000{row}" for row in range(3)),
+        *(f"001/0000000{row}" for row in range(2)),
+    ]
+    assert source.place("000/00000002").read() == png("wave_1")
+
+
+def test_a_table_says_which_column_has_the_images(tmp_path: Path) -> None:
+    table = pa.table({"img": [png("a"), None], "prompt": ["x", "y"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    run = scored(open_source(tmp_path / "a.parquet"), tmp_path / "run")
+    assert list(run.records.status) == ["scored", "failed"]
+    assert str(tmp_path) not in run.records.reason[1]
+    for columns, words in [
+        ({"prompt": ["x"]}, "no column of images"),
+        ({"left": [b"x"], "right": [b"y"]}, r"several columns may be the images \(left, right\)"),
+    ]:
+        pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+        with pytest.raises(HafError, match=words):
+            open_source(tmp_path / "b.parquet").images()
+
+
+def test_many_rows_are_read_a_few_at_a_time_in_any_order(tmp_path: Path) -> None:
+    content = [bytes([row % 256, row // 256]) * 50 for row in range(500)]
+    pq.write_table(pa.table({"image": content}), tmp_path / "a.parquet", row_group_size=170)
+    places = [image.place for image in open_source(tmp_path / "a.parquet").images()]
+    assert list(read_ahead(iter(places), lambda place: place.read(), 40)) == content  # type: ignore[arg-type, return-value, comparison-overlap]
+    for row in (499, 0, 171, 170, 169, 498, 3):
+        assert places[row].read() == content[row]
+
+
+def test_a_data_set_on_disk_is_read_split_by_split(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "prompt": datasets.Value("string")})
+    rows = {"image": [{"bytes": png(name), "path": None} for name in NAMES], "prompt": ["a hand"] * 4 + [None]}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    whole.save_to_disk(str(tmp_path / "one"))
+    source = open_source(tmp_path / "one")
+    images = read_images(source)
+    assert (source.kind, [image.name for image in images]) == ("dataset", [f"0000000{row}" for row in range(5)])
+    assert [image.prompt is not None for image in images] == [True] * 4 + [False]
+    assert [image.place.read() for image in images] == [png(name) for name in NAMES]
+    splits = datasets.DatasetDict({"train": whole.select([0, 1]), "test": whole.select([2])})
+    splits.save_to_disk(str(tmp_path / "two"))
+    source = open_source(tmp_path / "two")
+    assert [image.name for image in source.images()] == ["test/00000000", "train/00000000", "train/00000001"]
+    assert source.place("train/00000001").read() == png(NAMES[1])
+
+
+def test_braces_and_stars_name_several_files(tmp_path: Path) -> None:
+    write_shards(tmp_path / "set")
+    for pattern in ("{000..001}.tar", "00{0,1}.tar", "*.tar", "000.tar"):
+        names = [image.name for image in open_source(tmp_path / "set" / pattern).images()]
+        assert names == (EXPECTED if pattern != "000.tar" else EXPECTED[:3])
+    assert expand("a/{08..11}/{x,y}") == [f"a/{n}/{w}" for n in ("08", "09", "10", "11") for w in "xy"]
+    for pattern, words in [
+        ("{000..007}.tar", r"002\.tar: there is no such file"),
+        ("no*.tar", "there is no such file"),
+        ("{9..1}.tar", "is not a range of numbers"),
+        ("*.png", r"give a pattern of \.tar or of \.parquet files"),
+        ("a.tar.gz", r"has to be a plain \.tar"),
+    ]:
+        with pytest.raises(HafError, match=words):
+            open_source(tmp_path / "set" / pattern).images()
+
+
+def test_each_subfolder_of_shards_is_a_source(tmp_path: Path) -> None:
+    for model in ("sdxl", "flux"):
+        write_shards(tmp_path / "all" / model)
+    parts = parts_of(tmp_path / "all")
+    assert parts == [str(tmp_path / "all" / model) for model in ("flux", "sdxl")]
+    assert [open_source(part).name for part in parts] == ["flux", "sdxl"]
+    with pytest.raises(HafError, match=r"4 of 4 images lie in no subfolder|2 of 2 images"):
+        parts_of(tmp_path / "all" / "sdxl")
+
+
+def test_addresses_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+    for address, words in [
+        ("s3://user:secret@bucket/x", "may hold no password"),
+        ("nosuch://bucket/x", "[Pp]rotocol not known"),
+        ("hf://datasets/owner/name", "on the model hub, which cannot be reached"),
+        ("somebody/pictures", "hf://datasets/somebody/pictures is on the model hub"),
+        ("memory://nothing/here", "is not a folder with files"),
+    ]:
+        with pytest.raises(HafError, match=words) as caught:
+            open_source(address).images()
+        assert "secret" not in str(caught.value)
+    both = tmp_path / "both"
+    write_shards(both)
+    write_parquet(both)
+    with pytest.raises(HafError, match=r"holds \.tar and \.parquet files"):
+        open_source(both)
+
+
+def test_images_that_were_copied_are_resumed_and_changed_ones_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set")
+    scored(open_source(folder), tmp_path / "run")
+    for path in folder.rglob("*.png"):
+        os.utime(path, (1, 1))
+    assert scored(open_source(folder), tmp_path / "run").manifest.images is not None
+    changed = folder / "000" / "wave_1.png"
+    content = changed.read_bytes()
+    changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(HafError, match=r"000/wave_1\.png has changed since it was scored"):
+        scored(open_source(folder), tmp_path / "run")
+    changed.write_bytes(content + b"more")
+    with pytest.raises(HafError, match=r"started with other settings \(images\.sha256"):
+        scored(open_source(folder), tmp_path / "run")
+
+
+class Counted:
+    """A place that counts how often it is read."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.reads, self.lock = content, 0, threading.Lock()
+
+    def read(self) -> bytes:
+        with self.lock:
+            self.reads += 1
+        return self.content
+
+
+class Waits(Brightness):
+    """The same scorer in a pool of its own."""
+
+    name = "judge"
+    concurrency = 2
+
+    def note(self) -> str:
+        return ""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+def test_each_image_is_read_once_by_however_many_scorers(tmp_path: Path) -> None:
+    places = {name: Counted(png(name)) for name in NAMES}
+    samples = [Sample(f"{name}.png", place=place) for name, place in places.items()]
+    scorers = {"hands": Brightness(), "judge": Waits()}
+    source = open_source(write_folder(tmp_path / "set"))
+    manifest = score_manifest(spec_of(source), source, source.images(), scorers)
+    with open_run(tmp_path / "run", manifest) as run:
+        evaluate(run, samples, scorers)
+    assert [place.reads for place in places.values()] == [1] * len(NAMES)
+
+
+def test_a_store_that_ends_in_the_middle_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    source = open_source(write_folder(tmp_path / "set"))
+    images = source.images()
+    manifest = score_manifest(spec_of(source), source, images, {"hands": Brightness()})
+    samples = samples_of(images)
+
+    class Gone:
+        def read(self) -> bytes:
+            raise RunStopped("the store cannot be reached")
+
+    broken = [*samples[:3], Sample(samples[3].image, place=Gone()), *samples[4:]]
+    with open_run(tmp_path / "run", manifest) as run, pytest.raises(RunStopped):
+        evaluate(run, broken, {"hands": Brightness()})
+    with open_run(tmp_path / "run", manifest) as run:
+        assert len(run.finished_images) <= 3  # what was being scored is scored again
+        assert len(evaluate(run, samples, {"hands": Brightness()}).records) == 5
+
+
+def test_reading_ahead_keeps_the_order_and_its_bound() -> None:
+    asked: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            asked.append(number)
+            yield number
+
+    for done, value in enumerate(read_ahead(numbers(), lambda number: number, 5)):
+        assert value == done
+        assert len(asked) <= done + 7
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """An S3 server on this machine, with an empty bucket."""
+    server_module = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key-of-a-test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-a-test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("pictures")
+        yield "s3://pictures"
+    server.stop()
+
+
+def test_a_store_gives_the_records_of_the_same_files_here(tmp_path: Path, bucket: str) -> None:
+    store = fsspec.filesystem("s3")
+    columns = ["image", "sha256", "prompt_id", "seed", "value"]
+    for write, patterns in (
+        (write_folder, ["loose"]),
+        (write_shards, ["tars", "tars/{000..001}.tar"]),
+        (write_parquet, ["tables", "tables/*.parquet"]),
+    ):
+        name = patterns[0]
+        here = write(tmp_path / name)
+        store.put(str(here), f"pictures/{name}", recursive=True)
+        wanted = scored(open_source(here), tmp_path / "here" / name).records[columns]
+        for number, pattern in enumerate(patterns):
+            source = open_source(f"{bucket}/{pattern}")
+            run = scored(source, tmp_path / f"there{number}" / name)
+            assert run.records[columns].equals(wanted)
+            assert run.manifest.image_root == f"{bucket}/{pattern}"
+            assert "secret" not in (run.folder / "run.json").read_text()
+            image = load_image(read_run(run.folder).source.place(EXPECTED[0]))
+            assert image.tobytes() == painted(NAMES[0], 0).tobytes()
+    assert parts_of(bucket) == [f"{bucket}/{name}" for name in ("loose", "tables", "tars")]
+
+
+def test_what_a_store_refuses_is_a_row_and_what_it_lacks_a_sentence(tmp_path: Path, bucket: str) -> None:
+    store = fsspec.filesystem("s3")
+    store.pipe("pictures/few/a.png", png("a"))
+    store.pipe("pictures/few/b.png", png("b"))
+    source = open_source(f"{bucket}/few")
+    images = source.images()
+    store.rm("pictures/few/b.png")
+    manifest = score_manifest(spec_of(source), source, images, {"hands": Brightness()})
+    samples = samples_of(images)
+    with open_run(tmp_path / "run", manifest) as run:
+        records = evaluate(run, samples, {"hands": Brightness()}).records
+    assert list(records.status) == ["scored", "failed"]
+    with pytest.raises(HafError, match=r"no such file or folder|cannot be read|not a folder"):
+        open_source("s3://no-such-bucket/x").images()
+
+
+def test_a_manifest_keeps_the_kind_of_its_source(tmp_path: Path) -> None:
+    run = scored(open_source(write_shards(tmp_path / "set")), tmp_path / "run")
+    again = Manifest.model_validate_json((run.folder / "run.json").read_text())
+    assert again.images is not None
+    assert again.images.kind == "shards"
+    assert describe({"hands": Brightness()}) == dict(again.scorers)
