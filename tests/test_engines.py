@@ -89,7 +89,8 @@ def test_a_worker_with_other_versions_or_without_a_scorer_stops_the_run_in_one_s
     row = to_row(Unit((Sample("0.png"),), images=("no picture",)))
 
     def stopped(asked: Asked, found: Found) -> str:
-        return not_none(from_row(Scores(asked, found)(row)).stopped)
+        unit: Unit = from_row(Scores(asked, found)(row))
+        return not_none(unit.stopped)
 
     old = replace(wanted, versions={**wanted.versions, "hafbench": "0.0.1"})
     assert "the machine of the command has 0.0.1; install the same versions on all" in stopped(old, found)
