@@ -122,6 +122,10 @@ class RunFolder:
                     "choose another --out."
                 )
 
+    def has_images(self, samples: Iterable[Sample]) -> bool:
+        """Whether the pictures of all these samples are on disk."""
+        return all((self.folder / "images" / sample.image).exists() for sample in samples)
+
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
         with disk_errors(self.folder):
@@ -130,8 +134,12 @@ class RunFolder:
 
     def save_image(self, name: str, image: Image) -> Path:
         """Save an image below images/ in the format of its suffix, whole or not at all."""
+        return self.save_bytes(name, encode_image(image, PurePosixPath(name).suffix))
+
+    def save_bytes(self, name: str, content: bytes) -> Path:
+        """Save the bytes of an image file below images/, whole or not at all."""
         with disk_errors(self.folder):
-            return write_whole(self.folder / "images" / name, encode_image(image, PurePosixPath(name).suffix))
+            return write_whole(self.folder / "images" / name, content)
 
     def finish(self, order: Sequence[str]) -> Run:
         """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.

@@ -27,6 +27,7 @@ from hafbench.worlds import BUILT_IN, PHOTOGRAPHS, world_of
 
 Count = Annotated[int, Field(ge=1)]
 Place = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ScorerSpec(ComponentSpec):
@@ -58,6 +59,29 @@ class GeneratorSpec(Spec):
         return {"model": value} if isinstance(value, str) else value
 
 
+class EngineSpec(Spec):
+    """Where pictures are drawn and scored.
+
+    engine: a name of the registry, `local` or `ray`. The rest is for Ray. address: HOST:PORT of a cluster that this
+    machine belongs to, or auto; None is what Ray finds, else Ray on this machine alone. generators, scorers: so many
+    processes, each with so many GPUs; None fills the cluster. in_flight_mb: pictures that are drawn and not recorded
+    yet, in MB.
+    """
+
+    engine: str = "local"
+    address: str | None = None
+    generators: Count | None = None
+    scorers: Count | None = None
+    gpus_per_generator: Share = 1.0
+    gpus_per_scorer: Share = 0.0
+    in_flight_mb: Count = 1024
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"engine": value} if isinstance(value, str) else value
+
+
 class ScoringSpec(Spec):
     """How images are scored, wherever they come from.
 
@@ -69,8 +93,9 @@ class ScoringSpec(Spec):
     require: tuple[str, ...] = ()
     device: str = "auto"
     workers: Count = 1
+    engine: EngineSpec = EngineSpec()
 
-    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers"})
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers", "engine"})
     """Fields with which a run may be resumed whatever they were."""
 
     @classmethod
@@ -98,7 +123,8 @@ class RunSpec(ScoringSpec):
 
     suite: a packaged one, or a .jsonl file; None is the model's own. seeds: images a prompt, with the seeds first_seed
     and on. limit: at most so many prompts, over all categories. batch_size: images generated at once. image_format: how
-    their files are written; png and webp-lossless keep every pixel.
+    their files are written; png and webp-lossless keep every pixel. devices: draw on each of these by a process of its
+    own: all (GPUs), 0,1 (their numbers), or torch devices; None draws on `device`.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -106,7 +132,7 @@ class RunSpec(ScoringSpec):
     }
 
     # The suite is compared by the SHA-256 of its file.
-    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"suite"}
+    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"suite", "devices"}
 
     model: GeneratorSpec = GeneratorSpec()
     suite: str | None = None
@@ -114,6 +140,7 @@ class RunSpec(ScoringSpec):
     first_seed: Place = 0
     limit: Count | None = None
     batch_size: Count | None = None
+    devices: str | None = None
     image_format: ImageFormat = "png"
 
     @classmethod

@@ -265,9 +265,10 @@ class FitConfig(Spec):
         """Whether checkpoints are scored with images of the network in memory: not where other ones are asked for."""
         if self.score is None:
             return False
-        model = self.score.model
+        model, score = self.score.model, self.score
+        here = score.engine.engine == "local" and score.devices is None and score.device == "auto"
         same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
-        return same and model.generator == "diffusers" and model.offload == "none" and self.score.device == "auto"
+        return same and here and model.generator == "diffusers" and model.offload == "none"
 
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast, get_args
 
+from hafbench.errors import HafError, Unavailable
 from hafbench.registry import Entry, Home, Options, Registry
 from hafbench.types import Region, Role
 
 if TYPE_CHECKING:
+    from hafbench.specs import ScorerSpec
     from hafbench.types import Scorer
 
 
@@ -17,7 +20,8 @@ class ScorerEntry(Entry):
     """A scorer: `role`, what it is made for (`home`, None for both), and in which regions it can see an error.
 
     `default`: it scores the pictures of its home unless other scorers are asked for. `gate`: so it does for the pairs
-    that asap-train makes of them.
+    that asap-train makes of them. `waits`: it mostly waits, as for an endpoint, and is always asked by the process that
+    writes the run, which so counts its questions and keeps its answers.
     """
 
     role: Role = "anatomy"
@@ -25,6 +29,7 @@ class ScorerEntry(Entry):
     regions: tuple[Region, ...] = ()
     default: bool = False
     gate: bool = False
+    waits: bool = False
 
 
 def _row(
@@ -37,11 +42,12 @@ def _row(
     options: bool = True,
     default: bool = True,
     gate: bool = False,
+    waits: bool = False,
 ) -> ScorerEntry:
     """A built-in row, by where its file has things."""
     module = f"hafbench.scorers.{name}"
     own = f"{module}:Options" if options else None
-    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default, gate)
+    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default, gate, waits)
 
 
 # fmt: off
@@ -57,7 +63,8 @@ _TABLE = (
     _row("limb_count", "anatomy", "mannequins", ("limbs",),
          "count and shape of the built-in mannequins' limbs", options=False),
     _row("judge", "anatomy", None, get_args(Region),
-         "the verdict of a judge, such as a vision-language model, that another package adds", default=False),
+         "the verdict of a judge, such as a vision-language model, that another package adds", default=False,
+         waits=True),
     _row("clip", "quality", None, (), "agreement of image and prompt (open_clip cosine)"),
     _row("iqa", "quality", None, (), "image quality without a reference (pyiqa, default piqe)"),
 )
@@ -73,3 +80,18 @@ def default_scorers(home: Home) -> tuple[str, ...]:
 def load_scorer(name: str, options: Options, device: str = "auto") -> Scorer:
     """Build a scorer; raises Unavailable, with the way out, where its weights are unavailable."""
     return cast("Scorer", SCORERS.get(name).load()(options, device))
+
+
+def load_scorers(
+    specs: Sequence[ScorerSpec], device: str = "auto", require: Sequence[str] = ()
+) -> dict[str, Scorer | Unavailable]:
+    """The scorers by name, or why one is unavailable; a required one that is unavailable raises HafError."""
+    loaded: dict[str, Scorer | Unavailable] = {}
+    for spec in specs:
+        try:
+            loaded[spec.name] = load_scorer(spec.name, spec.options, device)
+        except Unavailable as error:
+            if spec.name in require:
+                raise HafError(f"The scorer '{spec.name}' is required, but: {error}") from error
+            loaded[spec.name] = error
+    return loaded
