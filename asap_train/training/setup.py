@@ -19,13 +19,12 @@ from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.launch import check_launch
-from asap_train.training.lora import add_lora, check_text_encoders, check_text_loading, trained_parameters
+from asap_train.training.lora import add_lora, check_text_encoders, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
 from asap_train.training.prompts import LivePrompts, Prompts
 from asap_train.training.residuals import Policy, compile_blocks, frozen
-from asap_train.training.sampling import drawn_in_memory
 from asap_train.training.texts import TunedTexts
 from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
@@ -120,7 +119,6 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     tunes_texts = config.lora is not None and config.lora.text_encoder
     if tunes_texts:
         check_text_encoders(backbone, parts.components.empty)
-        check_text_loading()
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     root = config.cache_dir or config.out / "cache"
@@ -197,7 +195,7 @@ def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: A
 def drawn_prompts(config: FitConfig) -> list[str]:
     """The prompts of which the network that is tuned will draw images."""
     texts = list(prompts_of(config, config.validation)) if config.validation else []
-    if config.score and drawn_in_memory(config):
+    if config.score and config.drawn_in_memory:
         spec = config.score.run_spec()
         texts += [prompt.text for prompt in spread(load_suite(spec.suite or "").prompts, spec.limit)]
     return list(dict.fromkeys(texts))
