@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ def widen(network: torch.nn.Module) -> None:
             module.register_forward_hook(partial(_in_float32, state))
         if name in (*TIMES, *EXITS) or name.endswith(INNER_EXITS):
             module.float()
-            module.forward = partial(_widened, state, module.forward)
+            module.forward = partial(as_widened, state, module.forward)
 
 
 @contextmanager
@@ -65,14 +65,17 @@ def _in_float32(state: Widening, module: torch.nn.Module, given: Any, made: Any)
     return made.float() if state.active and isinstance(made, torch.Tensor) else made
 
 
-def _widened(state: Widening, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def as_widened(state: Widening, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a module gives that `widen` has taken out of autocast; `state` says whether it is."""
     return without_autocast(forward, *given, **named) if state.active else forward(*given, **named)
 
 
 def without_autocast(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """What a function gives for its arguments in float32, at least one of which is a tensor, outside of autocast."""
     tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
-    with torch.autocast(tensors[0].device.type, enabled=False):
+    device = tensors[0].device.type
+    # The meta device, on which memory is planned, has none.
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return forward(*map(_wide, given), **{name: _wide(value) for name, value in named.items()})
 
 
