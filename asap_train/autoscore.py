@@ -32,7 +32,7 @@ from asap_train.files import make_room
 from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
 from asap_train.training.lora import KOHYA, export_kohya
-from asap_train.training.sampling import drawn_in_memory, tuned_generator
+from asap_train.training.sampling import tuned_generator
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.files import disk_errors, slug, write_whole
@@ -78,7 +78,7 @@ class Autoscore:
 
     def due(self, step: int) -> bool:
         """Whether the network in memory is to draw this checkpoint's images."""
-        return self._is_next(step) and drawn_in_memory(self.config)
+        return self._is_next(step) and self.config.drawn_in_memory
 
     def draw(self, training: Training, checkpoint: Path, step: int) -> None:
         """Draw this process's share of a checkpoint's images; a single process draws them when they are scored."""

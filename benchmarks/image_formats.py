@@ -27,7 +27,6 @@ from hafbench.types import Scorer
 OTHERS = {
     "png, level 1": Encoding(".png", "PNG", {"compress_level": 1}),
     "webp-lossless, Pillow's default": Encoding(".webp", "WEBP", {"lossless": True}),
-    "webp-lossless, most effort": Encoding(".webp", "WEBP", {"lossless": True, "quality": 100, "method": 6}),
 }
 """Formats that are not offered, beside those that are."""
 

@@ -12,7 +12,7 @@ from hafbench import provenance
 from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, load_scorers, plan, spread
-from hafbench.files import disk_errors, slug
+from hafbench.files import check_local, disk_errors, slug
 from hafbench.generators import load_generator
 from hafbench.images import sha256_of
 from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
@@ -65,6 +65,7 @@ def run(
     False. `cards` are calibration cards of its scorers. `generator` is the model of `spec`, where it is loaded already.
     Raises HafError for what cannot be asked.
     """
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
@@ -121,6 +122,7 @@ def score(
     progress: Progress = SILENT,
 ) -> Run:
     """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)
     spec = spec.resolved()
@@ -228,7 +230,7 @@ def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequenc
     """
     from hafbench.reports import build_report
 
-    finished = run if isinstance(run, Run) else read_run(Path(run))
+    finished = run if isinstance(run, Run) else read_run(Path(run), findings=False)
     attach_cards(finished, cards)
     return build_report(finished, _people(finished, labels))
 

@@ -16,7 +16,7 @@ from PIL import Image
 from asap_train.autoscore import Autoscore, tuned
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FitLog
-from asap_train.training.sampling import drawn_in_memory, tuned_generator
+from asap_train.training.sampling import tuned_generator
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.trainer import looked_at, save, take_step
 from fits import painted_pairs, settings
@@ -70,7 +70,7 @@ def test_the_network_in_memory_draws_what_hafbench_draws_from_its_checkpoint(
 ) -> None:
     name, changed = CASES[case]
     config = config_of(tmp_path, name, pairs, **changed)
-    assert drawn_in_memory(config)
+    assert config.drawn_in_memory
     assert config.score is not None
     training, log = tuned_a_little(config)
     spec = tuned(config.score.run_spec(), save(training, 2, log)).model
@@ -115,10 +115,10 @@ def test_other_settings_of_the_model_are_drawn_by_a_pipeline_of_their_own(tmp_pa
     def asked(**model: Any) -> FitConfig:
         return FitConfig.of("sdxl", "hap", "fit", score={"model": model})
 
-    assert drawn_in_memory(asked())
-    assert not drawn_in_memory(asked(dtype="fp16"))
-    assert not drawn_in_memory(asked(offload="model"))
-    assert not drawn_in_memory(FitConfig.of("sdxl", "hap", "fit", score=None))
+    assert asked().drawn_in_memory
+    assert not asked(dtype="fp16").drawn_in_memory
+    assert not asked(offload="model").drawn_in_memory
+    assert not FitConfig.of("sdxl", "hap", "fit", score=None).drawn_in_memory
 
 
 def filled(config: FitConfig) -> tuple[Training, FitLog]:

@@ -260,6 +260,15 @@ class FitConfig(Spec):
             )
         return self
 
+    @property
+    def drawn_in_memory(self) -> bool:
+        """Whether checkpoints are scored with images of the network in memory: not where other ones are asked for."""
+        if self.score is None:
+            return False
+        model = self.score.model
+        same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
+        return same and model.generator == "diffusers" and model.offload == "none" and self.score.device == "auto"
+
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""
         plain = self.model_dump(mode="json", exclude=set(self.ELSEWHERE))

@@ -17,7 +17,6 @@ import torch
 
 from asap_train.backbones.parts import TEXT_ENCODERS
 from asap_train.training.config import DTYPES as PRECISIONS
-from asap_train.training.config import FitConfig
 from asap_train.training.optimizers import averaged
 from asap_train.training.widening import narrowed
 from hafbench.generators.arguments import resolve_arguments
@@ -29,15 +28,6 @@ from hafbench.generators.sources import find_source
 if TYPE_CHECKING:
     from asap_train.training.setup import Training
     from hafbench.specs import GeneratorSpec
-
-
-def drawn_in_memory(config: FitConfig) -> bool:
-    """Whether checkpoints are scored with images of the network in memory: not where other ones are asked for."""
-    if config.score is None:
-        return False
-    model = config.score.model
-    same = (model.dtype, model.quantization) == (PRECISIONS[config.mixed_precision], config.quantization)
-    return same and model.generator == "diffusers" and model.offload == "none" and config.score.device == "auto"
 
 
 class TunedPipeline:

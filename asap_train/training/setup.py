@@ -25,7 +25,6 @@ from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
 from asap_train.training.prompts import LivePrompts, Prompts
 from asap_train.training.residuals import Policy, compile_blocks, frozen
-from asap_train.training.sampling import drawn_in_memory
 from asap_train.training.texts import TunedTexts
 from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
@@ -197,7 +196,7 @@ def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: A
 def drawn_prompts(config: FitConfig) -> list[str]:
     """The prompts of which the network that is tuned will draw images."""
     texts = list(prompts_of(config, config.validation)) if config.validation else []
-    if config.score and drawn_in_memory(config):
+    if config.score and config.drawn_in_memory:
         spec = config.score.run_spec()
         texts += [prompt.text for prompt in spread(load_suite(spec.suite or "").prompts, spec.limit)]
     return list(dict.fromkeys(texts))
