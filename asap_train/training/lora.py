@@ -16,7 +16,7 @@ from asap_train.backbones import Backbone
 from asap_train.files import tensor_errors
 from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, NetworkFacts, facts_of, kohya_state
-from hafbench.errors import HafError, Unavailable, one_line
+from hafbench.errors import HafError, one_line
 from hafbench.files import write_whole
 from hafbench.generators.pipelines import DENOISERS
 
@@ -60,7 +60,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
             )
             if model is network:
                 network.add_adapter(config, adapter_name=ADAPTER)
-            else:
+            else:  # not by transformers' add_adapter, which may ask for a newer peft than there is
                 inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for _, parameter in trained_parameters(backbone):
         parameter.data = parameter.data.float()
@@ -73,20 +73,6 @@ def check_text_encoders(backbone: Backbone, there: Collection[str]) -> None:
         raise HafError(
             f"lora.text_encoder: {name} has no CLIP text encoder, the only kind that is tuned; leave it out."
         )
-
-
-def check_text_loading() -> None:
-    """Raise Unavailable where no LoRA of a text encoder could be loaded again: transformers asks for a newer peft."""
-    from transformers.integrations.peft import MIN_PEFT_VERSION
-    from transformers.utils import check_peft_version
-
-    try:
-        check_peft_version(min_version=MIN_PEFT_VERSION)
-    except ValueError as error:
-        raise Unavailable(
-            f"lora.text_encoder: the installed transformers needs `pip install 'peft>={MIN_PEFT_VERSION}'` to load the "
-            "LoRA of a text encoder; install that, or an older transformers."
-        ) from error
 
 
 def _text_encoders(backbone: Backbone) -> list[tuple[str, Any, int]]:

@@ -19,7 +19,7 @@ from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.launch import check_launch
-from asap_train.training.lora import add_lora, check_text_encoders, check_text_loading, trained_parameters
+from asap_train.training.lora import add_lora, check_text_encoders, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
@@ -119,7 +119,6 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     tunes_texts = config.lora is not None and config.lora.text_encoder
     if tunes_texts:
         check_text_encoders(backbone, parts.components.empty)
-        check_text_loading()
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     root = config.cache_dir or config.out / "cache"

@@ -124,8 +124,6 @@ def _load(pipeline: Any, lora: Lora, adapter: str) -> None:
         pipeline.load_lora_weights(str(lora.path), adapter_name=adapter, use_safetensors=True)
     except Exception as error:
         reason = one_line(error)
-        if "version of PEFT" in reason:  # transformers, of a file with a part for text encoders
-            raise HafError(f"--lora {lora.path}: the installed transformers and peft do not fit ({reason}).") from error
         raise HafError(f"--lora {lora.path}: this is not a LoRA for {name} ({reason}).") from error
     offered = sum(bool(MATRIX.search(key)) for key in given)
     taken = sum(
