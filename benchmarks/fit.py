@@ -35,7 +35,8 @@ from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
 from asap_train.planning.memory import CONTEXT, weights_bytes
-from asap_train.planning.profiles import Case, autoencoder_peaks, traced
+from asap_train.planning.passes import Case, autoencoder_peaks
+from asap_train.planning.profiles import traced
 from asap_train.planning.speed import peak_of_device
 from asap_train.training.cache import Cache
 from asap_train.training.config import FitConfig

@@ -14,7 +14,8 @@ from asap_train.cli import app
 from asap_train.planning.architectures import ARCHITECTURES, Architecture
 from asap_train.planning.card import suited
 from asap_train.planning.memory import GIB, STEP, estimate
-from asap_train.planning.profiles import Case, build, default_case, inputs_of, known, peak_of, shortened, tune
+from asap_train.planning.passes import Case, build, inputs_of, peak_of, shortened, tune
+from asap_train.planning.profiles import default_case, known
 from asap_train.planning.settings import make_plan, settings_for
 from asap_train.planning.speed import operations_of_step
 from asap_train.training.config import FitConfig, LoraSettings, write_config

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from asap_train.planning.architectures import ARCHITECTURES, Architecture
-from asap_train.planning.profiles import Case, Profile, Traced, profile_of
+from asap_train.planning.passes import Case
+from asap_train.planning.profiles import Profile, Traced, profile_of
 from asap_train.training.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
