@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hafbench.evaluate import load_scorers
 from hafbench.generators import load_generator
 from hafbench.images import ENCODINGS, Encoding, decode_image, find_images, load_image
 from hafbench.labelled import render_world
+from hafbench.scorers.loading import load_scorers
 from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.suites import load_suite
 from hafbench.types import Scorer

@@ -20,8 +20,9 @@ from hafbench.notes import notes
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
-from hafbench.scorers import SCORERS, load_scorers
+from hafbench.scorers import SCORERS
 from hafbench.scorers.judge import JudgeScorer
+from hafbench.scorers.loading import load_scorers
 from hafbench.sources import (
     File,
     ImageSource,

@@ -30,7 +30,8 @@ from hafbench.engines.units import (
 )
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.pools import Workers
-from hafbench.scorers import SCORERS, load_scorers
+from hafbench.scorers import SCORERS
+from hafbench.scorers.loading import load_scorers
 from hafbench.sources import Content
 from hafbench.sources.addresses import is_remote
 from hafbench.specs import RunSpec
