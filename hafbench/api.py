@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from hafbench import provenance
 from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
+from hafbench.engines import start
 from hafbench.errors import HafError, Unavailable
-from hafbench.evaluate import describe, evaluate, load_scorers, plan, spread
-from hafbench.files import disk_errors, slug
-from hafbench.generators import load_generator
+from hafbench.evaluate import describe, evaluate, plan, spread
+from hafbench.files import check_local, disk_errors, slug
 from hafbench.images import sha256_of
-from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
+from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
-from hafbench.pools import Workers
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
 from hafbench.scorers import SCORERS
 from hafbench.scorers.judge import JudgeScorer
+from hafbench.scorers.loading import load_scorers
 from hafbench.sources import (
     File,
     ImageSource,
@@ -38,7 +38,7 @@ from hafbench.sources.unchanged import check_unchanged, lies_in
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
 from hafbench.suites import Prompt, Suite, load_suite
-from hafbench.types import Scorer
+from hafbench.types import Described
 from hafbench.worlds import PHOTOGRAPHS
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hafbench.judges.options import PairOptions
     from hafbench.labelled import Labelled
     from hafbench.labelling.estimates import PeopleFigures
+    from hafbench.types import Generator
 
 
 def run(
@@ -55,43 +56,47 @@ def run(
     out: str | Path | None = None,
     resume: bool = True,
     cards: Sequence[Path] = (),
+    generator: Generator | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Generate a suite's images with a model, score them, write the report; returns the finished run.
 
     `out` is the run folder, by default one below runs/. A run that was stopped is resumed there, unless `resume` is
-    False. `cards` are calibration cards of its scorers. Raises HafError for what cannot be asked.
+    False. `cards` are calibration cards of its scorers. `generator` is the model of `spec`, where it is loaded already.
+    Raises HafError for what cannot be asked.
     """
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
-    generator = load_generator(spec.model, spec.device)
-    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
-    manifest = Manifest(
-        command="run",
-        name=generator.name,
-        request=spec,
-        suite=SuiteFacts(
-            name=suite.name, sha256=suite.sha256, limit=spec.limit, seeds=spec.seeds, first_seed=spec.first_seed
-        ),
-        generator=GeneratorFacts(name=generator.name, settings=generator.settings),
-        scorers=describe(scorers),
-        image_root="images",
-        notes=tuple(notes(spec, suite.name)),
-        **provenance.made_with(),
-    )
-    folder = Path(out or Path("runs") / slug(_name(generator.name, suite.name, spec)))
-    with open_run(folder, manifest, resume) as started:
-        finished = evaluate(
-            started,
-            samples,
-            scorers,
-            generator,
-            batch_size=spec.batch_size or 1,
-            workers=Workers(spec.workers, spec.scorers or (), spec.device),
-            progress=progress,
+    with start(spec, generator) as started:
+        made_by = started.generator
+        assert made_by is not None  # noqa: S101 (the engine has loaded spec.model)
+        manifest = Manifest(
+            command="run",
+            name=made_by.name,
+            request=spec,
+            suite=SuiteFacts(
+                name=suite.name, sha256=suite.sha256, limit=spec.limit, seeds=spec.seeds, first_seed=spec.first_seed
+            ),
+            generator=made_by,
+            scorers=describe(started.described),
+            image_root="images",
+            notes=tuple(notes(spec, suite.name)),
+            **provenance.made_with(),
         )
+        folder = Path(out or Path("runs") / slug(_name(made_by.name, suite.name, spec)))
+        with open_run(folder, manifest, resume) as opened:
+            finished = evaluate(
+                opened,
+                samples,
+                started.scorers,
+                engine=started.engine,
+                batch_size=spec.batch_size or 1,
+                workers=started.workers,
+                progress=progress,
+            )
     report(finished, cards=cards)
     return finished
 
@@ -118,6 +123,7 @@ def score(
     progress: Progress = SILENT,
 ) -> Run:
     """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)
     spec = spec.resolved()
@@ -127,12 +133,18 @@ def score(
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
     # A report below the folder has pictures of its own.
     images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
-    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
-    manifest, samples = score_manifest(spec, source, images, scorers), samples_of(images)
-    with open_run(folder, manifest, resume) as started:
-        check_unchanged(started, samples, identity_of(images))
-        workers = Workers(spec.workers, spec.scorers or (), spec.device)
-        finished = evaluate(started, samples, scorers, workers=workers, progress=progress)
+    with start(spec) as started:
+        manifest, samples = score_manifest(spec, source, images, started.described), samples_of(images)
+        with open_run(folder, manifest, resume) as opened:
+            check_unchanged(opened, samples, identity_of(images))
+            finished = evaluate(
+                opened,
+                samples,
+                started.scorers,
+                engine=started.engine,
+                workers=started.workers,
+                progress=progress,
+            )
     report(finished, cards=cards)
     return finished
 
@@ -146,7 +158,7 @@ def samples_of(images: Iterable[SourceImage]) -> list[Sample]:
 
 
 def score_manifest(
-    spec: ScoreSpec, source: ImageSource, images: Sequence[SourceImage], scorers: Mapping[str, Scorer | Unavailable]
+    spec: ScoreSpec, source: ImageSource, images: Sequence[SourceImage], scorers: Mapping[str, Described | Unavailable]
 ) -> Manifest:
     """What run.json begins with for images of a source."""
     found = identity_of(images)
@@ -225,7 +237,7 @@ def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequenc
     """
     from hafbench.reports import build_report
 
-    finished = run if isinstance(run, Run) else read_run(Path(run))
+    finished = run if isinstance(run, Run) else read_run(Path(run), findings=False)
     attach_cards(finished, cards)
     return build_report(finished, _people(finished, labels))
 

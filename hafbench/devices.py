@@ -18,3 +18,19 @@ def pick_device(wanted: str) -> str:
     if not found[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
         raise HafError(f"--device {wanted}: torch sees no such device here; --device auto uses an available device.")
     return wanted
+
+
+def pick_devices(wanted: str) -> tuple[str, ...]:
+    """The torch devices of `--devices`: `all` GPUs, their numbers such as `0,1`, or names such as `cuda:0,cpu`."""
+    import torch
+
+    if wanted == "all":
+        found = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        if not found:
+            raise HafError("--devices all: torch sees no GPU here; leave it out, or name devices, such as cpu,cpu.")
+        return found
+    names = [f"cuda:{name}" if name.isdigit() else name for name in map(str.strip, wanted.split(","))]
+    try:
+        return tuple(map(pick_device, names))
+    except HafError as error:
+        raise HafError(str(error).replace("--device ", f"--devices {wanted}: ", 1)) from error

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hafbench.errors import HafError, RunStopped, Unavailable
+from hafbench.engines import Batch, Made
+from hafbench.engines.local import Here
+from hafbench.errors import HafError, Unavailable
 from hafbench.images import ENCODINGS, ImageFormat
 from hafbench.manifest import ScorerFacts
-from hafbench.pools import Pending, Pools, Workers, no_image
+from hafbench.pools import Pending, Pools, Workers, known
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Record, Sample
-from hafbench.scorers import SCORERS, load_scorer
-from hafbench.scoring import Job, make_records, reason_of
+from hafbench.scorers import SCORERS
+from hafbench.scoring import Job, Scored, make_records
 from hafbench.sources import read_ahead, read_place
-from hafbench.types import Generator, Scorer
+from hafbench.types import Described, Generator, Scorer
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from hafbench.engines import Engine
     from hafbench.runs import Run, RunFolder
-    from hafbench.specs import ScorerSpec
     from hafbench.suites import Prompt
 
 SECONDS = 2.0
@@ -48,22 +48,7 @@ def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
     return [prompt for prompt in prompts if prompt.id in chosen]
 
 
-def load_scorers(
-    specs: Sequence[ScorerSpec], device: str = "auto", require: Sequence[str] = ()
-) -> dict[str, Scorer | Unavailable]:
-    """The scorers by name, or why one is unavailable; a required one that is unavailable raises HafError."""
-    loaded: dict[str, Scorer | Unavailable] = {}
-    for spec in specs:
-        try:
-            loaded[spec.name] = load_scorer(spec.name, spec.options, device)
-        except Unavailable as error:
-            if spec.name in require:
-                raise HafError(f"The scorer '{spec.name}' is required, but: {error}") from error
-            loaded[spec.name] = error
-    return loaded
-
-
-def describe(scorers: Mapping[str, Scorer | Unavailable]) -> dict[str, ScorerFacts]:
+def describe(scorers: Mapping[str, Described | Unavailable]) -> dict[str, ScorerFacts]:
     """What run.json says of the scorers."""
     described = {}
     for name, scorer in scorers.items():
@@ -90,32 +75,34 @@ def evaluate(
     scorers: Mapping[str, Scorer | Unavailable],
     generator: Generator | None = None,
     *,
+    engine: Engine | None = None,
     batch_size: int = 1,
     workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Run:
-    """Make (unless `generator` is None) and score every sample that the run does not hold yet, then finish the run.
+    """Make (unless they are there) and score every sample that the run does not hold yet, then finish the run.
 
-    An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the run goes on. Records
-    reach the disk one image at a time, in the order of `samples`. `workers` are processes that share in the scoring,
-    and change no record. Where generator or scorer raises RunStopped, or a worker process ends, what is complete is
-    kept, and RunStopped is raised.
+    `engine` makes the images, by default with `generator` in this process, and asks its own scorers about them; the
+    others are `scorers`. An image that cannot be made or read, and a scorer that breaks, are recorded as `failed`; the
+    run goes on. Records reach the disk one image at a time, in the order of `samples`. `workers` are processes that
+    share in the scoring, and change no record. Where generator or scorer raises RunStopped, or a worker process ends,
+    what is complete is kept, and RunStopped is raised.
     """
     run.check_samples(samples)
+    engine = engine or Here(generator)
     finished = run.finished_images
     progress.start("images", len(samples), len(finished))
-    # Batches are cut from all samples, done or not: an image is drawn in the same batch when a run is resumed.
-    batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
     with Pools(scorers, workers) as pools:
-        queue = _Queue(run, scorers, pools, _Counter(len(finished), progress, pools.note))
+        everyone = {name: scorers[name] if name in scorers else engine.scorers[name] for name in run.manifest.scorers}
+        queue = _Queue(run, everyone, pools, _Counter(len(finished), progress, pools.note))
         # So few images wait at a time that memory stays flat.
         most = max(batch_size, pools.depth)
-        todo = _jobs(run, generator, batches, finished)
         try:
             # Images of others may be far away; our own are read from memory, when they have just been made.
-            for sample, job in read_ahead(todo, _read, 0 if generator else most):
+            made = ((one, _job(run, one)) for one in engine.make(run, _batches(samples, batch_size, finished)))
+            for one, job in read_ahead(made, _read, most if engine.only_reads else 0):
                 queue.write(most - 1)
-                queue.add(sample, job)
+                queue.add(one, job)
             queue.write(0)
         except BaseException:
             pools.stop()
@@ -124,36 +111,49 @@ def evaluate(
     return run.finish([sample.image for sample in samples])
 
 
-def _jobs(
-    run: RunFolder, generator: Generator | None, batches: Iterable[Sequence[Sample]], finished: Set[str]
-) -> Iterator[tuple[Sample, Job | str]]:
-    """What is left to score, made batch by batch if there is a generator; or why there is no image."""
-    for batch in batches:
-        todo = [sample for sample in batch if sample.image not in finished]
-        problems = make_images(run, generator, batch) if generator and todo else {}
-        for sample in todo:
-            place = sample.place or run.source.place(sample.image)
-            yield sample, problems.get(sample.image) or Job(sample.image, place, sample.prompt)
+def _batches(samples: Sequence[Sample], size: int, finished: Collection[str]) -> Iterator[Batch]:
+    """Cut from all samples, done or not: an image is drawn in the same batch when a run is resumed."""
+    for start in range(0, len(samples), size):
+        batch = tuple(samples[start : start + size])
+        if todo := tuple(sample for sample in batch if sample.image not in finished):
+            yield Batch(batch, todo)
 
 
-def _read(todo: tuple[Sample, Job | str]) -> tuple[Sample, Job | str]:
+def _job(run: RunFolder, made: Made) -> Job | None:
+    """What is left to score of an image by this process; None where there is none."""
+    sample = made.sample
+    if made.problem is not None or (made.scored is not None and made.scored.problem is not None):
+        return None
+    return Job(sample.image, sample.place or run.source.place(sample.image), sample.prompt)
+
+
+def _read(made: tuple[Made, Job | None]) -> tuple[Made, Job | None]:
     """With the image read: once, whoever scores it."""
-    sample, job = todo
-    return sample, job if isinstance(job, str) else replace(job, place=read_place(job.place))
+    one, job = made
+    return one, replace(job, place=read_place(job.place)) if job and one.scored is None else job
 
 
 class _Queue:
     """The images that are being scored, in order. Records are written when those of the images before have been."""
 
     def __init__(
-        self, run: RunFolder, scorers: Mapping[str, Scorer | Unavailable], pools: Pools, counter: _Counter
+        self, run: RunFolder, scorers: Mapping[str, Described | Unavailable], pools: Pools, counter: _Counter
     ) -> None:
         self._run, self._scorers, self._pools, self._counter = run, scorers, pools, counter
         self._scoring: deque[tuple[Sample, Pending]] = deque()
 
-    def add(self, sample: Sample, job: Job | str) -> None:
-        """One more image, or why there is none to score."""
-        self._scoring.append((sample, no_image(job) if isinstance(job, str) else self._pools.submit(job)))
+    def add(self, made: Made, job: Job | None) -> None:
+        """One more image, and what is left to score of it."""
+        self._scoring.append((made.sample, self._scores(made, job)))
+
+    def _scores(self, made: Made, job: Job | None) -> Pending:
+        """What the engine's scorers said, and what the others will say."""
+        before = Scored(problem=made.problem) if made.problem is not None else made.scored
+        if before is not None and (job is None or not self._pools.scorers):
+            return known(before)
+        assert job is not None  # noqa: S101 (there is an image, and nothing is known of it)
+        others = self._pools.submit(job)
+        return others if before is None else Pending((*known(before).parts, *others.parts))
 
     def write(self, most: int) -> None:
         """Write what is complete, and wait until at most so many images are left."""
@@ -200,48 +200,3 @@ class _Counter:
         """Report how far it is."""
         notes = [f"{name} {sum(own)}/{len(own)} errors" for name, own in self._verdicts.items()]
         self._progress.update("images", self._done, ", ".join(filter(None, [*notes, self._note()])))
-
-
-def make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
-    """Generate a batch and save what is not on disk yet; returns, by image, why one could not be made.
-
-    A batch that breaks or does not fit into memory is halved until the images that cannot be made stand alone.
-    """
-    if all((run.folder / "images" / sample.image).exists() for sample in batch):
-        return {}
-    problems: dict[str, str] = {}
-    for sample, made in zip(batch, _generate(generator, batch), strict=True):
-        if isinstance(made, str):
-            problems[sample.image] = made
-        elif not (run.folder / "images" / sample.image).exists():
-            run.save_image(sample.image, made)
-    return problems
-
-
-def _generate(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image | str]:
-    prompts = [sample.prompt for sample in samples if sample.prompt is not None]
-    seeds = [sample.seed for sample in samples if sample.seed is not None]
-    try:
-        images = generator.generate(prompts, seeds)
-    except RunStopped:
-        raise
-    except Exception as error:
-        if len(samples) == 1:
-            yield f"generator: {reason_of(error)}"
-            return
-        _free_memory()
-        half = len(samples) // 2
-        yield from _generate(generator, samples[:half])
-        yield from _generate(generator, samples[half:])
-    else:
-        yield from images
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

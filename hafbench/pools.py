@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hafbench.errors import RunStopped, Unavailable
+from hafbench.errors import Unavailable
+from hafbench.processes import WorkerProcesses, worker_ended
 from hafbench.scorers import load_scorer
 from hafbench.scoring import Job, Scored, score_images
 from hafbench.types import BatchScorer, ConcurrentScorer, Scorer
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from hafbench.specs import ScorerSpec
 
 
@@ -71,23 +62,24 @@ class Pending:
             failed = [part for part in self.parts if part.done() and part.exception()]
             return [part.result() for part in failed or self.parts]
         except BrokenProcessPool as error:
-            raise _worker_ended() from error
+            raise worker_ended("with a smaller --workers") from error
 
 
-def no_image(problem: str) -> Pending:
-    """An image that could not be made, and why."""
+def known(scored: Scored) -> Pending:
+    """An image of which it is known already what is said of it."""
     future: Future[Scored] = Future()
-    future.set_result(Scored(problem=problem))
+    future.set_result(scored)
     return Pending((future,))
 
 
 class Pools:
     """All scorers at work. As a context manager it ends every thread and process, after `stop` at once.
 
-    `depth`: so many images in progress keep all of them busy.
+    `depth`: so many images in progress keep all of them busy. `scorers`: the names of those that are asked.
     """
 
     def __init__(self, scorers: Mapping[str, Scorer | Unavailable], workers: Workers | None = None) -> None:
+        self.scorers = frozenset(name for name, one in scorers.items() if not isinstance(one, Unavailable))
         waiting = {name: one for name, one in scorers.items() if isinstance(one, ConcurrentScorer)}
         self._waiting = tuple(waiting.values())
         self._pools: list[_Threads | _Processes] = [
@@ -107,7 +99,7 @@ class Pools:
         try:
             return Pending(tuple(pool.submit(job) for pool in self._pools))
         except BrokenProcessPool as error:
-            raise _worker_ended() from error
+            raise worker_ended("with a smaller --workers") from error
 
     def note(self) -> str:
         """How far those scorers are that wait for something."""
@@ -175,75 +167,30 @@ class _Threads:
 
 
 class _Processes:
-    """Worker processes. Each ends when it reads the end of a pipe: when it is told to stop, and when this one ends."""
+    """Worker processes."""
 
     def __init__(self, workers: Workers) -> None:
-        context = multiprocessing.get_context("spawn")
-        reader, self._writer = context.Pipe(duplex=False)
         # Plain values: no library is loaded in a worker before the number of its threads is set.
         specs = [spec.model_dump(mode="json") for spec in workers.specs]
-        threads = max(1, _cores() // workers.count)
-        self._pool = ProcessPoolExecutor(workers.count, context, _begin, (reader, threads, specs, workers.device))
+        self._pool = WorkerProcesses(workers.count, _begin, specs, workers.device)
         self.depth = 4 * workers.count
 
     def submit(self, job: Job) -> Future[Scored]:
-        with _without_interrupts():
-            return self._pool.submit(_score, job)
+        return self._pool.submit(_score, job)
 
     def stop(self) -> None:
-        self._writer.close()
+        self._pool.stop()
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._writer.close()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile are not reached by Ctrl-C, which would print a traceback for each."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _worker_ended() -> RunStopped:
-    return RunStopped(
-        "A worker process ended before its time, most likely for lack of memory; run the same command again to resume, "
-        "with a smaller --workers."
-    )
+        self._pool.close()
 
 
 _ASKED: list[tuple[Sequence[Mapping[str, Any]], str]] = []
 """In a worker process: the specs of its scorers, and their device."""
 
 
-def _begin(end: Connection, threads: int, specs: Sequence[Mapping[str, Any]], device: str) -> None:
-    """What a worker process begins with."""
-    threading.Thread(target=_end_with, args=(end,), daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # which torch reads when it is loaded
-    import cv2
-
-    cv2.setNumThreads(threads)
-    if torch := sys.modules.get("torch"):  # a script that was started may have imported it
-        torch.set_num_threads(threads)
-    # The main process loads the same scorers and passes on what libraries warn of.
-    warnings.simplefilter("ignore")
-    logging.basicConfig(level=logging.ERROR)
+def _begin(specs: Sequence[Mapping[str, Any]], device: str) -> None:
     _ASKED[:] = [(specs, device)]
-
-
-def _end_with(end: Connection) -> None:
-    end.poll(None)
-    os._exit(1)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hafbench.errors import BadImage, HafError, RunStopped, Unavailable, one_line
 from hafbench.images import RENEW, decode_image
 from hafbench.records import FileFacts, Record, Sample, make_record
-from hafbench.types import BatchScorer, Role, Score, Scorer
+from hafbench.types import BatchScorer, Described, Role, Score, Scorer
 
 if TYPE_CHECKING:
     from hafbench.sources.places import Place
@@ -109,7 +109,9 @@ def reason_of(error: Exception) -> str:
     return text if isinstance(error, HafError) else f"{type(error).__name__}: {text}"
 
 
-def make_records(sample: Sample, scorers: Mapping[str, Scorer | Unavailable], parts: Sequence[Scored]) -> list[Record]:
+def make_records(
+    sample: Sample, scorers: Mapping[str, Described | Unavailable], parts: Sequence[Scored]
+) -> list[Record]:
     """The records of one image in the order of `scorers`, from what some of them said and what the others said."""
     problem = next((part.problem for part in parts if part.problem is not None), None)
     facts = parts[0].facts if problem is None else FileFacts()

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hafbench.generators.quantize import Quantization
 from hafbench.images import ImageFormat
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS, default_scorers
@@ -26,6 +27,7 @@ from hafbench.worlds import BUILT_IN, PHOTOGRAPHS, world_of
 
 Count = Annotated[int, Field(ge=1)]
 Place = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ScorerSpec(ComponentSpec):
@@ -39,7 +41,8 @@ class GeneratorSpec(Spec):
 
     model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md). generator: what runs it, a name of the
     registry. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
-    weights; auto is the preset's, and fp32 on a CPU. offload: for small GPUs.
+    weights; auto is the preset's, and fp32 on a CPU. quantization: of the denoiser's blocks, in 4 or 8 bits (see
+    generators/quantize.py). offload: for small GPUs.
     """
 
     model: str = BUILT_IN
@@ -47,12 +50,36 @@ class GeneratorSpec(Spec):
     lora: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = Field(default_factory=dict)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    quantization: Quantization = "none"
     offload: Literal["none", "model", "sequential", "group"] = "none"
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"model": value} if isinstance(value, str) else value
+
+
+class EngineSpec(Spec):
+    """Where pictures are drawn and scored.
+
+    engine: a name of the registry, `local` or `ray`. The rest is for Ray. address: HOST:PORT of a cluster that this
+    machine belongs to, or auto; None is what Ray finds, else Ray on this machine alone. generators, scorers: so many
+    processes, each with so many GPUs; None fills the cluster. in_flight_mb: pictures that are drawn and not recorded
+    yet, in MB.
+    """
+
+    engine: str = "local"
+    address: str | None = None
+    generators: Count | None = None
+    scorers: Count | None = None
+    gpus_per_generator: Share = 1.0
+    gpus_per_scorer: Share = 0.0
+    in_flight_mb: Count = 1024
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"engine": value} if isinstance(value, str) else value
 
 
 class ScoringSpec(Spec):
@@ -66,8 +93,9 @@ class ScoringSpec(Spec):
     require: tuple[str, ...] = ()
     device: str = "auto"
     workers: Count = 1
+    engine: EngineSpec = EngineSpec()
 
-    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers"})
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers", "engine"})
     """Fields with which a run may be resumed whatever they were."""
 
     @classmethod
@@ -95,7 +123,8 @@ class RunSpec(ScoringSpec):
 
     suite: a packaged one, or a .jsonl file; None is the model's own. seeds: images a prompt, with the seeds first_seed
     and on. limit: at most so many prompts, over all categories. batch_size: images generated at once. image_format: how
-    their files are written; png and webp-lossless keep every pixel.
+    their files are written; png and webp-lossless keep every pixel. devices: draw on each of these by a process of its
+    own: all (GPUs), 0,1 (their numbers), or torch devices; None draws on `device`.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -103,7 +132,7 @@ class RunSpec(ScoringSpec):
     }
 
     # The suite is compared by the SHA-256 of its file.
-    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"suite"}
+    ELSEWHERE: ClassVar[frozenset[str]] = ScoringSpec.ELSEWHERE | {"suite", "devices"}
 
     model: GeneratorSpec = GeneratorSpec()
     suite: str | None = None
@@ -111,6 +140,7 @@ class RunSpec(ScoringSpec):
     first_seed: Place = 0
     limit: Count | None = None
     batch_size: Count | None = None
+    devices: str | None = None
     image_format: ImageFormat = "png"
 
     @classmethod

@@ -87,8 +87,8 @@ class Generator(Protocol):
         ...
 
 
-class Scorer(Protocol):
-    """Judges one image at a time, so that a score cannot depend on the batch, the order or the run."""
+class Described(Protocol):
+    """What is known of a scorer, wherever it runs."""
 
     name: str
     version: str
@@ -101,6 +101,10 @@ class Scorer(Protocol):
 
     An anatomy scorer that is not shown to see errors also has `left_out`, a clause that says why: the rate of all
     anatomy scorers together leaves it out."""
+
+
+class Scorer(Described, Protocol):
+    """Judges one image at a time, so that a score cannot depend on the batch, the order or the run."""
 
     def score(self, image: Pixels, prompt: Prompt | None) -> Score:
         """Score an RGB image of shape (height, width, 3)."""

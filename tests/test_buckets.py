@@ -16,11 +16,11 @@ from asap_train.backbones import load_backbone
 from asap_train.data.buckets import bucket_of, bucket_sizes
 from asap_train.data.crops import crop_of, fit_pair, window
 from asap_train.hap import Pair
-from asap_train.training.cache import fill, find_cache
+from asap_train.training.cache import find_cache
 from asap_train.training.noise import pair_at
 from asap_train.training.order import Order
 from asap_train.training.trainer import train
-from fits import ALL_FOR_TRAINING, log_of, settings, tiny_model
+from fits import ALL_FOR_TRAINING, fill, log_of, settings, tiny_model
 from tiny_pipelines import build_sdxl
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from asap_train.backbones import Backbone, load_backbone
 from asap_train.data.crops import crop_of, fit_pair, window
 from asap_train.hap.read import read_pairs
-from asap_train.training.cache import Cache, fill, find_cache, forget_others, free_encoders, is_whole, native_size
-from fits import painted_pairs, tiny_model
+from asap_train.training.cache import Cache, find_cache, forget_others, is_whole
+from fits import fill, painted_pairs, tiny_model
 from hafbench.errors import HafError
 
 SIZE = 32
@@ -48,7 +48,7 @@ def contents(cache: Cache) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in cache.folder.iterdir()}
 
 
-def missing(cache: Cache) -> list[str]:
+def lacks(cache: Cache) -> list[str]:
     return [path.name for path, rows in cache.files.items() if not is_whole(path, rows)]
 
 
@@ -85,7 +85,7 @@ def test_what_is_missing_or_broken_is_made_again_and_nothing_else(cache: Cache, 
     broken = cache.folder / "texts-00000.safetensors"
     broken.write_bytes(broken.read_bytes()[:-10])
     kept = (cache.folder / "pairs-00001.safetensors").stat().st_mtime_ns
-    assert missing(cache) == ["pairs-00000.safetensors", "texts-00000.safetensors"]
+    assert lacks(cache) == ["pairs-00000.safetensors", "texts-00000.safetensors"]
     fill(Cache(cache.folder, cache.pairs, cache.ids, cache.captions, cache.buckets, cache.stored), backbone)
     assert contents(cache) == before
     assert (cache.folder / "pairs-00001.safetensors").stat().st_mtime_ns == kept
@@ -94,7 +94,7 @@ def test_what_is_missing_or_broken_is_made_again_and_nothing_else(cache: Cache, 
 def test_several_processes_share_the_work(tmp_path: Path, cache: Cache, pairs: Path, backbone: Backbone) -> None:
     other = find_cache(tmp_path, pairs, backbone, SIZE, torch.float32)
     fill(other, backbone, (0, 2))
-    assert missing(other) == ["pairs-00001.safetensors"]
+    assert lacks(other) == ["pairs-00001.safetensors"]
     fill(other, backbone, (1, 2))
     assert contents(other) == contents(cache)
 
@@ -153,21 +153,6 @@ def test_a_data_set_without_training_pairs_is_refused(tmp_path: Path, backbone: 
     hap_pairs.write(tmp_path / "hap", [hap_pairs.painted(0)], shares={"test": 1.0})
     with pytest.raises(HafError, match="no pairs of the split 'train'"):
         find_cache(tmp_path / "cache", tmp_path / "hap", backbone, SIZE, torch.float32)
-
-
-def test_encoders_leave_memory(model: Path) -> None:
-    import gc
-    import weakref
-
-    loaded = load_backbone(str(model))
-    assert native_size(loaded) == 64
-    parts = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
-    living = [weakref.ref(getattr(loaded.pipeline, part)) for part in parts]
-    assert all(part() is not None for part in living)
-    free_encoders(loaded)
-    gc.collect()
-    assert all(part() is None for part in living)
-    assert loaded.pipeline.transformer is loaded.network
 
 
 @given(

@@ -117,7 +117,7 @@ class Nothing:
 def test_it_ends_when_a_whole_round_gives_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         with open_hap(tmp_path / "set", {}) as hap:
-            add_pairs(Nothing(), hap, 10, 1, 4)
+            add_pairs(Nothing(), hap, 10, processes(Nothing(), 1), 4)
             manifest = hap.finish()
     assert manifest.counts.pairs == 0
     assert manifest.rejections["photo"].reasons == {"it is of a cat": 2}

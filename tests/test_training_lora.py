@@ -21,7 +21,9 @@ from hafbench.errors import HafError
 from hafbench.generators.lora import Lora, apply_loras
 from tiny_pipelines import BUILDERS
 
-FAMILIES = [*BUILDERS, "mannequin"]
+MODELS = [name for name in BUILDERS if name != "flux2-klein"]
+"""FLUX.2 klein has the network of FLUX.2 dev."""
+FAMILIES = [*MODELS, "mannequin"]
 SETTINGS = LoraSettings(rank=4, lora_alpha=6.0)
 
 
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
-    return {**{name: str(build(folder / name)) for name, build in BUILDERS.items()}, "mannequin": "mannequin"}
+    return {**{name: str(BUILDERS[name](folder / name)) for name in MODELS}, "mannequin": "mannequin"}
 
 
 class Batch:
@@ -64,6 +66,8 @@ class Batch:
 
 def load(model: str, settings: LoraSettings = SETTINGS, dtype: str = "fp32") -> tuple[Backbone, Batch]:
     backbone = load_backbone(model, dtype)
+    if backbone.text_tokens:
+        backbone.text_tokens = min(backbone.text_tokens, 64)
     batch = Batch(backbone, 128 if model == "mannequin" else 32)
     add_lora(backbone, settings, seed=0)
     return backbone, batch
@@ -112,7 +116,7 @@ def test_training_changes_the_adapter_alone_and_the_reference_stays_the_base(mod
             assert torch.equal(value, before[key.replace(".base_layer", "")])
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_lora_goes_to_the_attention_of_every_block(models: dict[str, str], name: str) -> None:
     backbone, _ = load(models[name])
     tuned = {key.partition(".lora_")[0] for key, _ in trained_parameters(backbone)}
@@ -134,7 +138,7 @@ def test_every_weight_of_the_adapter_has_a_gradient(models: dict[str, str], name
     assert all(value.grad is not None for _, value in trained_parameters(backbone))
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_feed_forward_layers_are_tuned_where_they_are_asked_for(models: dict[str, str], name: str) -> None:
     tuned = {}
     for layers in (("attention",), ("feed_forward",), ("attention", "feed_forward")):
@@ -173,7 +177,7 @@ def test_a_look_at_the_reference_leaves_the_gradients_of_the_policy(models: dict
     assert all(torch.equal(grad, grads[1][key]) for key, grad in grads[0].items())
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_layers_computed_again_for_the_gradient_are_the_policys(models: dict[str, str], name: str) -> None:
     """Gradient checkpointing runs the network once more in `backward`, after the reference has had its turn."""
     grads = []
@@ -225,7 +229,7 @@ FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
         ("sdxl", None),
         ("sdxl", ("to_q", "proj_in", "proj_out", *FEED_FORWARD)),
         ("flux2", (*DOUBLE, "linear_in", "linear_out", "to_qkv_mlp_proj", "single_transformer_blocks.0.attn.to_out")),
-        ("flux2-klein", None),
+        ("flux2", None),
         ("qwen-image", None),
         ("qwen-image", ("to_q", "add_k_proj", "transformer_blocks.0.attn.to_add_out", "img_mlp.net.0.proj", "net.2")),
         ("z-image", None),
@@ -344,7 +348,7 @@ def test_a_seed_makes_the_adapter_and_touches_no_other_dice(models: dict[str, st
     assert not torch.equal(made[0], made[2])
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_on_a_model_in_half_precision_the_adapter_is_in_single(models: dict[str, str], name: str) -> None:
     backbone, batch = load(models[name], dtype="bf16")
     assert {value.dtype for _, value in trained_parameters(backbone)} == {torch.float32}

@@ -169,10 +169,15 @@ def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backb
     source = find_source(model)
     check_reachable(source)
     pipeline, facts = load_pipeline(source, getattr(torch, DTYPES[dtype]))
-    name = type(pipeline).__name__
+    return backbone_of(model, Loaded(pipeline.to(device), facts))
+
+
+def backbone_of(model: str, loaded: Loaded) -> Backbone:
+    """The backbone of the pipeline that `model` is; raises HafError for an architecture that has none."""
+    name = type(loaded.pipeline).__name__
     if name not in BACKBONES.names():
         raise HafError(f"{model} is a {name}, which cannot be tuned; known: {', '.join(BACKBONES.names())}.")
-    made: Backbone = BACKBONES.get(name).load()(Loaded(pipeline.to(device), facts))
+    made: Backbone = BACKBONES.get(name).load()(loaded)
     return made
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from hafbench.cli.options import Config, Device, Json, Offline, Pose, Quiet, scorer_settings
+from hafbench.cli.options import Address, Config, Device, EngineName, Json, Offline, Pose, Quiet, scorer_settings
 from hafbench.errors import HafError
 from hafbench.types import Region
 
@@ -108,6 +108,8 @@ def synth(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Processes; default: one a core.")
     ] = None,
+    engine: EngineName = None,
+    address: Address = None,
     device: Device = None,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -128,7 +130,7 @@ def synth(
         go_offline()
     options = context.params
     given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
-    given |= scorer_settings(pose=pose)
+    given |= {"engine.address": address, **scorer_settings(pose=pose)}
     given |= _settings_of_families(families or "image", {name: options[name] for name in OF_FAMILIES})
     spec = read_settings(SynthSpec, config, [*set_, *(f"gates.{text}" for text in gate)], given)
     with progress_bars(quiet or as_json) as progress:

@@ -24,7 +24,7 @@ from hafbench.errors import HafError
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
-from hafbench.specs import ScorerSpec
+from hafbench.specs import EngineSpec, ScorerSpec
 from hafbench.types import Region
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -75,9 +75,10 @@ class SynthSpec(Spec):
     and none in the photo; None takes the gate scorers of such pictures. segmenter, text_boxes: SAM 2 and Grounding DINO
     on this machine. captions: a table of images and captions; captioner: the model for those without one. size: of
     renders, in pixels; None is the world's own. seed: of all that is drawn. workers: processes; None is one a core.
+    engine: local, or ray for a built-in world.
     """
 
-    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"count", "licence", "device", "workers"})
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"count", "licence", "device", "workers", "engine"})
     """Fields with which a data set may be resumed whatever they were."""
     RENAMED: ClassVar[Mapping[str, str]] = {
         **{
@@ -106,6 +107,7 @@ class SynthSpec(Spec):
     licence: str = "unknown"
     device: str = "auto"
     workers: AtLeastOne | None = None
+    engine: EngineSpec = EngineSpec()
 
     @field_validator("scorers")
     @classmethod
@@ -122,6 +124,12 @@ class SynthSpec(Spec):
     def _one_source(self) -> Self:
         if (self.photos is None) == (self.source is None):
             raise ValueError("give either --photos DIR, or --source mannequin or people")
+        if self.engine.engine not in ("local", "ray"):
+            raise ValueError(f"engine: pairs are made by local or ray, not by {self.engine.engine}")
+        if self.engine.engine == "ray" and self.photos is not None:
+            raise ValueError("--engine ray makes pairs of a built-in world (--source); photos are read on one machine")
+        if self.engine.engine == "local" and self.engine.address is not None:
+            raise ValueError(f"--address {self.engine.address} is for --engine ray")
         return self
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import AbstractContextManager
 from itertools import count as numbers
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from asap_train.data.gates import NearDuplicates
 from asap_train.data.sources import photo_source, world_source
 from asap_train.data.spec import SynthSpec
-from asap_train.data.workers import PairSource, processes
+from asap_train.data.workers import PairSource, Run, cluster, processes
 from asap_train.hap.manifest import Details, HapManifest, SplitRule
 from asap_train.hap.write import open_hap
 from hafbench.devices import pick_device
+from hafbench.processes import cores
 from hafbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -32,28 +33,30 @@ def synth(spec: SynthSpec, *, out: Path, progress: Progress = SILENT) -> HapMani
     device = pick_device(spec.device)
     source = world_source(spec, device) if spec.source else photo_source(spec, device)
     details = Details(licence=spec.licence, about=source.about, weights=source.weights)
-    workers = (spec.workers or _cores()) if source.parallel else 1
+    workers = (spec.workers or cores()) if source.parallel else 1
+    run = cluster(source, spec.engine) if spec.engine.engine == "ray" else processes(source, workers)
     split = SplitRule(seed=spec.seed or 0)
     with open_hap(out, spec.as_request(), facts=source.facts, details=details, split=split) as hap:
-        add_pairs(source, hap, spec.count, workers, spec.gates.hash_distance, progress)
+        add_pairs(source, hap, spec.count, run, spec.gates.hash_distance, progress)
         return hap.finish()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def add_pairs(
-    source: PairSource, hap: Hap, count: int, workers: int, distance: int, progress: Progress = SILENT
+    source: PairSource,
+    hap: Hap,
+    count: int,
+    runner: AbstractContextManager[Run],
+    distance: int,
+    progress: Progress = SILENT,
 ) -> None:
-    """Add pairs until the data set has `count`, or a whole round gave none.
+    """Add pairs until the data set has `count`, or a whole round gave none; `runner` does the work of the items.
 
     What is there already, from a process before this one, is not made again. Pairs whose perceptual hashes are within
     `distance` bits are near-duplicates, of which the first is kept.
     """
     near = NearDuplicates(distance, hap.fingerprints())
     progress.start("pairs", count, hap.pairs)
-    with processes(source, workers) as run:
+    with runner as run:
         for round_ in numbers():
             before, items = hap.pairs, list(source.items(round_))
             todo = [item for item in items if not hap.done(item)]

@@ -1,4 +1,4 @@
-"""Work in items, over all cores: where pairs come from, and its items processed in order by several processes."""
+"""Work in items: where pairs come from, and its items processed in order, by several processes or by a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
     from asap_train.hap import Rejection
     from asap_train.hap.columns import Row
+    from hafbench.specs import EngineSpec
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,46 @@ def processes(source: PairSource, workers: int) -> Iterator[Run]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def cluster(source: PairSource, engine: EngineSpec) -> Iterator[Run]:
+    """As `processes`, by actors of a Ray cluster: one a core, or as many as `engine.generators` says."""
+    from hafbench.engines.ray import Stage, connected, stream
+    from hafbench.engines.units import from_row, to_row
+    from hafbench.provenance import versions
+
+    with connected(engine.address):
+        import ray
+
+        actors = engine.generators or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        stage = Stage(RemoteWorker, (source, versions()), actors, 1.0)
+
+        def run(items: Iterable[str]) -> Iterator[ItemResult]:
+            for row in stream([to_row(item) for item in items], [stage], engine.in_flight_mb):
+                result: ItemResult | HafError = from_row(row)
+                if isinstance(result, HafError):
+                    raise result
+                yield result
+
+        yield run
+
+
+class RemoteWorker:
+    """An actor of Ray: does the work of items. `wanted` are the versions of packages that it must have."""
+
+    def __init__(self, source: PairSource, wanted: Mapping[str, str]) -> None:
+        self.source, self.wanted = source, wanted
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row with an item; gives one with its result, or with the HafError that ends the work."""
+        from hafbench.engines.units import check_versions, from_row, to_row
+
+        try:
+            check_versions(self.wanted)
+            return to_row(self.source.process(from_row(row)))
+        except HafError as error:
+            return to_row(error)
 
 
 _SOURCE: list[PairSource] = []

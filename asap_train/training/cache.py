@@ -1,17 +1,17 @@
-"""Latents, masks and text embeddings of all pairs, computed once; then VAE and text encoders leave memory.
+"""Latents, masks and text embeddings of all pairs, computed once: in training, encoders need not be in memory.
 
     CACHE/0123456789abcdef/           a folder for each key: what the pairs, the model and the settings are
         key.json
         pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid, and
                                       crop.NAME, conditions of how the images were cut; of one bucket each
         texts-00000.safetensors       conditions of the different captions, the empty one first
+        prompt-HASH.safetensors       prompts of validation and scoring (see prompts.py)
 
 Files are memory-mapped, and each is written whole or not at all, so that the work can be resumed.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic_core import from_json
@@ -32,6 +32,7 @@ from asap_train.data.buckets import Size, bucket_of, bucket_sizes
 from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
+from asap_train.training.prompts import OWN as PROMPT
 from asap_train.training.texts import CAPTION
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
@@ -51,12 +52,12 @@ PIXELS_AT_ONCE = 2**20
 PAIR = {"winner", "loser", "mask"}
 """The tensors of pairs, beside conditions, whose names begin with CROP."""
 CROP = "crop."
-ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 NATIVE_SIZE = 1024
 """Of models whose files do not say it, as Z-Image's."""
 
 Key = Mapping[str, Any]
+Kind = Literal["texts", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -200,20 +201,29 @@ def digest_of(key: Any) -> str:
     return sha256_of_json(key)[:16]
 
 
-def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file.
+def missing(cache: Cache, kind: Kind, share: tuple[int, int] = (0, 1)) -> list[Path]:
+    """The files that are missing or broken; of n processes the k-th, share = (k, n), is asked for every n-th."""
+    number, count = share
+    own = list(cache.files.items())[number::count]
+    return [path for path, rows in own if path.name.startswith(kind) and not is_whole(path, rows)]
+
+
+def fill_texts(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of captions, with the backbone's text encoders."""
+    with tensor_errors(cache.folder):
+        for path in todo:
+            _write(path, _texts(cache, backbone, path))
+
+
+def fill_pairs(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of pairs, with the backbone's autoencoder.
 
     Raises HafError for a shard that is not the one that was written, and for a pair that is broken.
     """
-    number, count = share
-    todo = {path for path, rows in list(cache.files.items())[number::count] if not is_whole(path, rows)}
     if todo:
         _check_shards(cache.pairs)
     with tensor_errors(cache.folder):
-        for path in sorted(todo):
-            if path.name.startswith("texts"):
-                _write(path, _texts(cache, backbone, path))
-        for path, tensors in _pairs(cache, backbone, todo):
+        for path, tensors in _pairs(cache, backbone, set(todo)):
             _write(path, tensors)
 
 
@@ -232,7 +242,7 @@ def forget_others(cache: Cache) -> None:
     """Delete the caches beside this one, in a fit's own folder: they are stale. Folders of anyone else are kept."""
     for folder in cache.folder.parent.iterdir():
         if folder != cache.folder and _is_cache(folder):
-            remove_own(folder, lambda name: name == "key.json" or OWN.fullmatch(name) is not None)
+            remove_own(folder, lambda name: name == "key.json" or bool(OWN.fullmatch(name) or PROMPT.fullmatch(name)))
 
 
 def _is_cache(folder: Path) -> bool:
@@ -241,16 +251,6 @@ def _is_cache(folder: Path) -> bool:
         return folder.name == digest_of(from_json((folder / "key.json").read_bytes()))
     except (OSError, ValueError):
         return False
-
-
-def free_encoders(backbone: Backbone, keep_vae: bool = False, keep_texts: bool = False) -> None:
-    """Free text encoders and VAE, unless they are needed in training, too: from here on the cache stands for them."""
-    for name in ENCODERS[keep_vae : 1 if keep_texts else None]:
-        if getattr(backbone.pipeline, name, None) is not None:
-            setattr(backbone.pipeline, name, None)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def native_size(backbone: Backbone) -> int:
@@ -294,8 +294,6 @@ def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[
 
 
 def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> dict[str, Tensor]:
-    # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
-    backbone.pipeline.vae.to(torch.float32)
     winners, losers, masks = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in range(3))
     pixels = torch.cat([winners, losers]).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = backbone.encode_images(pixels).cpu()

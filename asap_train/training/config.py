@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, mod
 from asap_train.backbones import BACKBONES, Layers
 from asap_train.training.objectives import OBJECTIVES, LossSettings, NotNegative, Positive
 from hafbench.files import write_whole
+from hafbench.generators.quantize import Quantization
 from hafbench.scorers import default_scorers
 from hafbench.settings import KeyPath, Spec, parse_settings
 from hafbench.specs import Count, Place, RunSpec
@@ -28,6 +29,9 @@ MANNEQUIN: Mapping[str, Any] = {
 }
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
+
+DTYPES: Mapping[str, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
+"""By mixed_precision that of the frozen weights, and of scoring; weights that are tuned are float32."""
 
 FULL_CHECKPOINTS = 2
 """Of whole models, kept by default: one of FLUX.1 with its optimizer's state has 12e9 x 16 bytes, 192 GB."""
@@ -98,6 +102,12 @@ class FitConfig(Spec):
     residual stream and the last layers in single precision all the same (see widening.py). ema_decay: of an average of
     the tuned weights, which is then what checkpoints hold; 0 is none.
 
+    quantization: of the frozen base, with LoRA only: the linear layers of its blocks in 4 bits (nf4, by bitsandbytes)
+    or 8 (fp8, by torchao); reference, validation and scoring are of the same quantized model.
+    gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
+    go through the network one after the other, with the same gradient at the activation memory of one branch, for one
+    more forward pass. torch_compile: the blocks of the network are compiled, each kind once.
+
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
@@ -148,7 +158,10 @@ class FitConfig(Spec):
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     residual_in_fp32: bool = True
+    quantization: Quantization = "none"
     gradient_checkpointing: bool = False
+    two_passes: bool = False
+    torch_compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise_draws: Count = 1
     time_range: tuple[Share, Share] = (0.0, 1.0)
@@ -221,6 +234,10 @@ class FitConfig(Spec):
         model = {"model": own, **({"model": model} if isinstance(model, str) else model)}
         if tokens := info.data.get("max_sequence_length"):
             model["arguments"] = {"max_sequence_length": tokens, **(model.get("arguments") or {})}
+        # As it is tuned, so that the network in memory can draw, and the base is drawn in the same way.
+        model = {"dtype": DTYPES.get(info.data.get("mixed_precision", "no"), "fp32"), **model}
+        if (kind := info.data.get("quantization", "none")) != "none":
+            model = {"quantization": kind, **model}
         if model["model"] != own or model.get("lora"):
             raise ValueError(
                 "score.model: checkpoints are scored with the model that is tuned; leave out its `model` and `lora`"
@@ -234,12 +251,24 @@ class FitConfig(Spec):
             raise ValueError(f"time_range: {low} is not below {high}")
         if refused := OBJECTIVES.get(self.objective).refusal(self.loss):
             raise ValueError(refused)
+        if self.quantization != "none" and self.lora is None:
+            raise ValueError(f"quantization {self.quantization}: only a frozen base is quantized; tune it with LoRA")
         if self.score and self.score.every % self.checkpointing_steps:
             raise ValueError(
                 f"score.every ({self.score.every}) must be a multiple of checkpointing_steps "
                 f"({self.checkpointing_steps})"
             )
         return self
+
+    @property
+    def drawn_in_memory(self) -> bool:
+        """Whether checkpoints are scored with images of the network in memory: not where other ones are asked for."""
+        if self.score is None:
+            return False
+        model, score = self.score.model, self.score
+        here = score.engine.engine == "local" and score.devices is None and score.device == "auto"
+        same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
+        return same and here and model.generator == "diffusers" and model.offload == "none"
 
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from asap_train.backbones import Backbone
 from asap_train.files import tensor_errors
 from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, NetworkFacts, facts_of, kohya_state
-from hafbench.errors import HafError, Unavailable, one_line
+from hafbench.errors import HafError, one_line
 from hafbench.files import write_whole
 from hafbench.generators.pipelines import DENOISERS
 
@@ -46,7 +46,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     _check(network, settings)
     targets = {network: list(settings.target_modules or _modules(backbone, settings))}
     if settings.text_encoder:
-        check_text_encoders(backbone)
+        check_text_encoders(backbone, [name for name, _, _ in _text_encoders(backbone)])
         targets |= {encoder: _text_modules(encoder, idle) for _, encoder, idle in _text_encoders(backbone)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -60,33 +60,19 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
             )
             if model is network:
                 network.add_adapter(config, adapter_name=ADAPTER)
-            else:
+            else:  # not by transformers' add_adapter, which may ask for a newer peft than there is
                 inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for _, parameter in trained_parameters(backbone):
         parameter.data = parameter.data.float()
 
 
-def check_text_encoders(backbone: Backbone) -> None:
-    """Raise HafError for a family none of whose text encoders can be tuned."""
-    if not _text_encoders(backbone):
+def check_text_encoders(backbone: Backbone, there: Collection[str]) -> None:
+    """Raise HafError for a family none of whose text encoders can be tuned; `there` are the models that it has."""
+    if not any(name in there for name in backbone.text_encoders):
         name = type(backbone.pipeline).__name__
         raise HafError(
             f"lora.text_encoder: {name} has no CLIP text encoder, the only kind that is tuned; leave it out."
         )
-
-
-def check_text_loading() -> None:
-    """Raise Unavailable where no LoRA of a text encoder could be loaded again: transformers asks for a newer peft."""
-    from transformers.integrations.peft import MIN_PEFT_VERSION
-    from transformers.utils import check_peft_version
-
-    try:
-        check_peft_version(min_version=MIN_PEFT_VERSION)
-    except ValueError as error:
-        raise Unavailable(
-            f"lora.text_encoder: the installed transformers needs `pip install 'peft>={MIN_PEFT_VERSION}'` to load the "
-            "LoRA of a text encoder; install that, or an older transformers."
-        ) from error
 
 
 def _text_encoders(backbone: Backbone) -> list[tuple[str, Any, int]]:

@@ -25,7 +25,10 @@ class Order:
     def batch(self, number: int) -> list[int]:
         """The places of a batch's pairs."""
         round_, first = self._round_of(number)
-        labels = self._labels(round_)[: number - first + 1]
+        if round_ not in self._kept:
+            self._kept.clear()
+            self._kept[round_] = self._labels(round_)
+        labels = self._kept[round_][: number - first + 1]
         bucket = labels[-1]
         places = self._places[bucket]
         # How many batches of this bucket came before.
@@ -40,6 +43,11 @@ class Order:
         for place, bucket in enumerate(self.buckets):
             found.setdefault(bucket, []).append(place)
         return list(found.values())
+
+    @cached_property
+    def _kept(self) -> dict[int, list[int]]:
+        """The labels of the round that was asked for last."""
+        return {}
 
     def _batches(self, rounds: int, count: int) -> int:
         """Of a bucket with so many pairs in all of the first rounds."""

@@ -13,31 +13,32 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
-from asap_train.backbones import Backbone, load_backbone
+from asap_train.backbones import Backbone
+from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
-from asap_train.training.config import FitConfig, as_plain
-from asap_train.training.lora import add_lora, check_text_encoders, check_text_loading, trained_parameters
+from asap_train.training.config import DTYPES, FitConfig, as_plain
+from asap_train.training.launch import check_launch
+from asap_train.training.lora import add_lora, check_text_encoders, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
-from asap_train.training.residuals import Policy, frozen
+from asap_train.training.prompts import LivePrompts, Prompts
+from asap_train.training.residuals import Policy, compile_blocks, frozen
 from asap_train.training.texts import TunedTexts
-from asap_train.training.validation import make_validation
+from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
+from hafbench.evaluate import spread
+from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from asap_train.training.residuals import Predict
-    from asap_train.training.texts import TunedTexts
-from asap_train.training.validation import Validation
 
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
-DTYPES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-"""By mixed_precision that of the frozen weights; weights that are tuned are float32."""
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Training:
     optimizer: Any
     factor: Callable[[int], float]
     ema: Any
-    validation: Validation | None = None
+    prompts: Prompts | LivePrompts | None = None
 
     @property
     def pairs_a_step(self) -> int:
@@ -81,7 +82,8 @@ class Training:
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
-    """An Accelerator with the settings of the config and of `accelerate launch`."""
+    """An Accelerator with the settings of the config and of `accelerate launch`; raises as `check_launch` does."""
+    check_launch(config)
     # A process may fit several times, with other settings.
     AcceleratorState._reset_state()
     trackers = None if config.report_to == "none" else config.report_to
@@ -104,9 +106,8 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    backbone = load_backbone(
-        config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
-    )
+    parts = open_backbone(config.model, DTYPES[config.mixed_precision], accelerator.device)
+    backbone = parts.backbone
     if config.guidance_scale is not None:
         if backbone.guidance is None:
             raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
@@ -117,31 +118,38 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         backbone.text_tokens = config.max_sequence_length
     tunes_texts = config.lora is not None and config.lora.text_encoder
     if tunes_texts:
-        check_text_encoders(backbone)
-        check_text_loading()
+        check_text_encoders(backbone, parts.components.empty)
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     root = config.cache_dir or config.out / "cache"
     cache = caches.find_cache(
         root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
     )
-    caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
+    prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
-    validation = make_validation(config, backbone) if accelerator.is_main_process else None
-    caches.free_encoders(backbone, keep_vae=validation is not None, keep_texts=tunes_texts)
-    texts = TunedTexts(backbone, list(cache.texts)) if tunes_texts else None
+    if drawn_prompts(config):
+        parts.load_autoencoder()
+    parts.load_network(config.quantization, None if config.lora else torch.float32)
+    texts = None
+    if tunes_texts:
+        parts.load_text_encoders()
+        texts = TunedTexts(backbone, list(cache.texts))
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
-        refer = frozen(backbone, config.lora is not None, accelerator.autocast, _is_widened(config), texts)
+        refer = frozen(
+            backbone, config.lora is not None, accelerator.autocast, _is_widened(config), config.torch_compile, texts
+        )
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
     if _is_widened(config):
         widen(backbone.network)
     if config.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()
+    if config.torch_compile:
+        compile_blocks(backbone.network)
     policy = Policy(backbone, texts)
     policy.train()
     parameters = trained_parameters(backbone)
@@ -160,8 +168,43 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         optimizer,
         rate_factor(config),
         _ema(config, values),
-        validation,
+        prompts,
     )
+
+
+def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Prompts | LivePrompts:
+    """Fill this process's share of the cache, and encode prompts, with one kind of encoder at a time.
+
+    Nothing is loaded where nothing is missing.
+    """
+    share = (accelerator.process_index, accelerator.num_processes)
+    prompts = Prompts(cache.folder, negative_prompt(config, parts))
+    todo = caches.missing(cache, "texts", share)
+    asked = prompts.missing(drawn_prompts(config)[share[0] :: share[1]]) if cache.encodes_texts else []
+    if todo or asked:
+        with parts.loaded(TEXT_ENCODERS):
+            caches.fill_texts(cache, parts.backbone, todo)
+            prompts.write(parts.backbone, asked)
+    if todo := caches.missing(cache, "pairs", share):
+        # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
+        with parts.loaded(AUTOENCODER, torch.float32):
+            caches.fill_pairs(cache, parts.backbone, todo)
+    return prompts if cache.encodes_texts else LivePrompts(parts.backbone, prompts.negative)
+
+
+def drawn_prompts(config: FitConfig) -> list[str]:
+    """The prompts of which the network that is tuned will draw images."""
+    texts = list(prompts_of(config, config.validation)) if config.validation else []
+    if config.score and config.drawn_in_memory:
+        spec = config.score.run_spec()
+        texts += [prompt.text for prompt in spread(load_suite(spec.suite or "").prompts, spec.limit)]
+    return list(dict.fromkeys(texts))
+
+
+def negative_prompt(config: FitConfig, parts: Parts) -> str | None:
+    """The negative prompt of scoring, and of validation as well."""
+    asked = arguments_of(config, parts.backbone.pipeline).get("negative_prompt")
+    return None if asked is None else str(asked)
 
 
 def _is_widened(config: FitConfig) -> bool:

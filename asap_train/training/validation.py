@@ -1,50 +1,23 @@
-"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker.
-
-The network that is tuned draws them itself. Its text encoders have left memory by then, so that the prompts are encoded
-before; the autoencoder stays, outside of the GPU except while it decodes.
-"""
+"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
-from accelerate.utils import send_to_device
+from typing import Any
 
 from asap_train.training.config import FitConfig, ValidationSettings
-from asap_train.training.widening import without_autocast
 from hafbench.generators.arguments import resolve_arguments
 from hafbench.generators.sources import find_source
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
-if TYPE_CHECKING:
-    from asap_train.backbones import Backbone
-
 FOLDER = "validation"
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What is drawn: prompts with their embeddings, and the other arguments of the pipeline's call.
-
-    `embeddings` are as the text encoders make them before training: where these are tuned, `embed` makes them again.
-    """
-
-    settings: ValidationSettings
-    prompts: tuple[str, ...]
-    negative: str | None
-    embeddings: tuple[Mapping[str, Any], ...]
-    arguments: Mapping[str, Any]
-
-    def due(self, step: int, last: int) -> bool:
-        """Whether images are drawn after this step, of `last` steps; 0 is before the first."""
-        return step % self.settings.every == 0 or step == last
+def is_due(settings: ValidationSettings, step: int, last: int) -> bool:
+    """Whether images are drawn after this step, of `last` steps; 0 is before the first."""
+    return step % settings.every == 0 or step == last
 
 
 def prompts_of(config: FitConfig, settings: ValidationSettings) -> tuple[str, ...]:
@@ -57,35 +30,17 @@ def prompts_of(config: FitConfig, settings: ValidationSettings) -> tuple[str, ..
     return tuple(first.values())
 
 
-def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
-    """Encode the prompts, while the text encoders are there; None where no images are asked for.
+def arguments_of(config: FitConfig, pipeline: Any) -> Mapping[str, Any]:
+    """What images are drawn with: the arguments of scoring, at the size of training.
 
     Raises HafError for an argument of score.model.arguments that the pipeline does not take.
     """
-    if config.validation is None:
-        return None
-    pipeline, source = backbone.pipeline, find_source(config.model)
+    source = find_source(config.model)
     preset = source.preset.call() if source.preset else {}
     given = dict(config.score.model.arguments) if config.score else {}
     if config.resolution:
         given = {"height": config.resolution, "width": config.resolution, **given}
-    arguments = dict(resolve_arguments(pipeline, preset, given))
-    negative = arguments.pop("negative_prompt", None)
-    prompts = prompts_of(config, config.validation)
-    embeddings = embed(backbone, prompts, negative)
-    pipeline.vae.to("cpu", torch.float32)
-    # In single precision, as images are encoded: half-precision autoencoders overflow.
-    pipeline.vae.decode = partial(without_autocast, pipeline.vae.decode)
-    return Validation(config.validation, prompts, negative, embeddings, arguments)
-
-
-def embed(backbone: Backbone, prompts: Sequence[str], negative: str | None) -> tuple[Mapping[str, Any], ...]:
-    """Arguments of the pipeline's call for each prompt, on the CPU."""
-    taken = inspect.signature(backbone.pipeline.__call__).parameters
-    with torch.no_grad():
-        encoded = [backbone.encode_prompt(prompt, negative) for prompt in prompts]
-    own = [{name: value for name, value in one.items() if name in taken} for one in encoded]
-    return tuple(send_to_device(one, "cpu") for one in own)
+    return resolve_arguments(pipeline, preset, given)
 
 
 def drawn_steps(fit: Path) -> Sequence[Path]:

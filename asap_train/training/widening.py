@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,24 +32,50 @@ def widen(network: torch.nn.Module) -> None:
     which a U-Net changes its resolution. Works on a network that has its adapter already; a copy of it must be widened
     itself.
     """
+    state = network.widening = Widening()
     for name, module in list(network.named_modules()):
         if isinstance(module, NORMS):
             module.float()  # they take the stream, and on a CPU only with weights of its precision
         if name in ENTRIES or name.endswith(INNER_ENTRIES):
-            module.register_forward_hook(_in_float32)
+            module.register_forward_hook(partial(_in_float32, state))
         if name in (*TIMES, *EXITS) or name.endswith(INNER_EXITS):
             module.float()
-            module.forward = partial(without_autocast, module.forward)
+            module.forward = partial(as_widened, state, module.forward)
 
 
-def _in_float32(module: torch.nn.Module, given: Any, made: Any) -> Any:
-    return made.float() if isinstance(made, torch.Tensor) else made
+@contextmanager
+def narrowed(network: torch.nn.Module) -> Iterator[None]:
+    """Within it a network computes as if it had not been widened; its weights stay as they are."""
+    state = getattr(network, "widening", None) or Widening()
+    state.active = False
+    try:
+        yield
+    finally:
+        state.active = True
+
+
+@dataclass
+class Widening:
+    """Whether what `widen` has done to a network has an effect."""
+
+    active: bool = True
+
+
+def _in_float32(state: Widening, module: torch.nn.Module, given: Any, made: Any) -> Any:
+    return made.float() if state.active and isinstance(made, torch.Tensor) else made
+
+
+def as_widened(state: Widening, forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a module gives that `widen` has taken out of autocast; `state` says whether it is."""
+    return without_autocast(forward, *given, **named) if state.active else forward(*given, **named)
 
 
 def without_autocast(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """What a function gives for its arguments in float32, at least one of which is a tensor, outside of autocast."""
     tensors = [value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)]
-    with torch.autocast(tensors[0].device.type, enabled=False):
+    device = tensors[0].device.type
+    # The meta device, on which memory is planned, has none.
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return forward(*map(_wide, given), **{name: _wide(value) for name, value in named.items()})
 
 

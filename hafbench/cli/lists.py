@@ -76,9 +76,9 @@ def scorers_check(
     as_json: Json = False,
 ) -> None:
     """Measure how much a score moves with order, repetition, JPEG, size, flip and brightness."""
-    from hafbench.evaluate import load_scorers
     from hafbench.images import find_images
     from hafbench.scorers import robustness
+    from hafbench.scorers.loading import load_scorers
     from hafbench.settings import read_settings
     from hafbench.specs import ScoreSpec
 

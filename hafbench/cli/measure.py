@@ -12,11 +12,13 @@ import typer
 
 from hafbench.cli.options import (
     NOT_ALL_SCORED,
+    Address,
     Cards,
     Clip,
     Config,
     Device,
     DryRun,
+    EngineName,
     Iqa,
     Json,
     JudgeConcurrency,
@@ -90,6 +92,12 @@ def run(
     ] = None,
     device: Device = None,
     workers: WorkerCount = None,
+    engine: EngineName = None,
+    address: Address = None,
+    devices: Annotated[
+        str | None,
+        typer.Option("--devices", metavar="LIST", help="Draw on several at once: all, 0,1, or such as cuda:0,cpu."),
+    ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="auto, bf16, fp16, fp32.")] = None,
     offload: Annotated[
         str | None, typer.Option("--offload", metavar="NAME", help="none, model, sequential, group: for small GPUs.")
@@ -139,11 +147,14 @@ def run(
             "first_seed": first_seed,
             "limit": limit,
             "batch_size": batch_size,
+            "devices": devices,
             "image_format": image_format,
             "scorers": scorers,
             "require": require or None,
             "device": device,
             "workers": workers,
+            "engine": engine,
+            "engine.address": address,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(
                 judge,
@@ -182,6 +193,8 @@ def score(
     set_: Set = [],  # noqa: B006
     device: Device = None,
     workers: WorkerCount = None,
+    engine: EngineName = None,
+    address: Address = None,
     require: Require = [],  # noqa: B006
     iqa: Iqa = None,
     clip: Clip = None,
@@ -222,6 +235,8 @@ def score(
             "require": require or None,
             "device": device,
             "workers": workers,
+            "engine": engine,
+            "engine.address": address,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(
                 judge,

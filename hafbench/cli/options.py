@@ -64,6 +64,17 @@ Cards = Annotated[
     typer.Option("--card", metavar="FILE", help="A calibration card of `hafbench calibrate`; may be repeated."),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="Who draws and scores: local (default), or ray.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="With --engine ray: the head of a cluster that this machine belongs to, or auto.",
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing: use what is on this machine.")]
 Judges = Annotated[
     list[str],

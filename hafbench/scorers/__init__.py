@@ -17,7 +17,8 @@ class ScorerEntry(Entry):
     """A scorer: `role`, what it is made for (`home`, None for both), and in which regions it can see an error.
 
     `default`: it scores the pictures of its home unless other scorers are asked for. `gate`: so it does for the pairs
-    that asap-train makes of them.
+    that asap-train makes of them. `waits`: it mostly waits, as for an endpoint, and is always asked by the process that
+    writes the run, which so counts its questions and keeps its answers.
     """
 
     role: Role = "anatomy"
@@ -25,6 +26,7 @@ class ScorerEntry(Entry):
     regions: tuple[Region, ...] = ()
     default: bool = False
     gate: bool = False
+    waits: bool = False
 
 
 def _row(
@@ -37,11 +39,12 @@ def _row(
     options: bool = True,
     default: bool = True,
     gate: bool = False,
+    waits: bool = False,
 ) -> ScorerEntry:
     """A built-in row, by where its file has things."""
     module = f"hafbench.scorers.{name}"
     own = f"{module}:Options" if options else None
-    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default, gate)
+    return ScorerEntry(name, about, f"{module}:load", own, role, home, regions, default, gate, waits)
 
 
 # fmt: off
@@ -57,7 +60,8 @@ _TABLE = (
     _row("limb_count", "anatomy", "mannequins", ("limbs",),
          "count and shape of the built-in mannequins' limbs", options=False),
     _row("judge", "anatomy", None, get_args(Region),
-         "the verdict of a judge, such as a vision-language model, that another package adds", default=False),
+         "the verdict of a judge, such as a vision-language model, that another package adds", default=False,
+         waits=True),
     _row("clip", "quality", None, (), "agreement of image and prompt (open_clip cosine)"),
     _row("iqa", "quality", None, (), "image quality without a reference (pyiqa, default piqe)"),
 )

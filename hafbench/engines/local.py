@@ -1,0 +1,77 @@
+"""The engine `local`: pictures are drawn by this process, or by one process for each of several devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hafbench.engines import Batch, Engine, Made, Started
+from hafbench.engines.drawing import draw
+from hafbench.errors import HafError
+from hafbench.generators import load_generator
+from hafbench.manifest import GeneratorFacts
+from hafbench.pools import Workers
+from hafbench.scorers.loading import load_scorers
+from hafbench.specs import RunSpec
+
+if TYPE_CHECKING:
+    from hafbench.records import Sample
+    from hafbench.runs import RunFolder
+    from hafbench.specs import ScoreSpec
+    from hafbench.types import Described, Generator
+
+
+@contextmanager
+def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iterator[Started]:
+    """Load the scorers of a resolved spec, and its model unless it is given; raises HafError or Unavailable."""
+    if spec.engine.address is not None:
+        raise HafError(f"--address {spec.engine.address} is for --engine ray.")
+    wanted = spec.devices if isinstance(spec, RunSpec) else None
+    if isinstance(spec, RunSpec) and wanted is not None:
+        if generator:
+            raise HafError(f"--devices {wanted}: a model that is loaded already draws on its own device; leave it out.")
+        from hafbench.engines.devices import devices_engine
+
+        with devices_engine(spec.model, wanted) as (several, facts):
+            yield _started(spec, several, facts)
+        return
+    if isinstance(spec, RunSpec) and generator is None:
+        generator = load_generator(spec.model, spec.device)
+    made_by = GeneratorFacts(name=generator.name, settings=generator.settings) if generator else None
+    yield _started(spec, Here(generator), made_by)
+
+
+def _started(spec: RunSpec | ScoreSpec, engine: Engine, generator: GeneratorFacts | None) -> Started:
+    scorers = load_scorers(spec.scorers or (), spec.device, spec.require)
+    return Started(engine, generator, scorers, scorers, Workers(spec.workers, spec.scorers or (), spec.device))
+
+
+class Here:
+    """Draws in this process, with `generator`; without one the pictures are there already."""
+
+    scorers: Mapping[str, Described] = {}
+
+    def __init__(self, generator: Generator | None) -> None:
+        self._generator = generator
+        self.only_reads = generator is None
+
+    def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
+        """One batch at a time; what is on disk already is not saved again."""
+        for batch in batches:
+            problems = _make_images(run, self._generator, batch.samples) if self._generator else {}
+            for sample in batch.todo:
+                yield Made(sample, problems.get(sample.image))
+
+
+def _make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
+    """Generate a batch and save what is not on disk yet; returns, by image, why one could not be made."""
+    if run.has_images(batch):
+        return {}
+    problems: dict[str, str] = {}
+    for sample, made in zip(batch, draw(generator, batch), strict=True):
+        if isinstance(made, str):
+            problems[sample.image] = made
+        elif not run.has_images([sample]):
+            run.save_image(sample.image, made)
+    return problems
