@@ -93,7 +93,7 @@ class Metric:
 def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = None) -> ScorerFigures:
     """The figures of one scorer over its rows."""
     rows, facts = metric.rows, metric.facts
-    statuses = Counter(rows["status"])
+    statuses = Counter(rows["status"].value_counts().to_dict())
     rate = error_rate(rows["is_error"], rows["prompt_id"]) if facts.role == "anatomy" else None
     return ScorerFigures(
         scorer=name,
@@ -152,17 +152,16 @@ def whole_pictures(records: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFram
     # Of each image the row that says why it is not judged comes first; the sort is stable.
     first = rows.assign(code=codes, turn=~missing).sort_values(["code", "turn"], kind="stable").drop_duplicates("code")
     first = first.drop(columns=["code", "turn"]).reset_index(drop=True)
-    why = [
-        None if known else f"{scorer}: {reason}"
-        for known, scorer, reason in zip(judged, first["scorer"], first["reason"], strict=True)
-    ]
+    unjudged = first[~judged]
+    why = pd.Series(None, first.index, dtype=object)
+    why[~judged] = [f"{one}: {reason}" for one, reason in zip(unjudged["scorer"], unjudged["reason"], strict=True)]
     return first.assign(
         scorer=ANATOMY,
         scorer_version=None,
         is_error=pd.array(np.where(judged, error, np.nan), dtype="Float64").astype("boolean"),
         value=np.where(judged, value, np.nan),
         status=first["status"].where(~judged, "scored"),
-        reason=pd.Series(why, dtype=object),
+        reason=why,
         cause=first["cause"].where(~judged, None),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +57,8 @@ def read_run(folder: Path, findings: bool = True) -> Run:
     if not path.exists() or not manifest.ended:
         raise HafError(f"{folder} is an unfinished run: run the command that started it again to finish it.")
     run = Run(folder, manifest, records.read_table(path, _roles(manifest), findings))
-    counts = _counted(run.records["image"].nunique(), run.records["status"])
+    statuses = run.records["status"].value_counts().to_dict()
+    counts = Counts.model_validate({"images": run.records["image"].nunique(), **statuses})
     if counts != manifest.counts:
         change = "; ".join(differences(manifest.counts.model_dump(), counts.model_dump()))
         raise HafError(f"{path} has other rows than run.json counts ({change}); run the same command again.")
@@ -67,10 +67,6 @@ def read_run(folder: Path, findings: bool = True) -> Run:
 
 def _roles(manifest: Manifest) -> dict[str, Role]:
     return {name: facts.role for name, facts in manifest.scorers.items()}
-
-
-def _counted(images: int, statuses: Iterable[str]) -> Counts:
-    return Counts.model_validate({"images": images, **Counter(statuses)})
 
 
 @dataclass
