@@ -56,6 +56,12 @@ docs: $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# All that only a GPU can tell, in at most 25 minutes; run again to go on. The tables are docs/studies/gpu.md.
+.PHONY: gpu
+gpu: $(INSTALLED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[quantization]'
+	$(BIN)/python -m benchmarks.gpu
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build
 

@@ -40,18 +40,20 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     """Tune a model on preference pairs, score its checkpoints against the base, write the page and the card.
 
     All of it is in the folder `config.out`; a fit that was stopped is resumed there. Of the processes of `accelerate
-    launch` the first scores and writes. Raises HafError for what cannot be asked, Unavailable for a model or a package
-    that is unavailable.
+    launch` each draws a part of a scoring's images, and the first scores and writes. Raises HafError for what cannot be
+    asked, Unavailable for a model or a package that is unavailable.
     """
     from asap_train.autoscore import Autoscore, settle_unscored
     from asap_train.hap.read import read_hap
+    from asap_train.training.launch import check_launch
     from asap_train.training.trainer import train
 
+    check_launch(config)
     read_hap(config.pairs)  # a missing data set is better refused before the base is scored than after
-    scoring = Autoscore(config, config.score, progress) if config.score and is_main_process() else None
-    if scoring:
+    scoring = Autoscore(config, config.score, progress) if config.score else None
+    if scoring and is_main_process():
         scoring.prepare()
-    train(config, on_checkpoint=scoring, progress=progress)
+    train(config, on_checkpoint=scoring, drawing=scoring, progress=progress)
     if config.score is None and is_main_process():
         settle_unscored(config)
     return Fit(config, scoring.scores if scoring else None)

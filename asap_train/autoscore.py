@@ -11,22 +11,28 @@ The base's run lies in a folder beside the fits, FITS/.base, and is shared by al
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 import hafbench
+from asap_train.backbones.parts import free_memory
 from asap_train.choose import Scores, Split, judge
+from asap_train.drawn import Drawn
 from asap_train.files import make_room
 from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
 from asap_train.training.lora import KOHYA, export_kohya
+from asap_train.training.sampling import tuned_generator
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.files import disk_errors, slug, write_whole
@@ -38,19 +44,22 @@ from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
     from asap_train.training.config import FitConfig, ScoreSettings
+    from asap_train.training.setup import Training
     from hafbench.specs import RunSpec
+    from hafbench.types import Generator
 
 
 class Autoscore:
     """What a fit calls with each checkpoint: scores it when its turn has come, and says whether to stop.
 
-    `scores` are the latest.
+    Every process of a fit has one; `scores` are the latest, in the first.
     """
 
     def __init__(self, config: FitConfig, settings: ScoreSettings, progress: Progress = SILENT) -> None:
         self.config, self.settings, self.progress = config, settings, progress
         self.spec = settings.run_spec()
         self.scores: Scores | None = None
+        self._drawn: Drawn | None = None
 
     def prepare(self) -> None:
         """Score the base: what cannot be scored is said before hours of training.
@@ -61,36 +70,64 @@ class Autoscore:
         Split(self.settings.selection).check([prompt.id for prompt in prompts])
         run_base(self.spec, self.config.out, self.progress)
 
+    def _is_next(self, step: int) -> bool:
+        """Whether a step is not scored, and its turn has come: the last, or `every` steps after the last scored one."""
+        scored = scored_runs(self.config.out)
+        since = step - max((one for one in scored if one < step), default=0)
+        return step not in scored and (step >= self.config.max_train_steps or since >= self.settings.every)
+
+    def due(self, step: int) -> bool:
+        """Whether the network in memory is to draw this checkpoint's images."""
+        return self._is_next(step) and self.config.drawn_in_memory
+
+    def draw(self, training: Training, checkpoint: Path, step: int) -> None:
+        """Draw this process's share of a checkpoint's images; a single process draws them when they are scored."""
+        accelerator, folder = training.accelerator, self.folder(step)
+        spec = tuned(self.spec, checkpoint)
+        staged = folder.with_name(f".{folder.name}.drawn")
+        self._drawn = Drawn(staged, tuned_generator(training, spec.model))
+        if accelerator.num_processes > 1:
+            with undisturbed():
+                self._drawn.draw(
+                    spec, folder / "images", (int(accelerator.process_index), int(accelerator.num_processes))
+                )
+
     def __call__(self, checkpoint: Path, step: int) -> bool:
-        """Score the checkpoint if it is the last, or `every` steps after the last scored one; True is to stop.
+        """Score the checkpoint if its turn has come; True is to stop.
 
         One that was scored before the fit was interrupted is not scored again.
         """
-        scored = scored_runs(self.config.out)
-        if step not in scored:
-            since = step - max((one for one in scored if one < step), default=0)
-            if step < self.config.max_train_steps and since < self.settings.every:
-                return False
+        if self._is_next(step):
             self.score(checkpoint, step)
+        elif step not in scored_runs(self.config.out):
+            return False
         self.scores = settle(self.config, self.settings)
         return 0 < self.settings.early_stop <= self.scores.stale
 
+    def folder(self, step: int) -> Path:
+        """The run of a checkpoint."""
+        return self.config.out / "scores" / f"{step:06d}"
+
     def score(self, checkpoint: Path, step: int) -> None:
-        """Make the run of one checkpoint, FIT/scores/STEP."""
-        run(tuned(self.spec, checkpoint), self.config.out / "scores" / f"{step:06d}", self.progress)
+        """Make the run of one checkpoint, with the images of `draw`, or else with a pipeline loaded from it."""
+        drawn, self._drawn = self._drawn, None
+        run(tuned(self.spec, checkpoint), self.folder(step), self.progress, drawn)
+        if drawn:
+            drawn.clear()
 
 
-def run(spec: RunSpec, out: Path, progress: Progress = SILENT) -> Run:
-    """The finished run in the folder `out`, resumed if it is there; random numbers and memory are left as before."""
-    import torch
-
-    # A scorer seeds torch: training must continue with the random numbers that it would have had without scores.
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave random numbers and memory as they were: training goes on as it would have without what is done within."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
-        made = hafbench.run(spec, out=out, progress=progress)
-    gc.collect()  # a pipeline's parts refer to each other, and the training needs the memory
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return made
+        yield
+    free_memory()
+
+
+def run(spec: RunSpec, out: Path, progress: Progress = SILENT, generator: Generator | None = None) -> Run:
+    """The finished run in the folder `out`, resumed if it is there; random numbers and memory are left as before."""
+    with undisturbed():
+        return hafbench.run(spec, out=out, generator=generator, progress=progress)
 
 
 def run_base(spec: RunSpec, fit: Path, progress: Progress = SILENT) -> Run:

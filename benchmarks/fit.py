@@ -1,10 +1,13 @@
-"""How fast a fit's step is, and what memory it takes: `python benchmarks/fit.py [--size true|small] [--batch 4]`.
+"""How fast a fit's step is, and what memory it takes: `python -m benchmarks.fit [--size true|small] [--batch 4]`.
 
 1. SDXL, 1024 px: our step (`trainer.take_step`: latents and embeddings from a cache, encoders gone, the reference is
    the model with its adapter off) beside Diffusion-DPO's as published (arXiv 2311.12908), written out plainly here:
    autoencoder and text encoders in the loop, a second frozen U-Net. Both tune a LoRA, and both tune all weights. (Their
    script keeps all but the tuned U-Net on the CPU and moves it to and fro; here it stays, which is the faster way.)
 2. FLUX.1 dev, 12 billion weights, 1024 px: our step with a LoRA, and its share of what the GPU can do.
+
+What is measured needs a GPU for its memory; the computed memory is the planner's (`asap-train plan`), at any size,
+on any machine. The aim is 2.5 times the plain step's pairs a second at half its memory.
 
 Weights are random, at true size by default where there is a GPU, else tiny: then only the command is tried. Each
 round builds a contestant alone in memory, warms it up and times its steps; rounds of all contestants alternate. Batch,
@@ -19,18 +22,22 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from random_models import SCHEDULE, SIZES, Sizes, encoders, flux, sdxl
 from safetensors.torch import save_file
 from torch.nn.functional import logsigmoid
 
 from asap_train.backbones import Backbone
+from asap_train.planning.memory import CONTEXT, weights_bytes
+from asap_train.planning.passes import Case, autoencoder_peaks
+from asap_train.planning.profiles import traced
+from asap_train.planning.speed import peak_of_device
 from asap_train.training.cache import Cache
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FitLog
@@ -40,11 +47,11 @@ from asap_train.training.residuals import Policy, frozen
 from asap_train.training.setup import Training, make_accelerator
 from asap_train.training.trainer import take_step
 from asap_train.training.widening import widen
+from benchmarks.random_models import SCHEDULE, SIZES, Sizes, encoders, flux, sdxl
+from hafbench.generators.quantize import Quantization, quantize
 
 Step = Callable[[int], object]
 PAIRS = 16
-PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
-"""Dense bf16 operations a second by their makers' data sheets, by a part of the device's name."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Setting:
     precision: str
     checkpointing: bool
     folder: Path
+    quantization: Quantization = "none"
+    two_passes: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -64,10 +73,21 @@ class Setting:
 
     def config(self, lora: bool) -> FitConfig:
         """The settings of our trainer; plain steps take rate, clipping and precision from them, too."""
-        chosen = {} if lora else {"lora": None}
-        steps = {"train_batch_size": self.batch, "mixed_precision": self.precision, "lr_warmup_steps": 0, **chosen}
-        where = {"model": "random", "pairs": Path("-"), "out": self.folder / "fit", "score": None}
-        return FitConfig(**where, max_error_ratio=1e9, **steps)
+        given = {
+            "model": "random",
+            "pairs": "-",
+            "out": self.folder / "fit",
+            "score": None,
+            "train_batch_size": self.batch,
+            "mixed_precision": self.precision,
+            "lr_warmup_steps": 0,
+            "quantization": self.quantization,
+            "two_passes": self.two_passes,
+            "max_error_ratio": 1e9,
+            "gradient_checkpointing": self.checkpointing,
+            **({} if lora else {"lora": None}),
+        }
+        return FitConfig.model_validate(given)
 
 
 def random_cache(setting: Setting, kind: str) -> Cache:
@@ -75,13 +95,14 @@ def random_cache(setting: Setting, kind: str) -> Cache:
     sizes, cells = setting.sizes, setting.sizes.cells
     texts: dict[str, tuple[int, ...]]
     if kind == "flux":
-        channels = sizes.flux["in_channels"] // 4
+        channels = sizes.channels
         texts = {"words": (512, sizes.flux["joint_attention_dim"]), "pooled": (sizes.flux["pooled_projection_dim"],)}
     else:
         channels, width = 4, sizes.clips[1]["projection_dim"]
         texts = {"words": (77, sizes.unet["cross_attention_dim"]), "text_embeds": (width,), "time_ids": (6,)}
     captions = tuple(f"caption {number}" for number in range(PAIRS))
-    cache = Cache(setting.folder / kind, setting.folder, captions, captions, sizes.side, torch.float16)
+    buckets = ((sizes.side, sizes.side),) * PAIRS
+    cache = Cache(setting.folder / kind, setting.folder, captions, captions, buckets, torch.float16)
     cache.folder.mkdir(parents=True, exist_ok=True)
     shapes = {"winner": (channels, cells, cells), "loser": (channels, cells, cells), "mask": (1, cells, cells)}
     for name, one, rows in (("pairs", shapes, PAIRS), ("texts", texts, PAIRS + 1)):
@@ -95,6 +116,8 @@ def our_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
     accelerator = make_accelerator(config)
     dtype = setting.dtype if lora else torch.float32
     backbone = {"sdxl": sdxl, "flux": flux}[kind](setting.sizes, accelerator.device, dtype)
+    if setting.quantization != "none":
+        quantize(backbone.network, setting.quantization, accelerator.device)
     half = setting.precision != "no"
     refer = frozen(backbone, lora, accelerator.autocast, widened=half)
     if config.lora:
@@ -109,6 +132,11 @@ def our_step(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
     training = Training(config, accelerator, cache, backbone, policy, refer, parameters, optimizer, factor, None)
     log = FitLog(setting.folder / "log.jsonl", writes=False)
     return lambda step: take_step(training, step, log, None), backbone
+
+
+def two_passes(setting: Setting, kind: str, lora: bool) -> tuple[Step, Backbone]:
+    """Our step, winners and losers one after the other."""
+    return our_step(replace(setting, two_passes=True), kind, lora)
 
 
 def trained(setting: Setting, backbone: Backbone) -> list[tuple[str, Any]]:
@@ -175,6 +203,7 @@ class Contestant:
 CONTESTANTS = (
     Contestant("SDXL, LoRA: plain", plain_step, "sdxl", True),
     Contestant("SDXL, LoRA: ours", our_step, "sdxl", True),
+    Contestant("SDXL, LoRA: ours, two passes", two_passes, "sdxl", True),
     Contestant("SDXL, all weights: plain", plain_step, "sdxl", False),
     Contestant("SDXL, all weights: ours", our_step, "sdxl", False),
     Contestant("FLUX, LoRA: ours", our_step, "flux", True),
@@ -183,10 +212,11 @@ CONTESTANTS = (
 
 @dataclass
 class Timed:
-    """What was measured of one contestant: seconds of each step by round, peak bytes, weights, operations a step."""
+    """Of one contestant: seconds of each step by round, peak bytes, the computed ones, weights, operations a step."""
 
     rounds: list[list[float]]
     peak: int = 0
+    computed: int = 0
     weights: int = 0
     operations: float = 0.0
     failed: str = ""
@@ -197,26 +227,60 @@ class Timed:
         return median(one for steps in self.rounds for one in steps)
 
 
-def measure(one: Contestant, setting: Setting, steps: int, timed: Timed) -> None:
-    """One round: build, warm up, time, and let go."""
+def measure(
+    one: Contestant,
+    setting: Setting,
+    steps: int,
+    timed: Timed,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """One round: build, warm up, time, and let go; steps are taken within `within`, as memory is counted from there."""
     torch.manual_seed(0)
+    step, backbone = one.make(setting, one.kind, one.lora)
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    step, backbone = one.make(setting, one.kind, one.lora)
-    for number in range(2):
-        step(number)
     found = []
-    for number in range(2, 2 + steps):
-        synchronize()
-        began = time.perf_counter()
-        step(number)
-        synchronize()
-        found.append(time.perf_counter() - began)
+    with within():
+        for number in range(2):
+            step(number)
+        for number in range(2, 2 + steps):
+            synchronize()
+            began = time.perf_counter()
+            step(number)
+            synchronize()
+            found.append(time.perf_counter() - began)
     timed.rounds.append(found)
     timed.peak = max(timed.peak, torch.cuda.max_memory_allocated())
     if not timed.weights:
         timed.weights = sum(value.numel() for name, value in backbone.network.named_parameters() if "lora_" not in name)
         timed.operations = operations(backbone, setting, one)
+
+
+def computed(one: Contestant, setting: Setting) -> int:
+    """The bytes that a contestant's tensors take at the most, by the planner; as max_memory_allocated counts them."""
+    config, sizes = setting.config(one.lora), setting.sizes
+    architecture, ours = sizes.architectures[one.kind], one.make is not plain_step
+    case = Case(sizes.side, architecture.words[0], setting.precision, ours, config.lora)
+    profile = traced(architecture, case)
+    images = setting.batch * (1 if one.make is two_passes else 2)
+    passing = profile.activations(images, setting.checkpointing)
+    trained = profile.tuned * (4 + 4 + 8)  # weights, gradients, AdamW's state
+    if ours:
+        frozen = weights_bytes(profile, config) if one.lora else 4 * profile.weights
+    else:
+        width = 4 if setting.precision == "no" else 2
+        frozen = width * ((2 if one.lora else 1) * profile.weights + _encoder_weights(sizes))
+        vae = encoders(sizes, torch.device("meta"), setting.dtype)[0]
+        passing = max(passing, setting.batch * autoencoder_peaks(vae, architecture, case)[0])
+    return int(frozen + trained + passing)
+
+
+def _encoder_weights(sizes: Sizes) -> int:
+    """Of the autoencoder and both text encoders."""
+    return sum(
+        one.numel() for part in encoders(sizes, torch.device("meta"), torch.float32) for one in part.parameters()
+    )
 
 
 def operations(backbone: Backbone, setting: Setting, one: Contestant) -> float:
@@ -241,26 +305,36 @@ def synchronize() -> None:
 
 
 def table(results: Mapping[Contestant, Timed], setting: Setting, peak: float | None) -> str:
-    """Markdown: each contestant; speed and memory are ours over those of the plain step before it."""
-    columns = ("step", "weights", "pairs/s (rounds)", "peak memory, GiB", "share of peak", "speed", "memory")
+    """Markdown: each contestant; speed and memory are ours over those of the plain step before it.
+
+    What was not measured, without a GPU memory among it, has an empty cell.
+    """
+    columns = (
+        *("step", "weights", "pairs/s (rounds), measured", "share of peak", "speed"),
+        *("peak memory, GiB, measured", "ratio", "peak memory, GiB, computed", "ratio"),
+    )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     before: Timed | None = None
     for one, timed in results.items():
         if timed.failed:
-            lines.append(f"| {one.name} | {timed.failed} |{' – |' * 5}")
-            before = None
+            lines.append(f"| {one.name} | {timed.failed} |{' |' * (len(columns) - 2)}")
+            before = None if one.make is plain_step else before
             continue
-        rounds = ", ".join(f"{setting.batch / median(steps):.3g}" for steps in timed.rounds)
-        speed = memory = "–"
-        if one.make is our_step and before and one.kind == "sdxl":
-            speed = f"{before.seconds / timed.seconds:.2f} x"
-            memory = f"{timed.peak / before.peak:.2f} x" if before.peak else "–"
-        share = f"{100 * timed.operations / timed.seconds / peak:.0f} %" if peak and timed.operations else "–"
-        held = f"{timed.peak / 2**30:.1f}" if timed.peak else "–"
-        fast = f"{setting.batch / timed.seconds:.3g} ({rounds})"
-        cells = (one.name, f"{timed.weights / 1e6:,.3f} M", fast, held, share, speed, memory)
-        lines.append(f"| {' | '.join(cells)} |")
-        before = timed
+        against = before if one.make is not plain_step and one.kind == "sdxl" else None
+        fast = speed = share = weights = ""
+        if timed.rounds:
+            rounds = ", ".join(f"{setting.batch / median(steps):.3g}" for steps in timed.rounds)
+            fast = f"{setting.batch / timed.seconds:.3g} ({rounds})"
+            speed = f"{against.seconds / timed.seconds:.2f} x" if against and against.rounds else ""
+            share = f"{100 * timed.operations / timed.seconds / peak:.0f} %" if peak and timed.operations else ""
+            weights = f"{timed.weights / 1e6:,.3f} M"
+        memory = (
+            cell
+            for held, theirs in ((timed.peak, against and against.peak), (timed.computed, against and against.computed))
+            for cell in (f"{held / 2**30:.3g}" if held else "", f"{held / theirs:.2f} x" if held and theirs else "")
+        )
+        lines.append(f"| {' | '.join((one.name, weights, fast, share, speed, *memory))} |")
+        before = timed if one.make is plain_step else before
     return "\n".join(lines)
 
 
@@ -273,28 +347,38 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="timed in each round, after 2 that are not")
     parser.add_argument("--no-checkpointing", action="store_true", help="without gradient checkpointing")
+    parser.add_argument("--computed", action="store_true", help="compute the memory only; measure nothing")
     parser.add_argument("--only", default="", help="contestants whose names have this in them")
     asked = parser.parse_args()
     chosen = [one for one in CONTESTANTS if asked.only in one.name]
     results = {one: Timed([]) for one in chosen}
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(SIZES[asked.size], asked.batch, asked.precision, not asked.no_checkpointing, Path(folder))
-        for _ in range(asked.rounds):
-            for one in chosen:
-                if not results[one].failed:
-                    try:
-                        measure(one, setting, asked.steps, results[one])
-                    except torch.OutOfMemoryError:
-                        results[one].failed = "does not fit"
-                    gc.collect()
-                    torch.cuda.empty_cache()
+        for one in chosen:
+            results[one].computed = computed(one, setting)
+        for _ in range(0 if asked.computed else asked.rounds):
+            run_round(results, setting, asked.steps)
     device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} thread(s)"
-    peak = next((value for name, value in PEAKS.items() if name in device), None) if asked.precision == "bf16" else None
+    device = "nothing was measured" if asked.computed else device
+    peak = peak_of_device(device) if asked.precision == "bf16" else None
     print(
         f"{device}; torch {torch.__version__}; {asked.precision}; size {asked.size}, {setting.sizes.side} px; "
-        f"{asked.batch} pairs a step; gradient checkpointing {'off' if asked.no_checkpointing else 'on'}; medians\n"
+        f"{asked.batch} pairs a step; gradient checkpointing {'off' if asked.no_checkpointing else 'on'}; medians; "
+        f"memory without CUDA's context ({CONTEXT / 2**30} GiB, assumed)\n"
     )
     print(table(results, setting, peak))
+
+
+def run_round(results: Mapping[Contestant, Timed], setting: Setting, steps: int) -> None:
+    """Each contestant once; one that does not fit says so."""
+    for one, timed in results.items():
+        if not timed.failed:
+            try:
+                measure(one, setting, steps, timed)
+            except torch.OutOfMemoryError:
+                timed.failed = "does not fit"
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hafbench.evaluate import load_scorers
 from hafbench.generators import load_generator
 from hafbench.images import ENCODINGS, Encoding, decode_image, find_images, load_image
 from hafbench.labelled import render_world
+from hafbench.scorers.loading import load_scorers
 from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.suites import load_suite
 from hafbench.types import Scorer
@@ -27,7 +27,6 @@ from hafbench.types import Scorer
 OTHERS = {
     "png, level 1": Encoding(".png", "PNG", {"compress_level": 1}),
     "webp-lossless, Pillow's default": Encoding(".webp", "WEBP", {"lossless": True}),
-    "webp-lossless, most effort": Encoding(".webp", "WEBP", {"lossless": True, "quality": 100, "method": 6}),
 }
 """Formats that are not offered, beside those that are."""
 

@@ -1,10 +1,11 @@
-"""SDXL and FLUX.1 dev with random weights, at the published sizes or tiny, built where they are to be: for fit.py."""
+"""SDXL and FLUX.1 dev with random weights, at the published sizes or tiny, built where they are to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,11 +23,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from asap_train.backbones import Backbone, Loaded
 from asap_train.backbones.flux import Flux
 from asap_train.backbones.stable_diffusion import StableDiffusionXL
+from asap_train.planning.architectures import ARCHITECTURES, Architecture
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sizes:
     """Configurations of the parts, as in the published models, or tiny; `side` of the images in pixels."""
 
@@ -40,6 +42,26 @@ class Sizes:
     def cells(self) -> int:
         """Latents' side."""
         return self.side >> (len(self.vae["block_out_channels"]) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Of FLUX's latents."""
+        return int(self.flux["in_channels"]) // 4
+
+    @cached_property
+    def architectures(self) -> Mapping[str, Architecture]:
+        """SDXL and FLUX, as the planner has them."""
+        return {kind: self._architecture(kind) for kind in ("sdxl", "flux")}
+
+    def _architecture(self, kind: str) -> Architecture:
+        if kind == "flux":
+            texts = {"words": (512, self.flux["joint_attention_dim"]), "pooled": self.flux["pooled_projection_dim"]}
+            published, config, channels = ARCHITECTURES["flux-dev"], self.flux, self.channels
+        else:
+            texts = {"words": (77, self.unet["cross_attention_dim"]), "pooled": self.clips[1]["projection_dim"]}
+            published, config, channels = ARCHITECTURES["sdxl"], self.unet, 4
+        cell = self.side // self.cells
+        return replace(published, config=config, side=self.side, channels=channels, cell=cell, **texts)
 
 
 def _clip(width: int, layers: int, heads: int, act: str, words: int = 49408) -> dict[str, Any]:
@@ -64,20 +86,10 @@ def _flux(
 SIZES = {
     "true": Sizes(
         side=1024,
-        unet={
-            "sample_size": 128,
-            "block_out_channels": (320, 640, 1280),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        },
+        unet=ARCHITECTURES["sdxl"].config,
         vae={**_vae(128, 256, 512, 512), "layers_per_block": 2},
         clips=(_clip(768, 12, 12, "quick_gelu"), _clip(1280, 32, 20, "gelu")),
-        flux=_flux(19, 38, 24, (16, 56, 56), 16, 4096, 768),
+        flux=ARCHITECTURES["flux-dev"].config,
     ),
     "small": Sizes(
         side=32,
@@ -92,6 +104,8 @@ SIZES = {
             "cross_attention_dim": 64,
             "addition_time_embed_dim": 8,
             "projection_class_embeddings_input_dim": 80,
+            "addition_embed_type": "text_time",
+            "use_linear_projection": True,
         },
         vae=_vae(32, 64),
         clips=(_clip(32, 2, 4, "quick_gelu", 100), _clip(32, 2, 4, "gelu", 100)),
@@ -116,7 +130,7 @@ def built(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 def sdxl(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Backbone:
     """SDXL's U-Net without its encoders."""
     with built(device, dtype):
-        network = UNet2DConditionModel(addition_embed_type="text_time", use_linear_projection=True, **sizes.unet)
+        network = UNet2DConditionModel(**sizes.unet)
     return StableDiffusionXL(Loaded(StableDiffusionXLPipeline(*[None] * 5, network, DDPMScheduler(**SCHEDULE)), {}))
 
 

@@ -13,15 +13,16 @@ from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
 from hafbench.engines import start
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
-from hafbench.files import disk_errors, slug
+from hafbench.files import check_local, disk_errors, slug
 from hafbench.images import sha256_of
 from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
 from hafbench.notes import notes
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run, read_run
-from hafbench.scorers import SCORERS, load_scorers
+from hafbench.scorers import SCORERS
 from hafbench.scorers.judge import JudgeScorer
+from hafbench.scorers.loading import load_scorers
 from hafbench.sources import (
     File,
     ImageSource,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hafbench.judges.options import PairOptions
     from hafbench.labelled import Labelled
     from hafbench.labelling.estimates import PeopleFigures
+    from hafbench.types import Generator
 
 
 def run(
@@ -54,18 +56,21 @@ def run(
     out: str | Path | None = None,
     resume: bool = True,
     cards: Sequence[Path] = (),
+    generator: Generator | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Generate a suite's images with a model, score them, write the report; returns the finished run.
 
     `out` is the run folder, by default one below runs/. A run that was stopped is resumed there, unless `resume` is
-    False. `cards` are calibration cards of its scorers. Raises HafError for what cannot be asked.
+    False. `cards` are calibration cards of its scorers. `generator` is the model of `spec`, where it is loaded already.
+    Raises HafError for what cannot be asked.
     """
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
-    with start(spec) as started:
+    with start(spec, generator) as started:
         made_by = started.generator
         assert made_by is not None  # noqa: S101 (the engine has loaded spec.model)
         manifest = Manifest(
@@ -118,6 +123,7 @@ def score(
     progress: Progress = SILENT,
 ) -> Run:
     """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
+    check_local(Path(out or ""), "run")
     for path in cards:
         read_card(path)
     spec = spec.resolved()
@@ -231,7 +237,7 @@ def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequenc
     """
     from hafbench.reports import build_report
 
-    finished = run if isinstance(run, Run) else read_run(Path(run))
+    finished = run if isinstance(run, Run) else read_run(Path(run), findings=False)
     attach_cards(finished, cards)
     return build_report(finished, _people(finished, labels))
 

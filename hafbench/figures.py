@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isinf, nan
+from math import isinf
 from typing import TYPE_CHECKING
 
 from hafbench.cards import CalibrationCard, Share, cards_of
 from hafbench.manifest import ScorerFacts
-from hafbench.records import COUNTS, read_findings
+from hafbench.records import COUNTS, read_findings, read_measures
 from hafbench.statistics import (
     Corrected,
     LabelledRate,
@@ -291,9 +291,11 @@ def count_rates(run: Run) -> list[CountRate]:
     """For each scorer that counts: over the images of prompts that say the number (`Prompt.expect`)."""
     found = []
     for name in run.manifest.scorers:
-        rows = run.records[run.records["scorer"] == name]
+        rows = run.records[run.records["scorer"] == name].reset_index(drop=True)
+        columns = [column for what in COUNTS for column in (what, f"{what}_expected")]
+        measured = read_measures(run.folder / "records.parquet", name, columns)
         for what in COUNTS:
-            apart = rows["measures"].map(lambda own, what=what: own.get(what, nan) - own.get(f"{what}_expected", nan))
+            apart = measured[what] - measured[f"{what}_expected"]
             if apart.notna().any():
                 wrong = (apart != 0).astype("boolean").where(apart.notna())
                 rate = error_rate(wrong, rows["prompt_id"])

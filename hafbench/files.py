@@ -84,11 +84,21 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def check_local(folder: Path, what: str) -> None:
+    """Raises HafError for an address of a store, such as s3://: a path has lost one of its slashes by then."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(folder)):
+        raise HafError(
+            f"{folder}: a {what} is kept on a disk of this machine, where it can be locked and appended to; name a "
+            "local folder, and copy it from or to the store as a whole."
+        )
+
+
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`."""
     from filelock import FileLock, Timeout
 
+    check_local(folder, what)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", blocking=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -164,7 +165,7 @@ def read_lines(path: Path, roles: Mapping[str, Role]) -> list[Record]:
                 "delete the line to score the image again."
             ) from error
         numbers.append(number)
-    check_rows(_as_table(records), roles, str(path), numbers=numbers, whole=False)
+    check_rows(as_table(records), roles, str(path), numbers=numbers, whole=False)
     return records
 
 
@@ -190,29 +191,86 @@ def arrow_schema() -> pa.Schema:
     return pa.schema({name: type_of(name) for name in COLUMNS})
 
 
-def _as_table(records: Iterable[Record]) -> pa.Table:
+def as_table(records: Iterable[Record]) -> pa.Table:
+    """Records as rows, typed as in `arrow_schema`."""
     import pyarrow as pa
 
     rows = [record.model_dump(mode="json") for record in records]
     return pa.Table.from_pylist([{**row, "measures": list(row["measures"].items())} for row in rows], arrow_schema())
 
 
-def write_tables(records: Sequence[Record], folder: Path) -> None:
-    """Write records.parquet and records.csv, each whole or not at all."""
-    import pandas as pd
+Tables = Callable[[Sequence[str] | None], Iterator["pa.Table"]]
+"""All records of a run, some thousand rows at a time: every column, or the ones that are named."""
+ROWS_AT_ONCE = 20_000
+
+
+def write_tables(tables: Tables, folder: Path, images: Sequence[str], scorers: Sequence[str]) -> Counter[str]:
+    """Write records.parquet and records.csv, each whole or not at all; returns how many rows have each status.
+
+    Rows are in the order of these images and of the scorers. Records that are in this order already, as those of a run
+    are that was never edited, are written as they are read; others are sorted in memory.
+    """
+    ordered = _in_order(tables, images, scorers)
+    counts: Counter[str] = Counter()
+    write_whole(folder / "records.parquet", lambda path: _write_parquet(path, ordered(), counts))
+    write_whole(folder / "records.csv", lambda path: _write_csv(path, ordered()))
+    return counts
+
+
+def _in_order(tables: Tables, images: Sequence[str], scorers: Sequence[str]) -> Callable[[], Iterator[pa.Table]]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    place, rank = ({name: index for index, name in enumerate(names)} for names in (images, scorers))
+    keys = [
+        place[image] * len(rank) + rank[scorer]
+        for table in tables(("image", "scorer"))
+        for image, scorer in zip(table["image"].to_pylist(), table["scorer"].to_pylist(), strict=True)
+    ]
+    order = np.array(keys, dtype=np.int64)
+    if (np.diff(order) > 0).all():
+        return lambda: tables(None)
+
+    def in_memory() -> Iterator[pa.Table]:
+        whole = pa.concat_tables([arrow_schema().empty_table(), *tables(None)])
+        yield pc.take(whole, pa.array(np.argsort(order, kind="stable")))
+
+    return in_memory
+
+
+def _write_parquet(path: Path, tables: Iterator[pa.Table], counts: Counter[str]) -> None:
     import pyarrow.parquet as pq
 
-    table = _as_table(records)
     # With checksums, so that no damaged byte is read as another figure.
-    write_whole(folder / "records.parquet", lambda path: pq.write_table(table, path, write_page_checksum=True))
-    rows = [record.model_dump(mode="json") for record in records]
-    flat = [{**row, **{name: json.dumps(row[name]) for name in NESTED}} for row in rows]
-    frame = pd.DataFrame(flat, columns=list(COLUMNS)).astype(dict.fromkeys(("seed", "width", "height"), "Int64"))
-    write_whole(folder / "records.csv", lambda path: frame.to_csv(path, index=False))
+    with pq.ParquetWriter(path, arrow_schema(), write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table)
+            counts.update(table["status"].to_pylist())
 
 
-def _read_parquet(path: Path, left_out: Sequence[str] = ()) -> pa.Table:
-    """The columns of records.parquet, typed as in `arrow_schema`; raises HafError for what is not such a table."""
+def _write_csv(path: Path, tables: Iterator[pa.Table]) -> None:
+    import pandas as pd
+
+    numbers = dict.fromkeys(("seed", "width", "height"), "Int64")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        pd.DataFrame(columns=list(COLUMNS)).to_csv(file, index=False)
+        for batch in (batch for table in tables for batch in table.to_batches(ROWS_AT_ONCE)):
+            rows = [{**row, "measures": dict(row["measures"])} for row in batch.to_pylist()]
+            flat = [{**row, **{name: json.dumps(row[name]) for name in NESTED}} for row in rows]
+            pd.DataFrame(flat, columns=list(COLUMNS)).astype(numbers).to_csv(file, index=False, header=False)
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The columns of a file of records, or those that are named, typed as in `arrow_schema`; raises HafError."""
+    return _read_parquet(path, () if columns is None else [name for name in COLUMNS if name not in columns])
+
+
+def _read_parquet(path: Path, left_out: Sequence[str] = (), rows: Any = None) -> pa.Table:
+    """The columns of records.parquet, typed as in `arrow_schema`; raises HafError for what is not such a table.
+
+    `rows` is an expression of pyarrow for those that are wanted.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -220,7 +278,7 @@ def _read_parquet(path: Path, left_out: Sequence[str] = ()) -> pa.Table:
     try:
         there = pq.read_schema(path).names
         wanted = [name for name in there if name not in left_out]
-        table = pq.read_table(path, columns=wanted, page_checksum_verification=True, partitioning=None)
+        table = pq.read_table(path, columns=wanted, filters=rows, page_checksum_verification=True, partitioning=None)
         table.validate(full=True)
     except (OSError, UnicodeDecodeError, MemoryError, pa.ArrowException) as error:
         raise HafError(
@@ -299,18 +357,34 @@ def read_findings(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"row": pc.list_parent_indices(lists).to_pandas(), **fields})
 
 
-def findings_of(path: Path, images: Iterable[str]) -> dict[str, list[Finding]]:
-    """The findings of a few images of records.parquet, by image."""
+def findings_of(path: Path, images: Iterable[str]) -> dict[tuple[str, str], list[Finding]]:
+    """The findings of a few images of records.parquet, by image and scorer."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     wanted = list(images)
     if not wanted:
         return {}
-    table = _read_parquet(path, [name for name in COLUMNS if name not in ("image", "findings")])
+    left_out = [name for name in COLUMNS if name not in ("image", "scorer", "findings")]
+    table = _read_parquet(path, left_out, pc.field("image").isin(pa.array(wanted, pa.string())))
     check_findings(table, str(path))
-    table = table.filter(pc.is_in(table["image"], pa.array(wanted)))
-    found: dict[str, list[Finding]] = {image: [] for image in wanted}
-    for row in table.to_pylist():
-        found[row["image"]] += _findings(row["findings"])
-    return found
+    return {(row["image"], row["scorer"]): _findings(row["findings"]) for row in table.to_pylist()}
+
+
+def read_measures(path: Path, scorer: str, names: Sequence[str]) -> pd.DataFrame:
+    """These measures of a scorer's rows of records.parquet, in their order: NaN where a row does not have one."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    left_out = [name for name in COLUMNS if name != "measures"]
+    table = _read_parquet(path, left_out, pc.field("scorer") == scorer)
+    maps = table["measures"].combine_chunks()
+    rows = np.repeat(np.arange(len(maps)), np.diff(maps.offsets.to_numpy()))
+    values, found = maps.items.to_numpy(zero_copy_only=False).astype(np.float64), {}
+    first, last = (maps.offsets[place].as_py() for place in (0, len(maps))) if len(maps) else (0, 0)
+    for name in names:
+        found[name] = np.full(len(maps), np.nan)
+        there = pc.equal(maps.keys, name).to_numpy(zero_copy_only=False)[first:last]
+        found[name][rows[there]] = values[first:last][there]
+    return pd.DataFrame(found)

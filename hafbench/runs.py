@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench import provenance, records
 from hafbench.errors import HafError
-from hafbench.files import disk_errors, locked, write_whole
+from hafbench.files import check_local, disk_errors, locked, write_whole
 from hafbench.images import encode_image
 from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
+from hafbench.record_parts import GrowingRecords
 from hafbench.records import Record, Sample
 from hafbench.sources import open_source
 from hafbench.sources.addresses import is_remote
@@ -51,6 +51,7 @@ def source_of(folder: Path, manifest: Manifest) -> ImageSource:
 
 def read_run(folder: Path, findings: bool = True) -> Run:
     """Read a finished run; raises HafError if `folder` is not one. Without `findings` its records lack two columns."""
+    check_local(folder, "run")
     manifest, path = read_manifest(folder), folder / "records.parquet"
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
@@ -78,7 +79,7 @@ class RunFolder:
 
     folder: Path
     manifest: Manifest
-    records: list[Record] = field(default_factory=list)
+    records: GrowingRecords
     grown: bool = False
 
     @cached_property
@@ -87,14 +88,17 @@ class RunFolder:
         return source_of(self.folder, self.manifest)
 
     @property
-    def finished_images(self) -> set[str]:
+    def finished_images(self) -> Set[str]:
         """The images whose records are all there."""
-        return {record.image for record in self.records}
+        return self.records.known.keys()
 
     @property
     def sha256_of_finished(self) -> dict[str, str | None]:
         """By image, what its bytes were when it was scored; None where they could not be read."""
-        return {record.image: record.sha256 for record in self.records}
+        found: dict[str, str | None] = {}
+        for table in self.records.tables(("image", "sha256")):
+            found.update(zip(table["image"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+        return found
 
     def update_manifest(self, **changes: Any) -> None:
         """Change fields of run.json."""
@@ -104,12 +108,18 @@ class RunFolder:
 
     def check_samples(self, samples: Iterable[Sample]) -> None:
         """Raises HafError, with the line, if records.jsonl has an image that is none of the samples of this run."""
-        known = {sample.image: (sample.prompt.id if sample.prompt else None, sample.seed) for sample in samples}
-        for number, record in enumerate(self.records, 1):
-            if known.get(record.image) != (record.prompt_id, record.seed):
+        wanted = {sample.image: (sample.prompt.id if sample.prompt else None, sample.seed) for sample in samples}
+        for number, record in enumerate(self.records.journal, 1):
+            if wanted.get(record.image) != (record.prompt_id, record.seed):
                 raise HafError(
                     f"{self.folder / 'records.jsonl'}, line {number}: {record.image} is no image of this run, or has "
                     "another prompt or seed; delete the lines that name it."
+                )
+        for image, known in self.records.known.items():
+            if wanted.get(image) != known:
+                raise HafError(
+                    f"{self.folder}: {image} has records, and is no image of this run, or has another prompt or seed; "
+                    "choose another --out."
                 )
 
     def has_images(self, samples: Iterable[Sample]) -> bool:
@@ -118,12 +128,8 @@ class RunFolder:
 
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
-        text = "".join(map(records.to_line, added))
-        with disk_errors(self.folder), (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        self.records.extend(added)
+        with disk_errors(self.folder):
+            self.records.append(added)
         self.grown = True
 
     def save_image(self, name: str, image: Image) -> Path:
@@ -142,13 +148,12 @@ class RunFolder:
         """
         if self.manifest.ended and not self.grown:
             return read_run(self.folder)
-        place = {name: index for index, name in enumerate(order)}
-        rank = {name: index for index, name in enumerate(self.manifest.scorers)}
-        self.records.sort(key=lambda record: (place[record.image], rank[record.scorer]))
-        counts = _counted(len(order), (record.status for record in self.records))
         with disk_errors(self.folder):
-            records.write_tables(self.records, self.folder)
+            statuses = records.write_tables(self.records.tables, self.folder, order, list(self.manifest.scorers))
+        counts = Counts.model_validate({"images": len(order), **statuses})
         self.update_manifest(ended=provenance.now(), counts=counts)
+        with disk_errors(self.folder):
+            self.records.replace(self.folder / "records.parquet", len(order), statuses.total())
         return read_run(self.folder)
 
 
@@ -173,7 +178,7 @@ def _start(folder: Path, manifest: Manifest, resume: bool) -> RunFolder:
             )
         with disk_errors(folder):
             write_manifest(folder, manifest)
-        return RunFolder(folder, manifest)
+        return RunFolder(folder, manifest, GrowingRecords(folder, _roles(manifest)))
     if not resume:
         raise HafError(f"{folder} holds a run already; choose another --out, or leave out --no-resume to resume it.")
     if before.request is None:
@@ -184,20 +189,7 @@ def _start(folder: Path, manifest: Manifest, resume: bool) -> RunFolder:
     changes = differences(before.identity(), manifest.identity())
     if changes:
         raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
-    return RunFolder(folder, before, _whole_images(folder / "records.jsonl", _roles(before)))
-
-
-def _whole_images(path: Path, roles: Mapping[str, Role]) -> list[Record]:
-    """The records of completely recorded images; what else the file holds is cut off, whole or not at all."""
-    if not path.exists():
-        return []
-    found = records.read_lines(path, roles)
-    count = Counter(record.image for record in found)
-    whole = [record for record in found if count[record.image] == len(roles)]
-    text = "".join(map(records.to_line, whole))
-    if text.encode() != path.read_bytes():
-        write_whole(path, text)
-    return whole
+    return RunFolder(folder, before, GrowingRecords(folder, _roles(before)))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

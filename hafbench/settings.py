@@ -133,6 +133,17 @@ def read_settings(
     Keys are paths, such as `scorers.limbs.pose`; of `options` those that are None were not given. Raises HafError, with
     the file and the key, for a key that is unknown and a value that cannot be.
     """
+    given = given_settings(kind, file, overrides, options)
+    return parse_settings(kind, given, str(file) if file else "The settings")
+
+
+def given_settings(
+    kind: type[Spec],
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `read_settings` reads, as plain values: without defaults, and not checked yet."""
     given = _read_yaml(file) if file else {}
     asked = [(*parse_override(text), f"--set {text}") for text in overrides]
     asked += [
@@ -143,7 +154,7 @@ def read_settings(
     # Short keys first: which components there are, before their options.
     for path, value, where in sorted(asked, key=lambda one: len(one[0])):
         _put(kind, given, path, value, where)
-    return parse_settings(kind, given, str(file) if file else "The settings")
+    return given
 
 
 def parse_settings(kind: type[M], values: Any, where: str) -> M:

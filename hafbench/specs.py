@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hafbench.generators.quantize import Quantization
 from hafbench.images import ImageFormat
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS, default_scorers
@@ -40,7 +41,8 @@ class GeneratorSpec(Spec):
 
     model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md). generator: what runs it, a name of the
     registry. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
-    weights; auto is the preset's, and fp32 on a CPU. offload: for small GPUs.
+    weights; auto is the preset's, and fp32 on a CPU. quantization: of the denoiser's blocks, in 4 or 8 bits (see
+    generators/quantize.py). offload: for small GPUs.
     """
 
     model: str = BUILT_IN
@@ -48,6 +50,7 @@ class GeneratorSpec(Spec):
     lora: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = Field(default_factory=dict)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    quantization: Quantization = "none"
     offload: Literal["none", "model", "sequential", "group"] = "none"
 
     @model_validator(mode="before")

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import hap_pairs
+from asap_train.backbones import Backbone
+from asap_train.training.cache import Cache, fill_pairs, fill_texts, missing
 from asap_train.training.config import FitConfig
 from tiny_pipelines import build_sd3
 
@@ -31,7 +33,7 @@ def tiny_model(folder: Path) -> Path:
 
 def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitConfig:
     """A fit of a few quick steps; a tiny model is tuned at 16 x 16 pixels."""
-    small: dict[str, Any] = {} if model == "mannequin" else {"resolution": 16}
+    small: dict[str, Any] = {} if model == "mannequin" else {"resolution": 16, "use_aspect_ratio_buckets": False}
     plain = {
         "model": str(model),
         "pairs": str(pairs),
@@ -46,6 +48,11 @@ def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitCo
         "lora": {"rank": 4, "lora_alpha": 4},
     }
     return FitConfig.model_validate({**plain, **small, **changed})
+
+
+def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
+    fill_texts(cache, backbone, missing(cache, "texts", share))
+    fill_pairs(cache, backbone, missing(cache, "pairs", share))
 
 
 def log_of(fit: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,7 +254,7 @@ def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
     errors = {100: 5, 150: 0, 200: 12, 300: 12, 400: 2}
     scored = []
 
-    def run(spec: RunSpec, out: Path, progress: Progress) -> Run:
+    def run(spec: RunSpec, out: Path, progress: Progress, generator: Any) -> Run:
         scored.append(int(out.name))
         return run_of(out, both(errors[scored[-1]], 8))
 

@@ -6,12 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2Pipeline,
+    FluxPipeline,
+    QwenImagePipeline,
+)
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
 from scipy.stats import norm
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from asap_train.backbones import Backbone, Conditions, Crop, Loaded, load_backbone, mask_on_grid
+from asap_train.backbones import Backbone, Conditions, Crop, Loaded, joined, load_backbone, mask_on_grid, trimmed
 from asap_train.backbones.flux import Flux, pack, unpack
 from asap_train.backbones.stable_diffusion import StableDiffusion
 from asap_train.training.losses import Residuals, compute
@@ -160,6 +169,72 @@ def flux_script(folder: Path, timesteps: Tensor, guidance_scale: float = 1.0) ->
     return float(((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item())
 
 
+def mean_loss(prediction: Tensor, target: Tensor) -> float:
+    return float(((prediction.float() - target.float()) ** 2).reshape(2, -1).mean(1).mean().item())
+
+
+def flux2_script(folder: Path, timesteps: Tensor, guidance_scale: float | None) -> float:
+    """train_dreambooth_lora_flux2.py, and train_dreambooth_lora_flux2_klein.py without guidance."""
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    latents_bn_mean = pipe.vae.bn.running_mean.view(1, -1, 1, 1)
+    latents_bn_std = torch.sqrt(pipe.vae.bn.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps)
+    model_input = Flux2Pipeline._patchify_latents(pipe.vae.encode(pictures()).latent_dist.mode())
+    model_input = (model_input - latents_bn_mean) / latents_bn_std
+    model_input_ids = Flux2Pipeline._prepare_latent_ids(model_input)
+    noise = noise_like(model_input)
+    sigmas = sigmas_of(pipe.scheduler, timesteps)
+    noisy = (1.0 - sigmas) * model_input + sigmas * noise
+    words, text_ids = pipe.encode_prompt(prompt=CAPTIONS, max_sequence_length=512)
+    prediction = pipe.transformer(
+        hidden_states=Flux2Pipeline._pack_latents(noisy),
+        timestep=timesteps / 1000,
+        guidance=None if guidance_scale is None else torch.full([1], guidance_scale).expand(2),
+        encoder_hidden_states=words,
+        txt_ids=text_ids,
+        img_ids=model_input_ids,
+        return_dict=False,
+    )[0]
+    return mean_loss(Flux2Pipeline._unpack_latents_with_ids(prediction, model_input_ids), noise - model_input)
+
+
+def qwen_image_script(folder: Path, timesteps: Tensor) -> float:
+    """train_dreambooth_lora_qwen_image.py."""
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    config = pipe.vae.config
+    latents_mean = torch.tensor(config.latents_mean).view(1, config.z_dim, 1, 1, 1)
+    latents_std = 1.0 / torch.tensor(config.latents_std).view(1, config.z_dim, 1, 1, 1)
+    model_input = pipe.vae.encode(pictures().unsqueeze(2)).latent_dist.mean
+    model_input = (model_input - latents_mean) * latents_std
+    noise = noise_like(model_input[:, :, 0])[:, :, None]
+    sigmas = sigmas_of(pipe.scheduler, timesteps)[..., None]
+    noisy = (1.0 - sigmas) * model_input + sigmas * noise
+    words, mask = pipe.encode_prompt(prompt=CAPTIONS, max_sequence_length=512)
+    batch, channels, _, height, width = model_input.shape
+    prediction = pipe.transformer(
+        hidden_states=QwenImagePipeline._pack_latents(noisy.permute(0, 2, 1, 3, 4), batch, channels, height, width),
+        encoder_hidden_states=words,
+        encoder_hidden_states_mask=mask,
+        timestep=timesteps / 1000,
+        img_shapes=[(1, height // 2, width // 2)] * batch,
+        return_dict=False,
+    )[0]
+    factor = pipe.vae_scale_factor
+    prediction = QwenImagePipeline._unpack_latents(prediction, height * factor, width * factor, factor)
+    return mean_loss(prediction, noise - model_input)
+
+
+def z_image_script(folder: Path, timesteps: Tensor) -> float:
+    """train_dreambooth_lora_z_image.py."""
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    model_input = flow_latents(pipe)
+    noise = noise_like(model_input)
+    sigmas = sigmas_of(pipe.scheduler, timesteps)
+    noisy = (1.0 - sigmas) * model_input + sigmas * noise
+    words, _ = pipe.encode_prompt(prompt=list(CAPTIONS), do_classifier_free_guidance=False, max_sequence_length=512)
+    made = pipe.transformer(list(noisy.unsqueeze(2).unbind(0)), (1000 - timesteps) / 1000, words, return_dict=False)[0]
+    return mean_loss(-torch.stack(made, dim=0).squeeze(2), noise - model_input)
+
+
 @pytest.mark.parametrize("name", ["sd15", "sd15-v", "sdxl", "sdxl-v"])
 @torch.no_grad()
 def test_a_loss_is_that_of_diffusers_script_for_stable_diffusion(
@@ -202,22 +277,67 @@ def test_a_loss_is_that_of_diffusers_script_for_flux(folders: dict[str, Path], g
     assert loss_of(backbone, times) == pytest.approx(flux_script(folders["flux"], times, guidance), rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "guidance"), [("flux2", 4.0), ("flux2", 3.5), ("flux2-klein", None)])
+@torch.no_grad()
+def test_a_loss_is_that_of_diffusers_script_for_flux2(
+    folders: dict[str, Path], name: str, guidance: float | None
+) -> None:
+    backbone = load_backbone(str(folders[name]))
+    assert backbone.guidance == (4.0 if name == "flux2" else None)
+    backbone.guidance = guidance
+    times = schedule_of(backbone).timesteps[[200, 700]]
+    assert loss_of(backbone, times) == pytest.approx(flux2_script(folders[name], times, guidance), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "script"), [("qwen-image", qwen_image_script), ("z-image", z_image_script)])
+@torch.no_grad()
+def test_a_loss_is_that_of_diffusers_script_for_qwen_image_and_z_image(
+    folders: dict[str, Path], backbones: dict[str, Backbone], name: str, script: Any
+) -> None:
+    times = schedule_of(backbones[name]).timesteps[[200, 700]]
+    assert loss_of(backbones[name], times) == pytest.approx(script(folders[name], times), rel=1e-5)
+
+
 CALLS: dict[str, dict[str, Any]] = {
     "sd15": {"guidance_scale": 1.0},
     "sdxl": {"guidance_scale": 1.0},
     "sd3": {"guidance_scale": 1.0},
     "flux": {"guidance_scale": 3.5},
+    "flux2": {"guidance_scale": 4.0},
+    "flux2-klein": {"guidance_scale": 1.0},
+    "qwen-image": {},
+    "z-image": {"guidance_scale": 0.0},
     "mannequin": {"guidance_scale": 1.0, "max_sequence_length": 1},
 }
+
+
+def as_latents(name: str, given: Any, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """What goes through a pipeline's loop and its network, in the latents' shape."""
+    area = (height, width, 2)
+    if name == "flux":
+        return FluxPipeline._unpack_latents(given, *area)
+    if name.startswith("flux2"):
+        ids = Flux2Pipeline._prepare_latent_ids(torch.zeros(len(given), 1, height // 4, width // 4))
+        return Flux2Pipeline._unpack_latents_with_ids(given, ids)
+    if name == "qwen-image":
+        return QwenImagePipeline._unpack_latents(given, *area)[:, :, 0]
+    return torch.stack(given)[:, :, 0] if isinstance(given, list) else given
+
+
+def own_time(name: str, given: Tensor) -> Tensor:
+    """A timestep inside the pipeline as a backbone has it."""
+    if name == "z-image":
+        return 1000 * (1 - given)
+    return 1000 * given if name in ("flux", "flux2", "flux2-klein", "qwen-image") else given
 
 
 @pytest.mark.parametrize("name", CALLS)
 @torch.no_grad()
 def test_texts_and_predictions_are_those_inside_the_pipeline(backbones: dict[str, Backbone], name: str) -> None:
-    """The first call of the network inside the pipeline's own __call__: the same in, the same out."""
+    """The second call of the network inside the pipeline's own __call__: the same in, the same out."""
     backbone = backbones[name] if name in backbones else load_backbone(name)
     height, width = (128, 128) if name == "mannequin" else (HEIGHT, WIDTH)
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    seen: list[tuple[Any, Tensor, Any]] = []
 
     def listen(module: Any, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
         noisy = named.get("hidden_states", given[0] if given else None)
@@ -225,19 +345,101 @@ def test_texts_and_predictions_are_those_inside_the_pipeline(backbones: dict[str
 
     handle = backbone.network.register_forward_hook(listen, with_kwargs=True)
     size = {"height": height, "width": width, "num_inference_steps": 2, "output_type": "latent"}
-    backbone.pipeline(CAPTIONS, generator=torch.Generator().manual_seed(0), **size, **CALLS[name])
+    backbone.pipeline(prompt=list(CAPTIONS), generator=torch.Generator().manual_seed(0), **size, **CALLS[name])
     handle.remove()
-    noisy, times, expected = seen[1]
-    times = times.expand(2)
-    if isinstance(backbone, Flux):
-        times = times * 1000
-        area = (height, width, backbone.pipeline.vae_scale_factor)
-        noisy, expected = (FluxPipeline._unpack_latents(packed, *area) for packed in (noisy, expected))
+    times = own_time(name, seen[1][1].expand(2))
+    noisy, expected = (as_latents(name, one, height, width) for one in (seen[1][0], seen[1][2]))
+    if name == "z-image":
+        expected = -expected
     made = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS, (height, width)))
     assert made.shape == noisy.shape
     assert torch.allclose(made, expected, atol=1e-5)
     other = backbone.predict(noisy, times, conditions_of(backbone, CAPTIONS[::-1], (height, width)))
     assert not torch.allclose(made, other, atol=1e-5)
+
+
+FLOWS = ("sd3", "flux", "flux2", "flux2-klein", "qwen-image", "z-image")
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@torch.no_grad()
+def test_predictions_sample_as_the_pipeline_does(backbones: dict[str, Backbone], name: str) -> None:
+    """Euler's method with `predict`, at the sampler's sigmas, is the pipeline's way step by step."""
+    backbone, way = backbones[name], []
+
+    def look(pipeline: Any, step: int, time: Any, given: dict[str, Any]) -> dict[str, Any]:
+        way.append(as_latents(name, given["latents"]))
+        return {}
+
+    size = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": 4, "output_type": "latent"}
+    dice = torch.Generator().manual_seed(0)
+    backbone.pipeline(prompt=list(CAPTIONS), generator=dice, callback_on_step_end=look, **size, **CALLS[name])
+    conditions, sigmas = conditions_of(backbone, CAPTIONS), backbone.pipeline.scheduler.sigmas
+    image = way[0]
+    for step in (1, 2, 3):
+        velocity = backbone.predict(image, 1000 * sigmas[step].expand(2), conditions)
+        image = image + (sigmas[step + 1] - sigmas[step]) * velocity
+        assert torch.allclose(image, way[step], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@torch.no_grad()
+def test_latents_are_what_the_pipeline_decodes(backbones: dict[str, Backbone], name: str) -> None:
+    """At the end of a sampling they are the image that the autoencoder makes of its own code."""
+    backbone = backbones[name]
+    pipeline, images = backbone.pipeline, pictures()
+    latents = backbone.encode_images(images)
+    assert latents.shape[-2] * WIDTH == latents.shape[-1] * HEIGHT
+    packed = latents.flatten(2).transpose(1, 2) if name.startswith("flux2") else latents
+    packed = pack(latents) if name in ("flux", "qwen-image") else packed
+    size = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": 1, "output_type": "pt"}
+    made = pipeline(
+        prompt=list(CAPTIONS), callback_on_step_end=lambda *_: {"latents": packed}, **size, **CALLS[name]
+    ).images
+    video = name == "qwen-image"
+    mean = pipeline.vae.encode(images[:, :, None] if video else images).latent_dist.mean
+    decoded = pipeline.vae.decode(mean).sample
+    decoded = decoded[:, :, 0] if video else decoded
+    assert torch.allclose(made, (decoded / 2 + 0.5).clamp(0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "z-image"])
+@torch.no_grad()
+def test_padding_of_shorter_captions_changes_nothing(backbones: dict[str, Backbone], name: str) -> None:
+    backbone = backbones[name]
+    noisy = noise_like(torch.zeros(1, 4, 16, 24)).expand(2, -1, -1, -1)
+    times = torch.tensor([300.0, 300.0])
+    alone = [backbone.encode_texts([caption]) for caption in CAPTIONS]
+    together = joined(alone)
+    for key, value in backbone.encode_texts(CAPTIONS).items():
+        assert torch.allclose(value.float(), together[key].float(), atol=1e-5)
+    assert together["words_mask"].sum(1).tolist() == [part["words"].shape[1] for part in alone]
+    longer = joined([together, {key: torch.cat([value, 0 * value], 1) for key, value in alone[1].items()}])
+    assert {key: value.shape for key, value in trimmed(longer).items()} == {
+        key: torch.Size([3, *value.shape[1:]]) for key, value in together.items()
+    }
+    made = backbone.predict(noisy, times, together)
+    for i in range(2):
+        assert torch.allclose(made[i], backbone.predict(noisy[:1], times[:1], alone[i])[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_prompt_is_embedded_as_the_pipeline_embeds_it(backbones: dict[str, Backbone]) -> None:
+    """With a negative prompt, where the pipeline takes guidance from one: the same images from embeddings."""
+    calls: dict[str, dict[str, Any]] = {
+        **{name: {"guidance_scale": 3.0} for name in ("sd15", "sdxl", "sd3", "flux2-klein", "z-image")},
+        **{name: {"true_cfg_scale": 3.0} for name in ("flux", "qwen-image")},
+        "flux2": {},
+    }
+    for name, call in calls.items():
+        pipeline = backbones[name].pipeline
+        for negative in (None, "six fingers"):
+            size = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": 2, "output_type": "np", **call}
+            own = {} if name.startswith("flux2") or negative is None else {"negative_prompt": negative}
+            given = backbones[name].encode_prompt("a hand", negative if own else None)
+            expected = pipeline(prompt="a hand", generator=torch.Generator().manual_seed(0), **own, **size).images
+            made = pipeline(generator=torch.Generator().manual_seed(0), **given, **size).images
+            assert abs(made - expected).max() < 1e-5, name
 
 
 @pytest.mark.parametrize(
@@ -280,7 +482,7 @@ def test_sdxl_is_told_how_an_image_was_cut(backbones: dict[str, Backbone]) -> No
     # As the pipeline itself has them.
     own = backbones["sdxl"].pipeline._get_add_time_ids((1600, 900), (310, 0), (512, 512), torch.float32, 32)
     assert torch.equal(ids[:1], own)
-    assert all(backbones[name].encode_crops(crops) == {} for name in ("sd15", "sd3", "flux"))
+    assert all(backbones[name].encode_crops(crops) == {} for name in BUILDERS if name != "sdxl")
 
 
 def test_stable_diffusion_draws_every_timestep_equally_often(backbones: dict[str, Backbone]) -> None:
@@ -313,6 +515,27 @@ def test_flux_shifts_times_by_the_size_of_the_image(backbones: dict[str, Backbon
     scheduler.set_timesteps(sigmas=1 / (1 + torch.exp(-torch.from_numpy(norm.ppf(uniform.numpy())))).numpy(), mu=1.15)
     assert torch.allclose(draw(uniform, (128, 128)), scheduler.timesteps, rtol=1e-4)
     assert backbones["flux"].draw_timesteps(half).item() == 500
+
+
+def test_times_of_flux2_qwen_image_and_z_image_are_shifted_as_their_samplers_do(backbones: dict[str, Backbone]) -> None:
+    half = torch.tensor([0.5])
+
+    def mu(name: str, grid: tuple[int, int] | None) -> float:
+        s = backbones[name].draw_timesteps(half, grid).item() / 1000
+        return math.log(s / (1 - s))
+
+    # With as many steps as FLUX.2's formula knows.
+    for grid in ((16, 16), (64, 64), (32, 96)):
+        expected = compute_empirical_mu(grid[0] * grid[1], 200)
+        assert mu("flux2", grid) == pytest.approx(expected, abs=2e-3)
+        assert mu("flux2-klein", grid) == pytest.approx(expected, abs=2e-3)
+    config = backbones["qwen-image"].pipeline.scheduler.config
+    for height, width in ((32, 32), (128, 192)):
+        shift = calculate_shift(height * width // 4, 256, config.max_image_seq_len, 0.5, config.max_shift)
+        assert mu("qwen-image", (height, width)) == pytest.approx(shift, abs=1e-4)
+    assert mu("z-image", (8, 8)) == pytest.approx(math.log(3), abs=1e-4)
+    for name, own in (("flux2", (64, 64)), ("qwen-image", (128, 128)), ("z-image", (512, 512))):
+        assert mu(name, None) == mu(name, own)
 
 
 def test_tokens_are_packed_as_in_the_pipeline() -> None:

@@ -295,3 +295,17 @@ def test_what_only_one_model_had_judged_may_undo_a_difference_by_hand() -> None:
     )
     assert hiding.one_sided == pytest.approx((-0.5, 0))
     assert hiding.uneven()
+
+
+def test_of_very_many_prompts_bundles_are_resampled_with_the_same_result() -> None:
+    rng = np.random.default_rng(3)
+    prompts = np.repeat(np.arange(20_000), 2)
+    base = rng.normal(size=20_000)[prompts] + rng.normal(size=40_000)
+    moved = base + rng.normal(0.01, 1, 40_000)
+    found = compare_means(base, prompts, moved, prompts)
+    assert found.clusters == 20_000
+    assert None not in (found.estimate, found.error, found.low, found.high, found.p_value)
+    z = (found.estimate or 0) / (found.error or 1)
+    width = 2 * stats.norm.ppf(0.975) * (found.error or 0)
+    assert ((found.high or 0) - (found.low or 0)) == pytest.approx(width, rel=0.06)
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.03)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -13,35 +12,16 @@ import pytest
 import supervision as sv
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from hafbench.detectors.hand_views import hand_boxes, log_bones, mean_logit, summarize
 from hafbench.detectors.nets import Roi
-from hafbench.errors import HafError, Unavailable
-from hafbench.images import load_image
+from hafbench.errors import HafError
 from hafbench.scorers.card import FEATURES, SHIPPED, Card, load_card
 from hafbench.scorers.detectability import DetectabilityScorer, Options, load
-from hafbench.scorers.hands import SMALLEST
-from hafbench.suites import Prompt
-from small import a_scorer
-
-SHARED = Path(__file__).parents[2] / "shared"
-needs_shared = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no ../shared/weights and data here")
-PHOTOS = ("four/15a73593", "four/105f8f8e", "rock/1bed937b", "none/0a787971")
+from hand_photos import PHOTOS, SHARED, jpeg, needs_shared, photo
 
 values = st.fixed_dictionaries({name: st.floats(-6, 6) for name in FEATURES})
-
-
-def photo(start: str) -> np.ndarray:
-    folder, name = start.split("/")
-    return np.asarray(load_image(next((SHARED / "data" / "hands_real" / folder).glob(f"{name}*"))))
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "JPEG", quality=quality)
-    return np.asarray(Image.open(data))
 
 
 @given(values, st.sampled_from(list(FEATURES)), st.floats(0, 5))
@@ -127,13 +107,6 @@ def test_no_single_view_decides() -> None:
     assert mean_logit([0.5]) == 0
 
 
-def test_without_weights_it_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("hafbench.weights.cache_folder", lambda: tmp_path)
-    with pytest.raises(Unavailable, match="weights pull"):
-        load(Options(), "cpu")
-
-
 @pytest.fixture(scope="module")
 def scorer() -> DetectabilityScorer:
     with pytest.MonkeyPatch.context() as patch:
@@ -156,19 +129,6 @@ def test_settings_are_json_and_name_the_weights(scorer: DetectabilityScorer) -> 
     settings = json.loads(json.dumps(scorer.settings))
     assert len(settings["weights"]) == 6
     assert settings["card"]["threshold"] == load_card().threshold
-
-
-@needs_shared
-@pytest.mark.parametrize("start", PHOTOS)
-def test_good_hands_pass_and_the_score_is_repeatable(scorer: DetectabilityScorer, start: str) -> None:
-    image = photo(start)
-    score = scorer.score(image, None)
-    assert score.status == "scored"
-    assert score.is_error is False
-    assert score.findings == ()
-    assert score.measures["hands_judged"] == 1
-    scorer.score(photo(PHOTOS[0]), None)  # what came between does not matter
-    assert scorer.score(image.copy(), None) == score
 
 
 @needs_shared
@@ -226,36 +186,6 @@ def test_mangled_hands_score_higher(scorer: DetectabilityScorer, strict: Detecta
             rises.append(after.value - before.value)
     assert len(rises) >= 3
     assert np.median(rises) > 0.2
-
-
-@needs_shared
-def test_what_cannot_be_judged_is_unknown_with_the_reason(scorer: DetectabilityScorer) -> None:
-    nothing = scorer.score(np.full((300, 400, 3), 90, np.uint8), None)
-    assert (nothing.status, nothing.value, nothing.reason) == ("unknown", None, "No hand was found.")
-    assert nothing.cause == "absent"
-    shown = Prompt.model_validate({"id": "a", "text": "a hand", "expect": {"hands": 1}})
-    assert scorer.score(np.full((300, 400, 3), 90, np.uint8), shown).cause == "unjudgeable"
-    image = photo(PHOTOS[0])
-    small = cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
-    score = scorer.score(small, None)
-    assert (score.status, score.cause) == ("unknown", "unjudgeable")
-    assert score.reason is not None and str(SMALLEST) in score.reason
-    assert score.measures["pixels"] < SMALLEST
-
-
-@needs_shared
-@pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (40, 40)])
-def test_odd_shapes_are_no_accident(scorer: DetectabilityScorer, shape: tuple[int, int]) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    assert scorer.score(noise, None).status == "unknown"
-
-
-@needs_shared
-def test_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
-    scorer = a_scorer("detectability")
-    assert (scorer.name, scorer.role, scorer.higher_is_better) == ("detectability", "anatomy", False)
-    assert "doubt" in scorer.about
 
 
 def test_cards_are_immutable() -> None:

@@ -72,7 +72,7 @@ def test_overrides_go_over_the_file_and_the_file_over_the_family(tmp_path: Path)
     assert (config.train_batch_size, config.gradient_accumulation_steps) == (1, 2)
     assert config.lora == LoraSettings(rank=64, lora_alpha=8)
     assert config.loss == LossSettings(tau=0.02)
-    assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl"))
+    assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl", dtype="bf16"))
     full = read_config(path, ["lora=null", "score=null"])
     assert full.lora is None and full.score is None
 
@@ -204,6 +204,7 @@ def test_a_hub_repository_and_a_single_file_have_the_defaults_of_their_pipeline(
         ("time_range=[0.5, 0.5]", "time_range: 0.5 is not below 0.5"),
         ("time_range=[0, 2]", r"time_range\.1: Input should be less than or equal to 1"),
         ("score.every=150", r"score\.every \(150\) must be a multiple of checkpointing_steps \(100\)"),
+        ("quantization=int3", "quantization: Input should be 'none', 'nf4' or 'fp8'"),
         ("max_train_steps", "write KEY=VALUE"),
         ("max_train_steps=[", "cannot be read as YAML"),
         ("model=mannekin", "no model 'mannekin'.*mannequin"),
@@ -236,6 +237,12 @@ def test_numbers_that_do_not_go_with_the_objective_are_refused(objective: str, o
         read_config(None, [*NEEDED, f"objective={objective}", override])
 
 
+def test_only_a_frozen_base_is_quantized() -> None:
+    assert read_config(None, [*NEEDED, "quantization=nf4"]).quantization == "nf4"
+    with pytest.raises(HafError, match="only a frozen base is quantized; tune it with LoRA"):
+        read_config(None, [*NEEDED, "quantization=nf4", "lora=null"])
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "max_train_steps: [", "just words"])
 def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "fit.yaml"
@@ -250,6 +257,7 @@ def test_the_resolved_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     write_config(read_config(None, NEEDED), tmp_path / "fit.yaml")
     values = yaml.safe_load((tmp_path / "fit.yaml").read_text())
     lora = {"rank": 16, "lora_alpha": 16.0, "layers": ["attention"], "target_modules": None, "lora_dropout": 0.0}
+    lora |= {"text_encoder": False}
     assert values["lora"] == lora
     assert list(values)[:4] == ["model", "pairs", "out", "objective"]
 

@@ -33,7 +33,8 @@ EVERYTHING = {
 KINDS: dict[str, dict[str, Any]] = {
     "8 bits": {"optimizer": "adamw8bit"},
     "in full": {"lora": None, "ema_decay": 0.5},
-    "half precision": {"mixed_precision": "bf16", "gradient_checkpointing": True},
+    "half precision": {"mixed_precision": "bf16", "gradient_checkpointing": True, "two_passes": True},
+    "4 bits": {"mixed_precision": "bf16", "quantization": "nf4"},
 }
 
 

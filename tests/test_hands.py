@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -11,32 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from hafbench.detectors.critic import Critic, Look, file_of, read_heads, write_heads
 from hafbench.detectors.hands import HandDetector
 from hafbench.detectors.nets import Roi
-from hafbench.errors import Unavailable
-from hafbench.images import load_image
 from hafbench.registry import Options
 from hafbench.scorers.hands import KINDS, SMALLEST, HandsScorer, load, size_share, worst_place
-from hafbench.suites import Prompt
-from small import a_scorer
-
-SHARED = Path(__file__).parents[2] / "shared"
-needs_shared = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no ../shared/weights and data here")
-PHOTOS = ("four/15a73593", "four/105f8f8e", "rock/1bed937b", "none/0a787971")
-
-
-def photo(start: str) -> np.ndarray:
-    folder, name = start.split("/")
-    return np.asarray(load_image(next((SHARED / "data" / "hands_real" / folder).glob(f"{name}*"))))
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    data = io.BytesIO()
-    Image.fromarray(image).save(data, "JPEG", quality=quality)
-    return np.asarray(Image.open(data))
+from hand_photos import PHOTOS, SHARED, jpeg, needs_shared, photo
 
 
 def swirled(image: np.ndarray, roi: Roi) -> np.ndarray:
@@ -103,13 +83,6 @@ def test_heads_come_back_from_their_file_in_half_precision(tmp_path: Path) -> No
             assert (tensor == other.state_dict()[name]).all()
 
 
-def test_without_weights_it_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("hafbench.weights.cache_folder", lambda: tmp_path)
-    with pytest.raises(Unavailable, match="weights pull"):
-        load(Options(), "cpu")
-
-
 @pytest.fixture(scope="module")
 def scorer() -> HandsScorer:
     with pytest.MonkeyPatch.context() as patch:
@@ -129,19 +102,6 @@ def test_settings_are_json_and_name_the_weights(scorer: HandsScorer) -> None:
     settings = json.loads(json.dumps(scorer.settings))
     assert "hands.safetensors" in settings["weights"]
     assert settings["critic"]["threshold"] == read_heads(file_of("hands"))[0].threshold
-
-
-@needs_shared
-@pytest.mark.parametrize("start", PHOTOS)
-def test_good_hands_pass_and_the_score_is_repeatable(scorer: HandsScorer, start: str) -> None:
-    image = photo(start)
-    score = scorer.score(image, None)
-    assert score.status == "scored"
-    assert score.is_error is False
-    assert score.findings == ()
-    assert score.measures["hands_judged"] >= 1
-    scorer.score(photo(PHOTOS[0]), None)  # what came between does not matter
-    assert scorer.score(image.copy(), None) == score
 
 
 @needs_shared
@@ -177,28 +137,6 @@ def test_mangled_hands_score_higher_and_the_finding_points_there(scorer: HandsSc
 
 
 @needs_shared
-def test_what_cannot_be_judged_is_unknown_with_the_reason(scorer: HandsScorer) -> None:
-    nothing = scorer.score(np.full((300, 400, 3), 90, np.uint8), None)
-    assert (nothing.status, nothing.value, nothing.reason) == ("unknown", None, "No hand was found.")
-    assert nothing.cause == "absent"
-    shown = Prompt.model_validate({"id": "a", "text": "a hand", "expect": {"hands": 1}})
-    assert scorer.score(np.full((300, 400, 3), 90, np.uint8), shown).cause == "unjudgeable"
-    image = photo(PHOTOS[0])
-    small = cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
-    score = scorer.score(small, None)
-    assert (score.status, score.cause) == ("unknown", "unjudgeable")
-    assert score.reason is not None and str(SMALLEST) in score.reason
-    assert score.measures["pixels"] < SMALLEST
-
-
-@needs_shared
-@pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (40, 40)])
-def test_odd_shapes_are_no_accident(scorer: HandsScorer, shape: tuple[int, int]) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    assert scorer.score(noise, None).status == "unknown"
-
-
-@needs_shared
 def test_what_is_no_hand_is_not_judged(scorer: HandsScorer) -> None:
     """A face, a coffee cup, a cat and a rocket, from scikit-image."""
     from skimage import data
@@ -216,10 +154,3 @@ def test_one_look_at_several_squares_is_as_looks_at_each(detector: HandDetector)
         (alone,) = critic.look(image, [roi])
         assert together.error == pytest.approx(alone.error, abs=1e-5)
         assert together.heat == pytest.approx(alone.heat, abs=1e-5)
-
-
-@needs_shared
-def test_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAFBENCH_WEIGHTS", str(SHARED / "weights"))
-    scorer = a_scorer("hands")
-    assert (scorer.name, scorer.role, scorer.higher_is_better) == ("hands", "anatomy", False)

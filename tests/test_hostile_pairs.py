@@ -215,7 +215,7 @@ def test_only_stale_caches_go(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "key.json").write_text(BRACKETS)
     (tmp_path / digest_of(key) / "texts-00000.safetensors").write_bytes(b"")
-    own = Cache(tmp_path / "own", tmp_path, (), (), 16, torch.float32)
+    own = Cache(tmp_path / "own", tmp_path, (), (), (), torch.float32)
     (tmp_path / digest_of(key) / "photo.png").write_bytes(b"mine")
     forget_others(own)
     assert len(list(tmp_path.iterdir())) == 4

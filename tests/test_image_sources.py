@@ -14,14 +14,16 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from hafbench.api import samples_of, score_manifest
+from hafbench.cli import app
 from hafbench.errors import HafError, RunStopped
 from hafbench.evaluate import describe, evaluate
 from hafbench.images import load_image
 from hafbench.manifest import Manifest
 from hafbench.records import Sample
-from hafbench.reports.gallery import gallery_items
+from hafbench.reports.gallery import make_gallery
 from hafbench.runs import Run, open_run, read_run
 from hafbench.sources import ImageSource, identity_of, open_source, parts_of, read_ahead, read_images
 from hafbench.sources.addresses import expand
@@ -144,9 +146,9 @@ def test_the_records_are_the_same_from_a_folder_shards_and_tables(tmp_path: Path
     assert all(run.records[columns].equals(first) for run in runs[1:])
     # What reads a run later finds its images by the same names.
     for run in runs:
-        items, more = gallery_items(read_run(run.folder))
-        assert (len(items), more) == (5, 0)
-        assert all(item.pictures is not None for item in items)
+        gallery = make_gallery(read_run(run.folder))
+        assert (len(gallery.items), gallery.left_out) == (5, 0)
+        assert all(item.pictures is not None for item in gallery.items)
 
 
 def test_a_table_or_a_suite_takes_the_place_of_what_a_shard_says(tmp_path: Path) -> None:
@@ -452,3 +454,17 @@ def test_a_manifest_keeps_the_kind_of_its_source(tmp_path: Path) -> None:
     assert again.images is not None
     assert again.images.kind == "shards"
     assert describe({"hands": Brightness()}) == dict(again.scorers)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "images", "--out", "s3://bucket/run"],
+        ["run", "--out", "gs://bucket/run"],
+        ["report", "s3://bucket/run"],
+    ],
+)
+def test_a_run_folder_in_a_store_is_refused_before_anything_is_done(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, HafError)
+    assert "a run is kept on a disk of this machine" in str(result.exception)

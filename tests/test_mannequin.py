@@ -256,3 +256,10 @@ def test_a_wrong_number_of_digits_can_be_told_from_a_right_one_with_a_hidden_thu
         assert hand.countable
     if pair.error.detail == "missing_digit" and pair.correct.scene.attributes.view == "back":
         assert hand.digits[0].name == "thumb"
+
+
+def test_a_data_set_may_be_of_some_framings_alone() -> None:
+    shown = [dataset.draw(seed, 0.5, TUNING, 64, ("hand", "two_hands"))[1] for seed in range(12)]
+    assert {row["attributes"]["framing"] for row in shown} == {"hand", "two_hands"}
+    usual = [dataset.draw(seed, 0.0, TUNING, 64)[1] for seed in range(12)]
+    assert {row["attributes"]["framing"] for row in usual} - {"hand", "two_hands"}

@@ -14,7 +14,8 @@ from hafbench.people.defects import DEFECTS, of_view
 from hafbench.people.hand_defects import Place
 from hafbench.people.hand_frame import hand_of
 from hafbench.people.mesh import Mesh, normals, posed, rotation
-from hafbench.people.shaping import Subject, joined, stump
+from hafbench.people.shaping import Subject, stump
+from hafbench.people.unions import joined
 from hafbench.types import Kind, Region
 
 

@@ -20,7 +20,7 @@ from hafbench.evaluate import evaluate
 from hafbench.figures import count_alike, count_rates
 from hafbench.records import Sample
 from hafbench.reports import build_report
-from hafbench.reports.gallery import gallery_items
+from hafbench.reports.gallery import make_gallery
 from hafbench.reports.overlays import THUMBNAIL, box_names, draw, thumbnails
 from hafbench.reports.summary import print_summary, read_summary
 from hafbench.runs import Run, open_run
@@ -179,13 +179,23 @@ def test_the_worst_images_come_first(tmp_path: Path) -> None:
 
 def test_the_gallery_is_bounded_and_says_how_many_are_left_out(tmp_path: Path) -> None:
     run = make_run(tmp_path, [f"{i}.png" for i in range(6)], {"hands": Brightness()})
-    whole, none_left = gallery_items(run)
-    assert (len(whole), none_left) == (6, 0)
-    few, left = gallery_items(run, size=2)
-    assert ([item.image for item in few], left) == ([item.image for item in whole[:2]], 4)
-    sizes = [item.pictures.characters for item in whole if item.pictures]
-    light, left = gallery_items(run, limit=sum(sizes[:3]))
-    assert (len(light), left) == (3, 3)
+    whole = make_gallery(run)
+    assert (len(whole.items), whole.drawn, whole.left_out) == (6, 0, 0)
+    few = make_gallery(run, size=2)
+    assert ([item.image for item in few.items], few.left_out) == ([item.image for item in whole.items[:2]], 4)
+    sizes = [item.pictures.characters for item in whole.items if item.pictures]
+    light = make_gallery(run, limit=sum(sizes[:3]))
+    assert (len(light.items), light.left_out) == (3, 3)
+
+
+def test_a_gallery_of_too_many_images_has_the_worst_and_a_sample_of_the_others(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [f"{i:02}.png" for i in range(30)], {"hands": Brightness()})
+    order = [item.image for item in make_gallery(run).items]
+    gallery = make_gallery(run, size=12)
+    shown = [item.image for item in gallery.items]
+    assert (shown[:9], gallery.drawn, gallery.left_out) == (order[:9], 3, 18)
+    assert shown == sorted(shown, key=order.index)
+    assert gallery == make_gallery(run, size=12)
 
 
 def test_findings_are_drawn_where_they_are(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hafbench import record_parts
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate, plan, spread
 from hafbench.images import ImageFormat, load_image, sha256_of
@@ -312,3 +313,70 @@ def test_limit_takes_from_every_category_in_turn() -> None:
     assert sorted(counts.values()) == [2, 2, 2, 3, 3]
     assert spread(prompts, 999) == list(prompts)
     assert [p for p in prompts if p in chosen] == chosen
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of four rows in place of many thousands."""
+    monkeypatch.setattr(record_parts, "PART_ROWS", 4)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_run_in_parts_is_resumed_and_has_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "parts", Painter(), stop_after=6)
+    parts = json.loads((tmp_path / "parts" / "parts.json").read_text())
+    assert parts == [{"file": "parts/000000.parquet", "rows": 4, "images": 4}]
+    assert len((tmp_path / "parts" / "records.jsonl").read_text().splitlines()) == 2
+    painter = Painter()
+    parted = bench(tmp_path / "parts", painter)
+    assert len(painter.batches) == 3  # one picture was made, and not scored yet
+    # The whole table takes the place of the parts, and is what a run that has ended is opened with.
+    assert sorted(path.name for path in (tmp_path / "parts" / "parts").iterdir()) == []
+    assert json.loads((tmp_path / "parts" / "parts.json").read_text())[0]["file"] == "records.parquet"
+    assert bench(tmp_path / "parts", Painter()).records.equals(parted.records)
+    monkeypatch.setattr(record_parts, "PART_ROWS", 1000)
+    whole = bench(tmp_path / "whole", Painter())
+    assert whole.records.equals(parted.records)
+    assert (whole.folder / "records.csv").read_bytes() == (parted.folder / "records.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_run_that_is_killed_between_a_part_and_its_journal_repeats_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=3)
+    journal = tmp_path / "run" / "records.jsonl"
+    rows = journal.read_text()
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=1)
+    journal.write_text(rows)  # as if the journal had not been emptied yet
+    painter = Painter()
+    run = bench(tmp_path / "run", painter)
+    assert len(painter.batches) == 5
+    assert run.records["image"].tolist() == [f"p{i}/{s}.png" for i in range(5) for s in (0, 1)]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ("[", r"parts\.json cannot be read"),
+        ('[{"file": "../x.parquet", "rows": 1, "images": 1}]', "is not a part of this run"),
+        ('[{"file": "parts/000009.parquet", "rows": 4, "images": 4}]', "records cannot be read"),
+        ('[{"file": "parts/000000.parquet", "rows": 5, "images": 5}]', "has 4 rows, and parts.json counts 5"),
+    ],
+)
+def test_parts_that_are_damaged_are_one_sentence(tmp_path: Path, parts: str, words: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=6)
+    (tmp_path / "run" / "parts.json").write_text(parts)
+    with pytest.raises(HafError, match=words):
+        bench(tmp_path / "run", Painter())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_of_other_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path / "run", Painter(), stop_after=6)
+    with pytest.raises(HafError, match=r"p0/0\.png has records, and is no image of this run"):
+        bench(tmp_path / "run", Painter(), prompts=PROMPTS[2:])

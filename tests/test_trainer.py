@@ -209,6 +209,78 @@ def test_many_draws_have_the_gradient_of_one_pass_and_the_memory_of_one_draw(
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def gradient_of(training: Training, **changed: Any) -> tuple[torch.Tensor, int]:
+    """That of the third step's first batch, with other settings, and the most bytes that autograd keeps for it."""
+    training.config = training.config.model_copy(update=changed)
+    training.optimizer.zero_grad()
+    Held.now = Held.peak = 0
+    with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.kept):
+        _backward(training, training.config.loss, 2, 0, True)
+    return torch.cat([value.grad.flatten() for value in training.values]), Held.peak
+
+
+TWO_PASSES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "draws": {"noise_draws": 3},
+    "sdpo": {"loss": {"tau": 0.1, "guard": "sdpo"}},
+    "ceiling and anchor": {"loss": {"tau": 0.1, "guard": "ceiling", "anchor_weight": 0.5}},
+    "dpo": {"objective": "dpo", "loss": {"guard": "sft"}},
+    "parts": {"gradient_accumulation_steps": 2, "train_batch_size": 1},
+}
+
+
+@pytest.mark.parametrize("name", TWO_PASSES)
+def test_two_passes_have_the_gradient_of_one_at_half_the_activations(
+    tmp_path: Path, model: Path, pairs: Path, name: str
+) -> None:
+    training, log = ready(settings(model, pairs, tmp_path / "fit", **TWO_PASSES[name]))
+    advance(training, log, 2)  # so that policy and reference differ
+    one, whole = gradient_of(training)
+    other, half = gradient_of(training, two_passes=True)
+    assert float((other - one).norm() / one.norm()) < 1e-4, "the branches' gradients nearly cancel each other"
+    training.backbone.network.double()
+    one, other = (gradient_of(training, two_passes=two)[0] for two in (False, True))
+    assert float((other - one).norm() / one.norm()) < 1e-8
+    assert half < 0.6 * whole
+
+
+def test_two_passes_in_half_precision_start_at_no_gap_and_with_nearly_the_same_gradient(
+    tmp_path: Path, model: Path, pairs: Path
+) -> None:
+    found = []
+    for two in (False, True):
+        config = settings(model, pairs, tmp_path / f"{two}", two_passes=two, mixed_precision="bf16", loss={"tau": 0.5})
+        training, _ = ready(config)
+        assert float(_backward(training, config.loss, 0, 0, True)["delta"].abs().max()) == 0.0
+        found.append(torch.cat([value.grad.flatten() for value in training.values]))
+    assert torch.cosine_similarity(*found, dim=0) > 0.999
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.03
+
+
+def test_two_passes_draw_the_dropout_that_their_loss_was_computed_with(
+    tmp_path: Path, model: Path, pairs: Path
+) -> None:
+    """The loss of the step is that of the weights' gradient: a finite difference along it says so."""
+    lora = {"rank": 4, "lora_alpha": 4, "lora_dropout": 0.5}
+    config = settings(model, pairs, tmp_path / "fit", two_passes=True, lora=lora, loss={"tau": 0.5})
+    training, log = ready(config)
+    advance(training, log, 2)
+
+    def loss() -> float:
+        return float(_backward(training, config.loss, 2, 0, True)["loss"].double().mean())
+
+    loss()
+    direction = [value.grad.clone() for value in training.values]
+    size = sum(float(one.square().sum()) for one in direction)
+    moved = []
+    for step in (1, -2):
+        with torch.no_grad():
+            for value, one in zip(training.values, direction, strict=True):
+                value.add_(one, alpha=step * 0.02 / size**0.5)
+        moved.append(loss())
+    assert (moved[0] - moved[1]) / 0.04 == pytest.approx(size**0.5, rel=0.05)
+
+
 def test_a_mask_is_grown_by_cells(tmp_path: Path, model: Path, pairs: Path) -> None:
     training, _ = ready(settings(model, pairs, tmp_path / "fit"))
     batch = replace(training.cache.batch([0], [False]), mask=torch.zeros(1, 1, 8, 8))

@@ -39,7 +39,7 @@ class Crop:
 
 
 class Backbone(Protocol):
-    """An architecture. Encoders work without gradient; `predict` is what is tuned."""
+    """An architecture. `predict` is what is tuned; encoders are frozen, but for adapters that are put into them."""
 
     pipeline: Any
     """The diffusers pipeline whose parts these are."""
@@ -47,10 +47,14 @@ class Backbone(Protocol):
     """The denoiser: a part of `pipeline`, and where LoRA goes."""
     lora_targets: Mapping[Layers, Sequence[str]]
     """Modules within the blocks of `network` that LoRA may take, by kind and by the ends of their names."""
+    text_encoders: Mapping[str, int]
+    """Parts of `pipeline` that LoRA may take, and how many of their last layers have no effect on `encode_texts`."""
     guidance: float | None
     """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
     text_tokens: int | None
-    """Of the T5 text encoder, in `encode_texts` and `encode_prompt`; None for a family without one."""
+    """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice."""
+    multiple: int
+    """Of which height and width of images are multiples, in pixels."""
     facts: Mapping[str, Any]
     """Of the model's files, as in run.json: hub id, commit, SHA-256 of each weight file."""
 
@@ -59,11 +63,18 @@ class Backbone(Protocol):
         ...
 
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
-        """Captions as what the network takes beside latents and timesteps."""
+        """Captions as what the network takes beside latents and timesteps.
+
+        A family whose texts have different lengths pads `words` (b, tokens, width) and says which of them are words,
+        `words_mask` (b, tokens). See `joined`.
+        """
         ...
 
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """A prompt as arguments of the pipeline's call, with the empty one where it samples with guidance."""
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """A prompt as arguments of the pipeline's call, with the negative one where it samples with guidance.
+
+        Without `negative` as the pipeline has it by default: most families take the empty prompt.
+        """
         ...
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
@@ -130,6 +141,10 @@ _TABLE = (
     _row("StableDiffusion3Pipeline", "Stable Diffusion 3 and 3.5, and the mannequin model", "sd3:StableDiffusion3",
          _LARGE),
     _row("FluxPipeline", "FLUX.1", "flux:Flux", _LARGE),
+    _row("Flux2Pipeline", "FLUX.2 dev", "flux2:Flux2", _LARGE),
+    _row("Flux2KleinPipeline", "FLUX.2 klein", "flux2:Flux2Klein", _LARGE),
+    _row("QwenImagePipeline", "Qwen-Image", "qwen_image:QwenImage", _LARGE),
+    _row("ZImagePipeline", "Z-Image and Z-Image-Turbo", "z_image:ZImage", _LARGE),
 )
 # fmt: on
 BACKBONES: Registry[BackboneEntry] = Registry("backbone", "asap_train.backbones", BackboneEntry, _TABLE)
@@ -154,10 +169,15 @@ def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backb
     source = find_source(model)
     check_reachable(source)
     pipeline, facts = load_pipeline(source, getattr(torch, DTYPES[dtype]))
-    name = type(pipeline).__name__
+    return backbone_of(model, Loaded(pipeline.to(device), facts))
+
+
+def backbone_of(model: str, loaded: Loaded) -> Backbone:
+    """The backbone of the pipeline that `model` is; raises HafError for an architecture that has none."""
+    name = type(loaded.pipeline).__name__
     if name not in BACKBONES.names():
         raise HafError(f"{model} is a {name}, which cannot be tuned; known: {', '.join(BACKBONES.names())}.")
-    made: Backbone = BACKBONES.get(name).load()(Loaded(pipeline.to(device), facts))
+    made: Backbone = BACKBONES.get(name).load()(loaded)
     return made
 
 
@@ -166,3 +186,19 @@ def mask_on_grid(mask: Tensor, latents: Tensor) -> Tensor:
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(mask.float(), latents.shape[-2:])
+
+
+def joined(parts: Sequence[Conditions]) -> dict[str, Tensor]:
+    """Conditions of several captions as one batch; shorter texts are padded with zeros, as their mask is."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    return {name: pad_sequence([row for part in parts for row in part[name]], batch_first=True) for name in parts[0]}
+
+
+def trimmed(conditions: Conditions) -> dict[str, Tensor]:
+    """Without the padding that all texts of a batch have; texts without a mask are left as they are."""
+    made = dict(conditions)
+    if "words_mask" in made:
+        longest = int(made["words_mask"].sum(1).max())
+        made |= {name: made[name][:, :longest] for name in ("words", "words_mask")}
+    return made

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from asap_train.backbones import Conditions, Crop, Layers, Loaded
-from asap_train.backbones.latents import encode
+from asap_train.backbones.latents import encode, freeze_encoders
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+PATCH = 2
+"""Cells of latents that make one side of a token, in all of these families."""
 
 
 class RectifiedFlow:
@@ -33,12 +37,15 @@ class RectifiedFlow:
             "feed_forward": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         }
     )
+    text_encoders: Mapping[str, int] = MappingProxyType({})
     guidance: float | None = None
     text_tokens: int | None = None
 
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
+        freeze_encoders(self.pipeline)
         self.network: torch.nn.Module = self.pipeline.transformer
+        self.multiple = PATCH * int(self.pipeline.vae_scale_factor)
         self.facts: Mapping[str, Any] = loaded.facts
 
     def encode_images(self, pixels: Tensor) -> Tensor:

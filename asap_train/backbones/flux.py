@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -36,23 +36,28 @@ class Flux(RectifiedFlow):
         }
     )
 
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0})
+
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
         self.guidance = GUIDANCE if self._guided else None
         self.text_tokens = TEXT_TOKENS[self._guided]
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) of T5 and `pooled` (b, width) of CLIP, as the pipeline makes them."""
         words, pooled, _ = self.pipeline.encode_prompt(list(captions), max_sequence_length=self.text_tokens)
         return {"words": words, "pooled": pooled}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt; guidance is an input of the network."""
-        words, pooled, _ = self.pipeline.encode_prompt(prompt, max_sequence_length=self.text_tokens)
-        return {"prompt_embeds": words, "pooled_prompt_embeds": pooled}
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and, if there is one, of the negative one; guidance is an input of the network."""
+        made: dict[str, Any] = {}
+        for kind, text in (("", prompt), ("negative_", negative)):
+            if text is not None:
+                own = self.encode_texts([text])
+                made |= {f"{kind}prompt_embeds": own["words"], f"{kind}pooled_prompt_embeds": own["pooled"]}
+        return made
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """1000 s, s logit-normal and shifted as the sampler shifts it: the more, the larger the image."""

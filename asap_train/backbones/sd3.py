@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,11 +22,12 @@ TEXT_TOKENS = 256
 class StableDiffusion3(RectifiedFlow):
     """A rectified flow whose network is given t: diffusers' train_dreambooth_lora_sd3.py, --precondition_outputs 0."""
 
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0, "text_encoder_2": 0})
+
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self.text_tokens = TEXT_TOKENS if _has_t5(self.pipeline) else 1
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) and `pooled` (b, width), as the pipeline makes them."""
         words, _, pooled, _ = self.pipeline.encode_prompt(
@@ -34,9 +36,11 @@ class StableDiffusion3(RectifiedFlow):
         return {"words": words, "pooled": pooled}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one, and what the first two encoders pool of them."""
-        made = self.pipeline.encode_prompt(prompt, None, None, max_sequence_length=self.text_tokens)
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one, and what the first two encoders pool of them."""
+        made = self.pipeline.encode_prompt(
+            prompt, None, None, negative_prompt=negative, max_sequence_length=self.text_tokens
+        )
         return dict(zip(EMBEDDINGS, made, strict=True))
 
     def draw_timesteps(self, uniform: Tensor, grid: tuple[int, int] | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from asap_train.backbones import Conditions, Crop, Layers, Loaded
-from asap_train.backbones.latents import encode
+from asap_train.backbones.latents import encode, freeze_encoders
 from hafbench.errors import HafError
 
 if TYPE_CHECKING:
@@ -35,12 +35,16 @@ class StableDiffusion:
     lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
         {"attention": ("to_q", "to_k", "to_v", "to_out.0"), "feed_forward": ("ff.net.0.proj", "ff.net.2")}
     )
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0})
     guidance: float | None = None
     text_tokens: int | None = None
 
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
+        freeze_encoders(self.pipeline)
         self.network: torch.nn.Module = self.pipeline.unet
+        halvings = len(self.pipeline.unet.config.block_out_channels) - 1
+        self.multiple = int(self.pipeline.vae_scale_factor) * 2**halvings
         self.facts: Mapping[str, Any] = loaded.facts
         schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self._predicts = schedule.config.prediction_type
@@ -54,16 +58,15 @@ class StableDiffusion:
         """The mean of the autoencoder's distribution, scaled."""
         return encode(self.pipeline.vae, pixels)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width), as the pipeline makes them."""
         words, _ = self.pipeline.encode_prompt(list(captions), self.pipeline.device, 1, False)
         return {"words": words}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one."""
-        words, empty = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, True)
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one."""
+        words, empty = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, True, negative)
         return {"prompt_embeds": words, "negative_prompt_embeds": empty}
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
@@ -108,7 +111,9 @@ class StableDiffusionXL(StableDiffusion):
     off images that are asked to be whole (section 2.2 of the paper).
     """
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    # What the last layer of the first encoder makes is left out.
+    text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 1, "text_encoder_2": 0})
+
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) and `text_embeds` (b, width) of the second encoder.
 
@@ -123,9 +128,10 @@ class StableDiffusionXL(StableDiffusion):
         return {"words": words, "text_embeds": pooled}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def encode_prompt(self, prompt: str) -> Conditions:
-        """Embeddings of the prompt and of the empty one, and what the second encoder pools of them."""
-        return dict(zip(EMBEDDINGS, self.pipeline.encode_prompt(prompt, None, None, 1, True), strict=True))
+    def encode_prompt(self, prompt: str, negative: str | None = None) -> Mapping[str, Any]:
+        """Embeddings of the prompt and of the negative one, and what the second encoder pools of them."""
+        made = self.pipeline.encode_prompt(prompt, None, None, 1, True, negative)
+        return dict(zip(EMBEDDINGS, made, strict=True))
 
     def encode_crops(self, crops: Sequence[Crop]) -> Conditions:
         """`time_ids` (b, 6): height and width before scaling, top and left of the cut, its height and width."""

@@ -50,13 +50,15 @@ def fit(
 ) -> None:
     """Tune a text-to-image model on preference pairs, score its checkpoints against the base, write the page.
 
-    Settings come from the model's family, then --config, then --set, then the other options. Run again to resume.
+    Settings come from the model's family and the GPU's memory, then --config, then --set, then the other options. Run
+    again to resume.
     """
     from asap_train import api
+    from asap_train.planning.card import card_memory, suited
     from asap_train.training.config import FitConfig
     from hafbench.hub import go_offline
     from hafbench.progress import progress_bars
-    from hafbench.settings import read_settings
+    from hafbench.settings import given_settings, parse_settings
 
     if offline:
         go_offline()
@@ -68,8 +70,11 @@ def fit(
         options |= {f"score.{key}": value for key, value in scorers.items()}
     else:
         set_ = [*(text for text in set_ if not text.startswith("score.")), "score=null"]
-    settings = read_settings(FitConfig, config, set_, options)
+    given, said = suited(given_settings(FitConfig, config, set_, options), card_memory())
+    settings = parse_settings(FitConfig, given, str(config) if config else "The settings")
     first = api.is_main_process()
+    if said and first and not (quiet or as_json):
+        typer.echo(said, err=True)
     with progress_bars(quiet or as_json or not first) as progress:
         made = api.fit(settings, progress=progress)
     if first:

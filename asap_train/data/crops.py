@@ -11,35 +11,38 @@ from asap_train.backbones import Crop
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from asap_train.data.buckets import Size
     from asap_train.hap import Pair
     from asap_train.types import Mask
     from hafbench.types import Pixels
 
 
-def fit_pair(pair: Pair, size: int) -> tuple[Pixels, Pixels, NDArray[np.float32]]:
-    """Winner and loser (size, size, 3), and M (size, size) as the share of each pixel that it covers, 0 to 1.
+def fit_pair(pair: Pair, size: Size) -> tuple[Pixels, Pixels, NDArray[np.float32]]:
+    """Winner and loser (height, width, 3), and M (height, width) as the share of each pixel that it covers, 0 to 1.
 
-    The largest square of the image, as near to its middle as M allows: M lies within it, or, where M is longer than
-    the square, M's middle is the square's. It is then scaled to size x size.
+    The largest part of the image with the proportions of `size`, as near to its middle as M allows: M lies within it,
+    or, where M is longer than the part, M's middle is the part's. It is then scaled to that size.
     """
-    top, left, side = window(pair.mask)
-    part = np.s_[top : top + side, left : left + side]
+    top, left, height, width = window(pair.mask, size)
+    part = np.s_[top : top + height, left : left + width]
     mask = scaled(pair.mask[part].astype(np.float32), size)
     return scaled(pair.winner[part], size), scaled(pair.loser[part], size), np.clip(mask, 0, 1)
 
 
-def crop_of(mask: Mask, size: int) -> Crop:
+def crop_of(mask: Mask, size: Size) -> Crop:
     """How `fit_pair` cuts a pair with that M."""
-    top, left, side = window(mask)
-    height, width = mask.shape
-    return Crop((height, width), (round(top * size / side), round(left * size / side)), (size, size))
+    top, left, height, width = window(mask, size)
+    corner = (round(top * size[0] / height), round(left * size[1] / width))
+    return Crop((mask.shape[0], mask.shape[1]), corner, size)
 
 
-def window(mask: Mask) -> tuple[int, int, int]:
-    """Top, left and side of that square, in pixels."""
-    side = min(mask.shape)
-    top, left = (_start(np.asarray(mask.any(axis=1 - axis)), side) for axis in (0, 1))
-    return top, left, side
+def window(mask: Mask, size: Size) -> tuple[int, int, int, int]:
+    """Top, left, height and width of that part, in pixels."""
+    # Whole numbers: a square is exactly square.
+    height = min(mask.shape[0], max(1, round(mask.shape[1] * size[0] / size[1])))
+    width = min(mask.shape[1], max(1, round(mask.shape[0] * size[1] / size[0])))
+    top, left = (_start(np.asarray(mask.any(axis=1 - axis)), side) for axis, side in enumerate((height, width)))
+    return top, left, height, width
 
 
 def _start(covered: NDArray[np.bool_], side: int) -> int:
@@ -56,11 +59,12 @@ def _start(covered: NDArray[np.bool_], side: int) -> int:
     return int(np.clip(np.clip(middle, low, high), 0, length - side))
 
 
-def scaled(image: NDArray[Any], size: int) -> NDArray[Any]:
-    """A square image at another size: averaged where it shrinks, cubic where it grows."""
+def scaled(image: NDArray[Any], size: Size) -> NDArray[Any]:
+    """An image of the same proportions at another size: averaged where it shrinks, cubic where it grows."""
     import cv2
 
-    if image.shape[0] == size:
+    if image.shape[:2] == size:
         return np.ascontiguousarray(image)
-    how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how), dtype=image.dtype)
+    how = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_CUBIC
+    resized = cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=how)
+    return np.asarray(resized, dtype=image.dtype)

@@ -121,7 +121,7 @@ class Gates:
     @cached_property
     def loaded(self) -> dict[str, Scorer]:
         """The scorers by name; raises HafError if one is unavailable."""
-        from hafbench.scorers import load_scorers
+        from hafbench.scorers.loading import load_scorers
 
         found = load_scorers(self.scorers, self.device, [one.name for one in self.scorers])
         return {name: scorer for name, scorer in found.items() if not isinstance(scorer, Unavailable)}

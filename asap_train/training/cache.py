@@ -1,25 +1,25 @@
-"""Latents, masks and text embeddings of all pairs, computed once; then VAE and text encoders leave memory.
+"""Latents, masks and text embeddings of all pairs, computed once: in training, encoders need not be in memory.
 
     CACHE/0123456789abcdef/           a folder for each key: what the pairs, the model and the settings are
         key.json
         pairs-00000.safetensors       winner, loser (n, c, h, w) and mask (n, 1, h, w), on the latents' grid, and
-                                      crop.NAME, conditions of how the images were cut
+                                      crop.NAME, conditions of how the images were cut; of one bucket each
         texts-00000.safetensors       conditions of the different captions, the empty one first
+        prompt-HASH.safetensors       prompts of validation and scoring (see prompts.py)
 
 Files are memory-mapped, and each is written whole or not at all, so that the work can be resumed.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic_core import from_json
@@ -27,10 +27,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import max_pool2d
 
-from asap_train.backbones import Backbone, Conditions, mask_on_grid
+from asap_train.backbones import Backbone, Conditions, joined, mask_on_grid, trimmed
+from asap_train.data.buckets import Size, bucket_of, bucket_sizes
 from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
+from asap_train.training.prompts import OWN as PROMPT
+from asap_train.training.texts import CAPTION
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
 from hafbench.images import sha256_of
@@ -49,9 +52,12 @@ PIXELS_AT_ONCE = 2**20
 PAIR = {"winner", "loser", "mask"}
 """The tensors of pairs, beside conditions, whose names begin with CROP."""
 CROP = "crop."
-ENCODERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+
+NATIVE_SIZE = 1024
+"""Of models whose files do not say it, as Z-Image's."""
 
 Key = Mapping[str, Any]
+Kind = Literal["texts", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -77,68 +83,99 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cache:
-    """What is there, or will be: `ids` of the pairs in the data set's order, and their captions."""
+    """What is there, or will be: `ids` of the pairs in the data set's order, their captions and buckets.
+
+    Without `encodes_texts` captions are left to the step: see texts.py.
+    """
 
     folder: Path
     pairs: Path
     ids: tuple[str, ...]
     captions: tuple[str, ...]
-    size: int
+    buckets: tuple[Size, ...]
     stored: torch.dtype
+    encodes_texts: bool = True
 
     @cached_property
     def texts(self) -> Mapping[str, int]:
         """The rows of all different captions; the empty one, for dropped captions, is the first."""
         return {caption: row for row, caption in enumerate(dict.fromkeys(("", *self.captions)))}
 
-    @property
+    @cached_property
     def files(self) -> dict[Path, int]:
         """All files of a complete cache, with their numbers of rows."""
-        counts = {"pairs": len(self.ids), "texts": len(self.texts)}
-        return {
-            self.path(kind, row): min(ROWS, rows - row) for kind, rows in counts.items() for row in range(0, rows, ROWS)
-        }
+        counts = Counter(self.path("pairs", place) for place in range(len(self.ids)))
+        texts = range(len(self.texts) if self.encodes_texts else 0)
+        return dict(counts + Counter(self.path("texts", row) for row in texts))
 
-    def path(self, kind: str, row: int) -> Path:
-        """The file that has a row of `pairs` or `texts`."""
-        return self.folder / f"{kind}-{row // ROWS:05d}.safetensors"
+    def path(self, kind: str, place: int) -> Path:
+        """The file that has a pair or a text."""
+        return self.folder / f"{kind}-{self._place(kind, place)[0]:05d}.safetensors"
+
+    def _place(self, kind: str, place: int) -> tuple[int, int]:
+        """The number of the file, and the row in it, of a pair or a text."""
+        return self._rows[place] if kind == "pairs" else divmod(place, ROWS)
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[int, int], ...]:
+        """Those of all pairs: a file is of one bucket, and files are numbered by their first pairs."""
+        seen, files, rows = Counter[Size](), dict[tuple[Size, int], int](), []
+        for bucket in self.buckets:
+            part, row = divmod(seen[bucket], ROWS)
+            seen[bucket] += 1
+            rows.append((files.setdefault((bucket, part), len(files)), row))
+        return tuple(rows)
 
     def batch(self, places: Sequence[int], dropped: Sequence[bool]) -> Batch:
         """The pairs at these places, those that are `dropped` with the empty caption; in float32 on the CPU."""
         pairs = [self._row("pairs", place) for place in places]
         rows = [0 if drop else self.texts[self.captions[place]] for place, drop in zip(places, dropped, strict=True)]
-        texts = [self._row("texts", row) for row in rows]
         latents = {name: torch.stack([pair[name] for pair in pairs]).float() for name in ("winner", "loser", "mask")}
-        conditions = {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
+        conditions = self._texts(rows) if self.encodes_texts else {CAPTION: torch.tensor(rows)}
         cut = [name for name in pairs[0] if name.startswith(CROP)]
         conditions |= {name.removeprefix(CROP): torch.stack([pair[name] for pair in pairs]) for name in cut}
         return Batch(**latents, conditions=conditions)
+
+    def _texts(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        parts = [{name: value[None] for name, value in self._row("texts", row).items()} for row in rows]
+        return trimmed(joined(parts))
 
     def _row(self, kind: str, row: int) -> dict[str, Tensor]:
         path = self.path(kind, row)
         if path not in self._opened:
             self._opened[path] = safe_open(path, "pt")
-        file = self._opened[path]
-        return {name: file.get_slice(name)[row % ROWS] for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        file, index = self._opened[path], self._place(kind, row)[1]
+        return {name: file.get_slice(name)[index] for name in file.keys()}  # noqa: SIM118 (it is no mapping)
 
     @cached_property
     def _opened(self) -> dict[Path, Any]:
         return {}
 
 
-def find_cache(root: Path, pairs: Path, backbone: Backbone, size: int, stored: torch.dtype) -> Cache:
+def find_cache(
+    root: Path,
+    pairs: Path,
+    backbone: Backbone,
+    size: int,
+    stored: torch.dtype,
+    bucketed: bool = False,
+    encodes_texts: bool = True,
+) -> Cache:
     """The cache of these pairs at `size` pixels for this model, below `root`; `fill` makes it.
 
-    Latents are kept in the dtype `stored`. Raises HafError for a folder that is not a data set, or has no training
+    Pairs are cut to squares, or scaled to the nearest bucket of about size^2 pixels. Latents are kept in the dtype
+    `stored`. Raises HafError for a folder that is not a data set, or has no training
     pairs.
     """
-    table = read_table(pairs, ["id", "caption", "split"])
+    table = read_table(pairs, ["id", "caption", "split", "height", "width"])
     own = table[table["split"] == SPLIT]
     if not len(own):
         raise HafError(f"{pairs} has no pairs of the split '{SPLIT}'; make more by `asap-train synth`.")
-    key = key_of(pairs, backbone, size, stored)
+    sizes = bucket_sizes(size, backbone.multiple) if bucketed else ((size, size),)
+    buckets = tuple(bucket_of(shape, sizes) for shape in zip(own["height"], own["width"], strict=True))
+    key = {**key_of(pairs, backbone, size, stored), **({"buckets": sizes} if bucketed else {})}
     captions = tuple(caption or "" for caption in own["caption"])
-    cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, size, stored)
+    cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, buckets, stored, encodes_texts)
     with disk_errors(root):
         cache.folder.mkdir(parents=True, exist_ok=True)
         write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
@@ -164,20 +201,29 @@ def digest_of(key: Any) -> str:
     return sha256_of_json(key)[:16]
 
 
-def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
-    """Compute what is missing or broken: of n processes the k-th, share = (k, n), does every n-th file.
+def missing(cache: Cache, kind: Kind, share: tuple[int, int] = (0, 1)) -> list[Path]:
+    """The files that are missing or broken; of n processes the k-th, share = (k, n), is asked for every n-th."""
+    number, count = share
+    own = list(cache.files.items())[number::count]
+    return [path for path, rows in own if path.name.startswith(kind) and not is_whole(path, rows)]
+
+
+def fill_texts(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of captions, with the backbone's text encoders."""
+    with tensor_errors(cache.folder):
+        for path in todo:
+            _write(path, _texts(cache, backbone, path))
+
+
+def fill_pairs(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
+    """Write these files of pairs, with the backbone's autoencoder.
 
     Raises HafError for a shard that is not the one that was written, and for a pair that is broken.
     """
-    number, count = share
-    todo = {path for path, rows in list(cache.files.items())[number::count] if not is_whole(path, rows)}
     if todo:
         _check_shards(cache.pairs)
     with tensor_errors(cache.folder):
-        for path in sorted(todo):
-            if path.name.startswith("texts"):
-                _write(path, _texts(cache, backbone, path))
-        for path, tensors in _pairs(cache, backbone, todo):
+        for path, tensors in _pairs(cache, backbone, set(todo)):
             _write(path, tensors)
 
 
@@ -196,7 +242,7 @@ def forget_others(cache: Cache) -> None:
     """Delete the caches beside this one, in a fit's own folder: they are stale. Folders of anyone else are kept."""
     for folder in cache.folder.parent.iterdir():
         if folder != cache.folder and _is_cache(folder):
-            remove_own(folder, lambda name: name == "key.json" or OWN.fullmatch(name) is not None)
+            remove_own(folder, lambda name: name == "key.json" or bool(OWN.fullmatch(name) or PROMPT.fullmatch(name)))
 
 
 def _is_cache(folder: Path) -> bool:
@@ -207,28 +253,19 @@ def _is_cache(folder: Path) -> bool:
         return False
 
 
-def free_encoders(backbone: Backbone, keep_vae: bool = False) -> None:
-    """Free text encoders and, unless images are to be decoded, the VAE: from here on the cache stands for them."""
-    for name in ENCODERS[keep_vae:]:
-        if getattr(backbone.pipeline, name, None) is not None:
-            setattr(backbone.pipeline, name, None)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def native_size(backbone: Backbone) -> int:
     """The side in pixels of the images that the model was made for."""
     pipeline = backbone.pipeline
-    cells = getattr(pipeline, "default_sample_size", None) or backbone.network.config.sample_size
-    return int(cells) * int(pipeline.vae_scale_factor)
+    cells = getattr(pipeline, "default_sample_size", None) or getattr(backbone.network.config, "sample_size", None)
+    return int(cells) * int(pipeline.vae_scale_factor) if cells else NATIVE_SIZE
 
 
 def _texts(cache: Cache, backbone: Backbone, path: Path) -> dict[str, Tensor]:
     captions = [caption for caption, row in cache.texts.items() if cache.path("texts", row) == path]
-    parts = [backbone.encode_texts([caption]) for caption in captions]
+    with torch.no_grad():
+        whole = joined([backbone.encode_texts([caption]) for caption in captions])
     dtype = _text_dtype(backbone, cache.stored)
-    return {name: torch.cat([part[name] for part in parts]).to(dtype) for name in parts[0]}
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in whole.items()}
 
 
 def _text_dtype(backbone: Backbone, stored: torch.dtype) -> torch.dtype:
@@ -238,26 +275,25 @@ def _text_dtype(backbone: Backbone, stored: torch.dtype) -> torch.dtype:
 
 
 def _pairs(cache: Cache, backbone: Backbone, todo: set[Path]) -> Iterator[tuple[Path, dict[str, Tensor]]]:
-    """The tensors of each file in `todo`, in order, one file in memory at a time."""
-    places = {one: cache.path("pairs", place) for place, one in enumerate(cache.ids)}
-    wanted = {one for one, path in places.items() if path in todo}
-    at_once = max(1, PIXELS_AT_ONCE // cache.size**2)
-    for path, rows in groupby(rows_by_id(cache.pairs, wanted), lambda row: places[row["id"]]):
-        parts, waiting = [], []
-        for row in rows:
-            pair = pair_of(row, cache.pairs)
-            waiting.append((*fit_pair(pair, cache.size), crop_of(pair.mask, cache.size)))
-            if len(waiting) == at_once:
-                parts.append(_encode(waiting, backbone, cache.stored))
-                waiting = []
-        if waiting:
-            parts.append(_encode(waiting, backbone, cache.stored))
-        yield path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    """The tensors of each file in `todo`; in memory is one file of each bucket at a time."""
+    places = {one: place for place, one in enumerate(cache.ids) if cache.path("pairs", place) in todo}
+    waiting: dict[Path, list[Any]] = {}
+    parts: dict[Path, list[dict[str, Tensor]]] = {}
+    done = Counter[Path]()
+    for row in rows_by_id(cache.pairs, places.keys()):
+        place = places[row["id"]]
+        path, size, pair = cache.path("pairs", place), cache.buckets[place], pair_of(row, cache.pairs)
+        waiting.setdefault(path, []).append((*fit_pair(pair, size), crop_of(pair.mask, size)))
+        done[path] += 1
+        whole = done[path] == cache.files[path]
+        if whole or len(waiting[path]) == max(1, PIXELS_AT_ONCE // (size[0] * size[1])):
+            parts.setdefault(path, []).append(_encode(waiting.pop(path), backbone, cache.stored))
+        if whole:
+            own = parts.pop(path)
+            yield path, {name: torch.cat([part[name] for part in own]) for name in own[0]}
 
 
 def _encode(pairs: Sequence[Any], backbone: Backbone, stored: torch.dtype) -> dict[str, Tensor]:
-    # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
-    backbone.pipeline.vae.to(torch.float32)
     winners, losers, masks = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in range(3))
     pixels = torch.cat([winners, losers]).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = backbone.encode_images(pixels).cpu()

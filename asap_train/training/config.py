@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, mod
 from asap_train.backbones import BACKBONES, Layers
 from asap_train.training.objectives import OBJECTIVES, LossSettings, NotNegative, Positive
 from hafbench.files import write_whole
+from hafbench.generators.quantize import Quantization
 from hafbench.scorers import default_scorers
 from hafbench.settings import KeyPath, Spec, parse_settings
 from hafbench.specs import Count, Place, RunSpec
@@ -24,9 +25,13 @@ MANNEQUIN: Mapping[str, Any] = {
     "lr_warmup_steps": 20,
     "learning_rate": 3e-4,
     "loss": {"tau": 0.1},
+    "use_aspect_ratio_buckets": False,
 }
 """Defaults for the built-in model: with the paper's tau = 0.01 nothing changes there (docs/studies/experiment.md)."""
 
+
+DTYPES: Mapping[str, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
+"""By mixed_precision that of the frozen weights, and of scoring; weights that are tuned are float32."""
 
 FULL_CHECKPOINTS = 2
 """Of whole models, kept by default: one of FLUX.1 with its optimizer's state has 12e9 x 16 bytes, 192 GB."""
@@ -36,7 +41,8 @@ class LoraSettings(Spec):
     """A weight W becomes W + lora_alpha / rank B A (Hu et al., arXiv 2106.09685); names as in peft's LoraConfig.
 
     layers: the kinds of layers that are tuned, of all blocks. target_modules: modules by the ends of their names, in
-    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training.
+    place of `layers`. lora_dropout: the share of the inputs of A that are zero in training. text_encoder: the attention
+    of the CLIP text encoders is tuned, too, which must then stay in memory.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -51,6 +57,7 @@ class LoraSettings(Spec):
     layers: Annotated[tuple[Layers, ...], Field(min_length=1)] = ("attention",)
     target_modules: tuple[str, ...] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    text_encoder: bool = False
 
 
 class ScoreSettings(RunSpec):
@@ -95,10 +102,18 @@ class FitConfig(Spec):
     residual stream and the last layers in single precision all the same (see widening.py). ema_decay: of an average of
     the tuned weights, which is then what checkpoints hold; 0 is none.
 
+    quantization: of the frozen base, with LoRA only: the linear layers of its blocks in 4 bits (nf4, by bitsandbytes)
+    or 8 (fp8, by torchao); reference, validation and scoring are of the same quantized model.
+    gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
+    go through the network one after the other, with the same gradient at the activation memory of one branch, for one
+    more forward pass. torch_compile: the blocks of the network are compiled, each kind once.
+
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the
     part of the timesteps that the family's own training draws, as quantiles: 0 has the least noise, 1 the most.
     caption_dropout: share of pairs with an empty caption. resolution: pixels of a side; None is the model's own.
+    use_aspect_ratio_buckets: pairs are scaled to the nearest of a few sizes of about resolution^2 pixels, and a batch
+    is of one size; False cuts squares.
     guidance_scale: what a model distilled with guidance is told while it is tuned; None is the family's own.
     max_sequence_length: tokens of the T5 text encoder, for training and scoring; None is the pipeline's own.
 
@@ -143,12 +158,16 @@ class FitConfig(Spec):
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     residual_in_fp32: bool = True
+    quantization: Quantization = "none"
     gradient_checkpointing: bool = False
+    two_passes: bool = False
+    torch_compile: bool = False
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     noise_draws: Count = 1
     time_range: tuple[Share, Share] = (0.0, 1.0)
     caption_dropout: Share = 0.0
     resolution: Count | None = None
+    use_aspect_ratio_buckets: bool = True
     guidance_scale: NotNegative | None = None
     max_sequence_length: Count | None = None
     seed: Place = 0
@@ -215,6 +234,10 @@ class FitConfig(Spec):
         model = {"model": own, **({"model": model} if isinstance(model, str) else model)}
         if tokens := info.data.get("max_sequence_length"):
             model["arguments"] = {"max_sequence_length": tokens, **(model.get("arguments") or {})}
+        # As it is tuned, so that the network in memory can draw, and the base is drawn in the same way.
+        model = {"dtype": DTYPES.get(info.data.get("mixed_precision", "no"), "fp32"), **model}
+        if (kind := info.data.get("quantization", "none")) != "none":
+            model = {"quantization": kind, **model}
         if model["model"] != own or model.get("lora"):
             raise ValueError(
                 "score.model: checkpoints are scored with the model that is tuned; leave out its `model` and `lora`"
@@ -228,12 +251,24 @@ class FitConfig(Spec):
             raise ValueError(f"time_range: {low} is not below {high}")
         if refused := OBJECTIVES.get(self.objective).refusal(self.loss):
             raise ValueError(refused)
+        if self.quantization != "none" and self.lora is None:
+            raise ValueError(f"quantization {self.quantization}: only a frozen base is quantized; tune it with LoRA")
         if self.score and self.score.every % self.checkpointing_steps:
             raise ValueError(
                 f"score.every ({self.score.every}) must be a multiple of checkpointing_steps "
                 f"({self.checkpointing_steps})"
             )
         return self
+
+    @property
+    def drawn_in_memory(self) -> bool:
+        """Whether checkpoints are scored with images of the network in memory: not where other ones are asked for."""
+        if self.score is None:
+            return False
+        model, score = self.score.model, self.score
+        here = score.engine.engine == "local" and score.devices is None and score.device == "auto"
+        same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
+        return same and here and model.generator == "diffusers" and model.offload == "none"
 
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""

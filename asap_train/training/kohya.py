@@ -1,13 +1,15 @@
 """LoRA under the names that kohya's sd-scripts write and ComfyUI reads: `lora_unet_` and the original model's modules.
 
 These are the modules of the authors' own code, in which one matrix often holds several of diffusers' (queries, keys and
-values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on diffusers' U-Net itself.
+values), except for Stable Diffusion 1.x and 2.x, where sd-scripts trains on diffusers' U-Net itself, and Qwen-Image,
+whose authors' modules are diffusers' own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -72,9 +74,35 @@ FLUX: Mapping[str, tuple[str, ...]] = {
     "single_blocks.{}.linear1": (*_qkv(f"{_SINGLE}.attn"), f"{_SINGLE}.proj_mlp"),
     "single_blocks.{}.linear2": (f"{_SINGLE}.proj_out",),
 }
+FLUX2: Mapping[str, tuple[str, ...]] = {
+    **{name: parts for name, parts in FLUX.items() if "attn" in name},
+    "double_blocks.{}.img_mlp.0": (f"{_DOUBLE}.ff.linear_in",),
+    "double_blocks.{}.img_mlp.2": (f"{_DOUBLE}.ff.linear_out",),
+    "double_blocks.{}.txt_mlp.0": (f"{_DOUBLE}.ff_context.linear_in",),
+    "double_blocks.{}.txt_mlp.2": (f"{_DOUBLE}.ff_context.linear_out",),
+    "single_blocks.{}.linear1": (f"{_SINGLE}.attn.to_qkv_mlp_proj",),
+    "single_blocks.{}.linear2": (f"{_SINGLE}.attn.to_out",),
+}
+_JOINT = (*_qkv("attn"), *_qkv("attn", ADDED), "attn.to_out.0", "attn.to_add_out")
+QWEN_IMAGE: Mapping[str, tuple[str, ...]] = {
+    f"{_DOUBLE}.{name}": (f"{_DOUBLE}.{name}",)
+    for name in (*_JOINT, *(f"{mlp}.net.{end}" for mlp in ("img_mlp", "txt_mlp") for end in ("0.proj", "2")))
+}
+Z_IMAGE: Mapping[str, tuple[str, ...]] = {
+    f"{blocks}.{{}}.{original}": tuple(f"{blocks}.{{}}.{part}" for part in parts)
+    for blocks in ("layers", "noise_refiner", "context_refiner")
+    for original, parts in {
+        "attention.qkv": _qkv("attention"),
+        "attention.out": ("attention.to_out.0",),
+        **{f"feed_forward.{name}": (f"feed_forward.{name}",) for name in ("w1", "w2", "w3")},
+    }.items()
+}
 TRANSFORMERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "SD3Transformer2DModel": SD3,
     "FluxTransformer2DModel": FLUX,
+    "Flux2Transformer2DModel": FLUX2,
+    "QwenImageTransformer2DModel": QWEN_IMAGE,
+    "ZImageTransformer2DModel": Z_IMAGE,
 }
 """By the network's class: the original module, and the modules of diffusers of which it is made, top to bottom."""
 
@@ -91,14 +119,26 @@ def facts_of(network: Any, factors: Mapping[str, Factors]) -> NetworkFacts:
     return NetworkFacts(kind=kind, stability=config.addition_embed_type == "text_time", layers=layers)
 
 
-def kohya_state(facts: NetworkFacts, factors: Mapping[str, Factors]) -> dict[str, Tensor]:
+def kohya_state(
+    facts: NetworkFacts,
+    factors: Mapping[str, Factors],
+    texts: Mapping[str, Mapping[str, Factors]] = MappingProxyType({}),
+) -> dict[str, Tensor]:
     """The tensors of such a file, from the factors by module, scaled as they act; alpha is the rank.
+
+    `texts` has by the names of text encoders, as the pipeline has them, the factors of theirs.
 
     Raises HafError for a module that has no name in this format: one outside attention and feed-forward blocks.
     """
+    # Stable Diffusion 1.x and 2.x have one text encoder; where there may be several, they are numbered.
+    several = facts.stability or facts.kind in TRANSFORMERS
+    numbers = {"text_encoder": "1", "text_encoder_2": "2"}
+    named = {f"lora_unet_{name}": pair for name, pair in _original(facts, factors).items()}
+    for part, own in texts.items():
+        named |= {f"lora_te{numbers[part] if several else ''}_{name}": pair for name, pair in own.items()}
     state = {}
-    for name, (down, up) in _original(facts, factors).items():
-        layer = f"lora_unet_{name.replace('.', '_')}"
+    for name, (down, up) in named.items():
+        layer = name.replace(".", "_")
         state[f"{layer}.lora_down.weight"] = down.contiguous()
         state[f"{layer}.lora_up.weight"] = up.contiguous()
         state[f"{layer}.alpha"] = torch.tensor(float(down.shape[0]))

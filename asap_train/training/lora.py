@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,14 @@ from hafbench.files import write_whole
 from hafbench.generators.pipelines import DENOISERS
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Parameter
 
 ADAPTER = "asap"
 FILE = "pytorch_lora_weights.safetensors"
 """What `load_lora_weights` of diffusers looks for in a folder."""
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""The attention of CLIP's text encoders: the modules that diffusers' scripts tune with --train_text_encoder."""
 KOHYA = "kohya_lora_weights.safetensors"
 """The same for ComfyUI and kohya's tools."""
 NETWORK = "asap_train.network"
@@ -37,28 +40,63 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
 
     As diffusers' LoRA training scripts do. Raises HafError for a target that no module has.
     """
-    from peft import LoraConfig
+    from peft import LoraConfig, inject_adapter_in_model
 
     network: Any = backbone.network
     _check(network, settings)
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=list(settings.target_modules or _modules(backbone, settings)),
-        init_lora_weights="gaussian",
-    )
+    targets = {network: list(settings.target_modules or _modules(backbone, settings))}
+    if settings.text_encoder:
+        check_text_encoders(backbone, [name for name, _, _ in _text_encoders(backbone)])
+        targets |= {encoder: _text_modules(encoder, idle) for _, encoder, idle in _text_encoders(backbone)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network.add_adapter(config, adapter_name=ADAPTER)
+        for model, names in targets.items():
+            config = LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.lora_alpha,
+                lora_dropout=settings.lora_dropout,
+                target_modules=names,
+                init_lora_weights="gaussian",
+            )
+            if model is network:
+                network.add_adapter(config, adapter_name=ADAPTER)
+            else:  # not by transformers' add_adapter, which may ask for a newer peft than there is
+                inject_adapter_in_model(config, model, adapter_name=ADAPTER)
     for _, parameter in trained_parameters(backbone):
         parameter.data = parameter.data.float()
+
+
+def check_text_encoders(backbone: Backbone, there: Collection[str]) -> None:
+    """Raise HafError for a family none of whose text encoders can be tuned; `there` are the models that it has."""
+    if not any(name in there for name in backbone.text_encoders):
+        name = type(backbone.pipeline).__name__
+        raise HafError(
+            f"lora.text_encoder: {name} has no CLIP text encoder, the only kind that is tuned; leave it out."
+        )
+
+
+def _text_encoders(backbone: Backbone) -> list[tuple[str, Any, int]]:
+    """Names and models of those that LoRA may take and that are there, and how many of their layers are idle."""
+    pipeline = backbone.pipeline
+    return [
+        (name, getattr(pipeline, name), idle)
+        for name, idle in backbone.text_encoders.items()
+        if getattr(pipeline, name, None) is not None
+    ]
+
+
+def _text_modules(encoder: Any, idle: int) -> list[str]:
+    """The attention of its layers, without the last `idle` ones."""
+    layers = range(encoder.config.num_hidden_layers - idle)
+    ends = tuple(f"encoder.layers.{layer}.self_attn.{name}" for layer in layers for name in TEXT_TARGETS)
+    return [name for name, _ in encoder.named_modules() if name.endswith(ends)]
 
 
 def _modules(backbone: Backbone, settings: LoraSettings) -> list[str]:
     """The modules of the layers that are asked for, by their whole names: only those within blocks."""
     ends = tuple(f".{end}" for kind in settings.layers for end in backbone.lora_targets[kind])
-    return [name for name, _ in backbone.network.named_modules() if name.endswith(ends)]
+    modules = backbone.network.named_modules()
+    return [name for name, module in modules if name.endswith(ends) and not any(module.children())]
 
 
 def _check(network: Any, settings: LoraSettings) -> None:
@@ -72,26 +110,31 @@ def _check(network: Any, settings: LoraSettings) -> None:
 
 @contextmanager
 def reference(backbone: Backbone) -> Iterator[None]:
-    """Within it `backbone.predict` is the frozen base model, without gradient: the adapter is switched off.
+    """Within it the backbone is the frozen base model, without gradient: its adapters are switched off.
 
     Raises ValueError where there is no adapter, and so no base model either.
     """
-    layers = _layers(backbone.network)
+    models = [backbone.network, *(encoder for _, encoder, _ in _text_encoders(backbone))]
+    layers = [layer for model in models for layer in _layers(model).values()]
     if not layers:
         raise ValueError("the network has no adapter to switch off")
-    for layer in layers.values():
+    for layer in layers:
         layer.enable_adapters(False)
     try:
         with torch.no_grad():
             yield
     finally:
-        for layer in layers.values():
+        for layer in layers:
             layer.enable_adapters(True)
 
 
 def trained_parameters(backbone: Backbone) -> list[tuple[str, Parameter]]:
-    """What training changes, by name: the adapter's weights, or all of the network where it is tuned in full."""
-    return [(name, value) for name, value in _denoiser(backbone)[1].named_parameters() if value.requires_grad]
+    """What training changes, by name: the adapters' weights, or all of the network where it is tuned in full."""
+    own = [(name, value) for name, value in _denoiser(backbone)[1].named_parameters() if value.requires_grad]
+    for part, encoder, _ in _text_encoders(backbone):
+        adapter = [(name, value) for name, value in encoder.named_parameters() if f".{ADAPTER}." in name]
+        own += [(f"{part}.{name}", value) for name, value in adapter]
+    return own
 
 
 def save_lora(backbone: Backbone, folder: Path) -> Path:
@@ -102,15 +145,27 @@ def save_lora(backbone: Backbone, folder: Path) -> Path:
     """
     part, network = _denoiser(backbone)
     factors = _factors(network)
-    state = {}
-    for name, (down, up) in factors.items():
-        state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] = down, up
+    states = {f"{part}_lora_layers": _state(factors)}
+    for name, encoder, _ in _text_encoders(backbone):
+        if own := _factors(encoder):
+            # CLIPTextModel has its layers in a `text_model` or, since transformers 5.6, itself: files have the former.
+            outer = {f"text_model.{module.removeprefix('text_model.')}": pair for module, pair in own.items()}
+            states[f"{name}_lora_layers"] = _state(outer)
     # One entry only: safetensors writes several in any order, and the same weights should be the same file.
     metadata = {NETWORK: facts_of(network, factors).model_dump_json()}
     backbone.pipeline.save_lora_weights(
-        folder, **{f"{part}_lora_layers": state}, weight_name=FILE, save_function=partial(save_file, metadata=metadata)
+        folder, **states, weight_name=FILE, save_function=partial(save_file, metadata=metadata)
     )
     return folder / FILE
+
+
+def _state(factors: Mapping[str, Factors]) -> dict[str, Tensor]:
+    """Factors by the names of their matrices in a file."""
+    return {
+        f"{name}.lora_{letter}.weight": matrix
+        for name, pair in factors.items()
+        for letter, matrix in (("A", pair.down), ("B", pair.up))
+    }
 
 
 def export_kohya(file: Path, out: Path) -> None:
@@ -129,12 +184,14 @@ def export_kohya(file: Path, out: Path) -> None:
         raise HafError(f"{file} does not say which network it is for: it is not a LoRA that asap-train wrote.")
     names = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
     try:
-        factors = {
-            name.partition(".")[2]: Factors(tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
-            for name in sorted(names)
-        }
-        state = kohya_state(NetworkFacts.model_validate_json(facts), factors)
-    except (LookupError, RuntimeError, ValueError) as error:
+        parts: dict[str, dict[str, Factors]] = {}
+        for name in sorted(names):
+            part, _, module = name.partition(".")
+            pair = Factors(tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"])
+            parts.setdefault(part, {})[module] = pair
+        network = next(parts.pop(part) for part in DENOISERS if part in parts)
+        state = kohya_state(NetworkFacts.model_validate_json(facts), network, parts)
+    except (LookupError, RuntimeError, StopIteration, ValueError) as error:
         raise HafError(f"{file} is damaged: its tensors and its description do not go together.") from error
     with tensor_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)

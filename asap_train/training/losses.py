@@ -87,11 +87,11 @@ def mean_error(residual: Tensor, weight: Tensor, normalize: str = "pixels") -> T
     more, the larger M is, up to (1 + alpha) times; by `weights` the sum is divided by that of the weights, so that an
     even error counts the same whatever alpha and M are, and tau and beta mean what they mean without localization.
     """
-    flat = (weight * _wide(residual).square()).flatten(1).mean(1)
+    flat = (weight * wide(residual).square()).flatten(1).mean(1)
     return flat if normalize == "pixels" else flat / weight.expand_as(residual).flatten(1).mean(1).clamp_min(1e-12)
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """At least float32: squares of half-precision numbers would lose what tau = 0.01 is about."""
     return values if values.dtype == torch.float64 else values.float()
 
@@ -128,7 +128,7 @@ def drift(residuals: Residuals, normalize: str = "pixels") -> Tensor:
     r, outside = residuals, 1 - residuals.mask
     assert r.ref_winner is not None and r.ref_loser is not None  # noqa: S101 (`compute` has checked)
     branches = ((r.winner, r.ref_winner), (r.loser, r.ref_loser))
-    one, other = (mean_error(_wide(own) - _wide(ref), outside, normalize) for own, ref in branches)
+    one, other = (mean_error(wide(own) - wide(ref), outside, normalize) for own, ref in branches)
     return (one + other) / 2
 
 
@@ -245,7 +245,7 @@ def safe_scales(residuals: Residuals, alpha: float, slopes: tuple[Tensor, Tensor
     """
     with torch.no_grad():
         weight = 1 + alpha * residuals.mask
-        one, other = ((weight * _wide(branch)).flatten(1) for branch in (residuals.winner, residuals.loser))
+        one, other = ((weight * wide(branch)).flatten(1) for branch in (residuals.winner, residuals.loser))
         own, cross = slopes[0] * one.square().sum(1), slopes[1] * (one * other).sum(1)
         good, bad = own.relu() + cross.relu(), (-own).relu() + (-cross).relu()
         scale = torch.where(bad > good, good / bad.clamp_min(1e-30), torch.ones_like(bad))

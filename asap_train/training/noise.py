@@ -30,7 +30,7 @@ def generator(seed: int, *place: str | int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(hashed(seed, *place))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=64)
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The pairs 0 to count - 1 in the order of one epoch."""
     return np.random.default_rng(hashed(seed, "order", epoch)).permutation(count)

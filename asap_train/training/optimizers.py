@@ -28,7 +28,7 @@ def make_optimizer(parameters: Sequence[Parameter], config: FitConfig) -> torch.
         from bitsandbytes import optim
     except ImportError as error:
         raise Unavailable("optimizer adamw8bit needs `pip install bitsandbytes`; or use adamw.") from error
-    made: torch.optim.Optimizer = optim.AdamW8bit(parameters, **rates)  # type: ignore[attr-defined, no-untyped-call]
+    made: torch.optim.Optimizer = optim.AdamW8bit(parameters, **rates)
     return made
 
 

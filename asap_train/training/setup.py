@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,28 +13,32 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
-from asap_train.backbones import Backbone, load_backbone
+from asap_train.backbones import Backbone
+from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_backbone
 from asap_train.training import cache as caches
 from asap_train.training import noise
-from asap_train.training.config import FitConfig, as_plain
-from asap_train.training.lora import add_lora, trained_parameters
+from asap_train.training.config import DTYPES, FitConfig, as_plain
+from asap_train.training.launch import check_launch
+from asap_train.training.lora import add_lora, check_text_encoders, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
-from asap_train.training.residuals import Policy, frozen
-from asap_train.training.validation import make_validation
+from asap_train.training.order import Order
+from asap_train.training.prompts import LivePrompts, Prompts
+from asap_train.training.residuals import Policy, compile_blocks, frozen
+from asap_train.training.texts import TunedTexts
+from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
+from hafbench.evaluate import spread
+from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from asap_train.training.residuals import Predict
-    from asap_train.training.validation import Validation
 
 LONGEST_WAIT = timedelta(days=1)
 """Of one process for the others: one of them may be filling the cache, or scoring."""
-DTYPES = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-"""By mixed_precision that of the frozen weights; weights that are tuned are float32."""
 
 
 @dataclass
@@ -50,7 +55,7 @@ class Training:
     optimizer: Any
     factor: Callable[[int], float]
     ema: Any
-    validation: Validation | None = None
+    prompts: Prompts | LivePrompts | None = None
 
     @property
     def pairs_a_step(self) -> int:
@@ -66,12 +71,19 @@ class Training:
 
     def ids(self, step: int) -> list[str]:
         """The pairs of a step."""
-        size, count = self.pairs_a_step, len(self.cache.ids)
-        return [self.cache.ids[noise.pair_at(self.config.seed, step * size + i, count)] for i in range(size)]
+        batches = self.pairs_a_step // self.config.train_batch_size
+        numbers = range(step * batches, (step + 1) * batches)
+        return [self.cache.ids[place] for number in numbers for place in self.order.batch(number)]
+
+    @cached_property
+    def order(self) -> Order:
+        """Which pairs each batch has."""
+        return Order(self.config.seed, self.config.train_batch_size, self.cache.buckets)
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
-    """An Accelerator with the settings of the config and of `accelerate launch`."""
+    """An Accelerator with the settings of the config and of `accelerate launch`; raises as `check_launch` does."""
+    check_launch(config)
     # A process may fit several times, with other settings.
     AcceleratorState._reset_state()
     trackers = None if config.report_to == "none" else config.report_to
@@ -94,40 +106,55 @@ def make_accelerator(config: FitConfig) -> Accelerator:
 
 def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    backbone = load_backbone(
-        config.model, DTYPES[config.mixed_precision] if config.lora else "fp32", str(accelerator.device)
-    )
+    parts = open_backbone(config.model, DTYPES[config.mixed_precision], accelerator.device)
+    backbone = parts.backbone
     if config.guidance_scale is not None:
         if backbone.guidance is None:
             raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
         backbone.guidance = config.guidance_scale
     if config.max_sequence_length is not None:
         if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: {config.model} has no T5 text encoder; leave it out.")
+            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
         backbone.text_tokens = config.max_sequence_length
+    tunes_texts = config.lora is not None and config.lora.text_encoder
+    if tunes_texts:
+        check_text_encoders(backbone, parts.components.empty)
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    cache = caches.find_cache(config.cache_dir or config.out / "cache", config.pairs, backbone, size, stored)
-    caches.fill(cache, backbone, (accelerator.process_index, accelerator.num_processes))
+    root = config.cache_dir or config.out / "cache"
+    cache = caches.find_cache(
+        root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
+    )
+    prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:
         caches.forget_others(cache)
-    validation = make_validation(config, backbone) if accelerator.is_main_process else None
-    caches.free_encoders(backbone, keep_vae=validation is not None)
+    if drawn_prompts(config):
+        parts.load_autoencoder()
+    parts.load_network(config.quantization, None if config.lora else torch.float32)
+    texts = None
+    if tunes_texts:
+        parts.load_text_encoders()
+        texts = TunedTexts(backbone, list(cache.texts))
 
     refer = None
     if OBJECTIVES.get(config.objective).reference:
-        refer = frozen(backbone, config.lora is not None, accelerator.autocast, widened=_is_widened(config))
+        refer = frozen(
+            backbone, config.lora is not None, accelerator.autocast, _is_widened(config), config.torch_compile, texts
+        )
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
     if _is_widened(config):
         widen(backbone.network)
     if config.gradient_checkpointing:
         backbone.network.enable_gradient_checkpointing()
-    backbone.network.train()
+    if config.torch_compile:
+        compile_blocks(backbone.network)
+    policy = Policy(backbone, texts)
+    policy.train()
     parameters = trained_parameters(backbone)
     values = [value for _, value in parameters]
-    policy, optimizer = accelerator.prepare(Policy(backbone), make_optimizer(values, config))
+    policy, optimizer = accelerator.prepare(policy, make_optimizer(values, config))
     if config.report_to != "none":
         accelerator.init_trackers("asap-train", {key: str(value) for key, value in as_plain(config).items()})
     return Training(
@@ -141,8 +168,43 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         optimizer,
         rate_factor(config),
         _ema(config, values),
-        validation,
+        prompts,
     )
+
+
+def _encode(config: FitConfig, parts: Parts, cache: caches.Cache, accelerator: Accelerator) -> Prompts | LivePrompts:
+    """Fill this process's share of the cache, and encode prompts, with one kind of encoder at a time.
+
+    Nothing is loaded where nothing is missing.
+    """
+    share = (accelerator.process_index, accelerator.num_processes)
+    prompts = Prompts(cache.folder, negative_prompt(config, parts))
+    todo = caches.missing(cache, "texts", share)
+    asked = prompts.missing(drawn_prompts(config)[share[0] :: share[1]]) if cache.encodes_texts else []
+    if todo or asked:
+        with parts.loaded(TEXT_ENCODERS):
+            caches.fill_texts(cache, parts.backbone, todo)
+            prompts.write(parts.backbone, asked)
+    if todo := caches.missing(cache, "pairs", share):
+        # In single precision whatever the network's: this is done once, and half-precision autoencoders overflow.
+        with parts.loaded(AUTOENCODER, torch.float32):
+            caches.fill_pairs(cache, parts.backbone, todo)
+    return prompts if cache.encodes_texts else LivePrompts(parts.backbone, prompts.negative)
+
+
+def drawn_prompts(config: FitConfig) -> list[str]:
+    """The prompts of which the network that is tuned will draw images."""
+    texts = list(prompts_of(config, config.validation)) if config.validation else []
+    if config.score and config.drawn_in_memory:
+        spec = config.score.run_spec()
+        texts += [prompt.text for prompt in spread(load_suite(spec.suite or "").prompts, spec.limit)]
+    return list(dict.fromkeys(texts))
+
+
+def negative_prompt(config: FitConfig, parts: Parts) -> str | None:
+    """The negative prompt of scoring, and of validation as well."""
+    asked = arguments_of(config, parts.backbone.pipeline).get("negative_prompt")
+    return None if asked is None else str(asked)
 
 
 def _is_widened(config: FitConfig) -> bool:

@@ -12,24 +12,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from accelerate.utils import broadcast_object_list
 
-from asap_train.training import checkpoints, noise
+from asap_train.training import checkpoints
 from asap_train.training.adaptive import settings_at
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_folder import opened
 from asap_train.training.fit_log import FitLog, Row, as_row, note_of, step_metrics
 from asap_train.training.fit_plots import draw_plots
-from asap_train.training.losses import Residuals, compute
-from asap_train.training.objectives import OBJECTIVES, LossSettings
+from asap_train.training.gradient import add_gradient, microbatch
+from asap_train.training.objectives import LossSettings
 from asap_train.training.optimizers import averaged, set_rate
 from asap_train.training.precision import noise_of_delta
-from asap_train.training.residuals import draw_by_draw, pull_back, residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.state import gather_state, restore_state, write_weights
 from asap_train.training.validate import validate
@@ -40,20 +39,38 @@ from hafbench.progress import SILENT, Progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from asap_train.training.residuals import Predict
-
-    Through = Callable[[Predict], Predict]
 
 OnCheckpoint = Callable[[Path, int], bool]
+
+
+class Drawing(Protocol):
+    """Images of checkpoints by the network that is tuned, which every process draws a share of."""
+
+    def due(self, step: int) -> bool:
+        """Whether the images of this step's checkpoint are to be drawn; the main process is asked."""
+        ...
+
+    def draw(self, training: Training, checkpoint: Path, step: int) -> None:
+        """Draw this process's share."""
+        ...
+
+
 PLOTS_EVERY = 30.0
 """Seconds: checkpoints that come faster do not draw the plots again, which takes half a second."""
 
 
-def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progress: Progress = SILENT) -> Path:
+def train(
+    config: FitConfig,
+    *,
+    on_checkpoint: OnCheckpoint | None = None,
+    drawing: Drawing | None = None,
+    progress: Progress = SILENT,
+) -> Path:
     """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there is resumed.
 
     `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit is
-    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`.
+    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`. `drawing` is
+    asked before it, in all processes.
 
     Raises HafError for a folder with a fit of other settings or that another process is writing, and for numbers that
     are not finite or explode; Unavailable for a model or a package that is unavailable.
@@ -73,7 +90,7 @@ def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progr
         drawn = time.monotonic()
         if last is not None:
             drawn = draw(training, log)
-            ended = agreed(accelerator, on_checkpoint, last, step)
+            ended = looked_at(training, on_checkpoint, drawing, last, step)
         progress.start("steps", config.max_train_steps, step)
         if step == 0:
             validate(training, 0)
@@ -88,7 +105,7 @@ def train(config: FitConfig, *, on_checkpoint: OnCheckpoint | None = None, progr
                 last = save(training, step, log)
                 if step == config.max_train_steps or time.monotonic() - drawn > PLOTS_EVERY:
                     drawn = draw(training, log)
-                ended = agreed(accelerator, on_checkpoint, last, step)
+                ended = looked_at(training, on_checkpoint, drawing, last, step)
                 if accelerator.is_main_process:
                     checkpoints.prune(folder, config.checkpoints_total_limit)
         if step < config.max_train_steps:
@@ -129,69 +146,16 @@ def take_step(training: Training, step: int, log: FitLog, last: Path | None) -> 
 
 
 def _backward(training: Training, settings: LossSettings, step: int, part: int, last: bool) -> dict[str, torch.Tensor]:
-    """The gradient of one of the batches that this process has in a step, added to the others'; its step metrics.
-
-    Of several processes the gradients are joined with the `last` batch.
-    """
-    config, accelerator, backbone = training.config, training.accelerator, training.backbone
-    size, process = config.train_batch_size, accelerator.process_index
-    first = (part * accelerator.num_processes + process) * size
-    places = range(first, first + size)
-    positions = [step * training.pairs_a_step + place for place in places]
-    dropped = noise.draw_dropped(config.seed, positions, config.caption_dropout)
-    pairs = [noise.pair_at(config.seed, position, len(training.cache.ids)) for position in positions]
-    batch = training.cache.batch(pairs, dropped).dilated(settings.mask_dilation).to(accelerator.device)
-
-    draws, shape = config.noise_draws, batch.winner.shape[1:]
-    noises = noise.draw_noise(config.seed, positions, draws, shape).to(accelerator.device)
-    uniform = noise.draw_uniform(config.seed, step, places, training.pairs_a_step, draws, *config.time_range)
-    grid = tuple(shape[1:])
-    timesteps = backbone.draw_timesteps(uniform.flatten(), grid).reshape(size, draws).to(accelerator.device)
-    learn_loser = OBJECTIVES.get(config.objective).loser
-
-    def residuals(draw: int, with_reference: bool, through: Through = unchanged) -> Residuals:
-        policy, refer = training.policy, training.refer if with_reference else None
-        one = slice(draw, draw + 1)
-        seed = noise.hashed(config.seed, "dropout", step, part, process, draw)
-        return residuals_of(
-            backbone,
-            through(policy),
-            refer and through(refer),
-            batch,
-            noises[:, one],
-            timesteps[:, one],
-            learn_loser,
-            seed,
-        )
-
-    def joined(draw: int) -> AbstractContextManager[None]:
-        # The gradients of several processes are added up once a step.
-        return nullcontext() if last and draw == draws - 1 else accelerator.no_sync(training.policy)
-
-    share = 1 / config.gradient_accumulation_steps
-    if draws == 1:
-        with joined(0):
-            whole = residuals(0, True)
-            loss = compute(config.objective, whole, settings)
-            accelerator.backward(share * loss.total)
-    else:
-        whole = draw_by_draw(residuals, draws)
-        loss = compute(config.objective, whole, settings)
-        loss.total.backward()
-        for draw in range(draws):
-            with joined(draw):
-                accelerator.backward(share * pull_back(residuals(draw, False), whole, draw))
-    metrics = step_metrics(loss, whole, uniform)
-    measured = training.refer is not None and _is_checkpoint(config, step + 1)
+    """Add the gradient of one of the batches that this process has in a step; its step metrics."""
+    micro = microbatch(training, settings, step, part)
+    loss, whole = add_gradient(micro, settings, last)
+    metrics = step_metrics(loss, whole, micro.uniform)
     metrics["delta_noise"] = torch.full_like(loss.delta, torch.nan)
-    if measured:
-        metrics["delta_noise"] = noise_of_delta(residuals, loss.delta, config, settings, draws)
+    if training.refer is not None and _is_checkpoint(training.config, step + 1):
+        metrics["delta_noise"] = noise_of_delta(
+            micro.residuals, loss.delta, training.config, settings, training.config.noise_draws
+        )
     return metrics
-
-
-def unchanged(predict: Predict) -> Predict:
-    """The network as it is."""
-    return predict
 
 
 def _is_checkpoint(config: FitConfig, step: int) -> bool:
@@ -240,8 +204,19 @@ def draw(training: Training, log: FitLog) -> float:
     return time.monotonic()
 
 
-def agreed(accelerator: Accelerator, on_checkpoint: OnCheckpoint | None, checkpoint: Path, step: int) -> bool:
+def looked_at(
+    training: Training, on_checkpoint: OnCheckpoint | None, drawing: Drawing | None, checkpoint: Path, step: int
+) -> bool:
     """Whether the main process's `on_checkpoint` ends the fit, for all processes."""
-    said = [on_checkpoint(checkpoint, step) if on_checkpoint and accelerator.is_main_process else False]
-    broadcast_object_list(said)
-    return bool(said[0])
+    main = training.accelerator.is_main_process
+    if drawing is not None and _told(main and drawing.due(step)):
+        drawing.draw(training, checkpoint, step)
+        training.accelerator.wait_for_everyone()
+    return _told(on_checkpoint(checkpoint, step) if on_checkpoint and main else False)
+
+
+def _told(said: bool) -> bool:
+    """What the main process says."""
+    heard = [said]
+    broadcast_object_list(heard)
+    return heard[0]

@@ -1,45 +1,23 @@
-"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker.
-
-The network that is tuned draws them itself. Its text encoders have left memory by then, so that the prompts are encoded
-before; the autoencoder stays, outside of the GPU except while it decodes.
-"""
+"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from asap_train.training.config import FitConfig, ValidationSettings
-from asap_train.training.widening import without_autocast
 from hafbench.generators.arguments import resolve_arguments
 from hafbench.generators.sources import find_source
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
-if TYPE_CHECKING:
-    from asap_train.backbones import Backbone, Conditions
-
 FOLDER = "validation"
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What is drawn: prompts with their embeddings, and the other arguments of the pipeline's call."""
-
-    settings: ValidationSettings
-    prompts: tuple[str, ...]
-    embeddings: tuple[Conditions, ...]
-    arguments: Mapping[str, Any]
-
-    def due(self, step: int, last: int) -> bool:
-        """Whether images are drawn after this step, of `last` steps; 0 is before the first."""
-        return step % self.settings.every == 0 or step == last
+def is_due(settings: ValidationSettings, step: int, last: int) -> bool:
+    """Whether images are drawn after this step, of `last` steps; 0 is before the first."""
+    return step % settings.every == 0 or step == last
 
 
 def prompts_of(config: FitConfig, settings: ValidationSettings) -> tuple[str, ...]:
@@ -52,28 +30,17 @@ def prompts_of(config: FitConfig, settings: ValidationSettings) -> tuple[str, ..
     return tuple(first.values())
 
 
-def make_validation(config: FitConfig, backbone: Backbone) -> Validation | None:
-    """Encode the prompts, while the text encoders are there; None where no images are asked for.
+def arguments_of(config: FitConfig, pipeline: Any) -> Mapping[str, Any]:
+    """What images are drawn with: the arguments of scoring, at the size of training.
 
     Raises HafError for an argument of score.model.arguments that the pipeline does not take.
     """
-    if config.validation is None:
-        return None
-    pipeline, source = backbone.pipeline, find_source(config.model)
+    source = find_source(config.model)
     preset = source.preset.call() if source.preset else {}
     given = dict(config.score.model.arguments) if config.score else {}
     if config.resolution:
         given = {"height": config.resolution, "width": config.resolution, **given}
-    arguments = resolve_arguments(pipeline, preset, given)
-    prompts = prompts_of(config, config.validation)
-    with torch.no_grad():
-        encoded = tuple(backbone.encode_prompt(prompt) for prompt in prompts)
-    taken = inspect.signature(pipeline.__call__).parameters
-    embeddings = tuple({name: value.cpu() for name, value in one.items() if name in taken} for one in encoded)
-    pipeline.vae.to("cpu", torch.float32)
-    # In single precision, as images are encoded: half-precision autoencoders overflow.
-    pipeline.vae.decode = partial(without_autocast, pipeline.vae.decode)
-    return Validation(config.validation, prompts, embeddings, arguments)
+    return resolve_arguments(pipeline, preset, given)
 
 
 def drawn_steps(fit: Path) -> Sequence[Path]:

@@ -77,7 +77,8 @@ def scorers_check(
 ) -> None:
     """Measure how much a score moves with order, repetition, JPEG, size, flip and brightness."""
     from hafbench.images import find_images
-    from hafbench.scorers import load_scorers, robustness
+    from hafbench.scorers import robustness
+    from hafbench.scorers.loading import load_scorers
     from hafbench.settings import read_settings
     from hafbench.specs import ScoreSpec
 

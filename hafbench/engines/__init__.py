@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hafbench.runs import RunFolder
     from hafbench.scoring import Scored
     from hafbench.specs import RunSpec, ScoreSpec
-    from hafbench.types import Described, Scorer
+    from hafbench.types import Described, Generator, Scorer
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ ENGINES: Registry[Entry] = Registry(
 )
 
 
-def start(spec: RunSpec | ScoreSpec) -> AbstractContextManager[Started]:
+def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> AbstractContextManager[Started]:
     """The engine that a resolved spec names, ended with the context; raises HafError for what it cannot do.
 
-    A row's loader is a function of the spec that returns such a context manager.
+    `generator` is the model of the spec where this process has loaded it already. A row's loader is a function of the
+    same arguments that returns such a context manager.
     """
-    return cast("AbstractContextManager[Started]", ENGINES.get(spec.engine.engine).load()(spec))
+    return cast("AbstractContextManager[Started]", ENGINES.get(spec.engine.engine).load()(spec, generator))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.devices import pick_devices
 from hafbench.engines import Batch, Made
-from hafbench.engines.local import draw
+from hafbench.engines.drawing import draw
 from hafbench.generators import load_generator
 from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts

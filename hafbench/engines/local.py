@@ -7,17 +7,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Engine, Made, Started
-from hafbench.errors import HafError, RunStopped
+from hafbench.engines.drawing import draw
+from hafbench.errors import HafError
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.pools import Workers
-from hafbench.scorers import load_scorers
-from hafbench.scoring import reason_of
+from hafbench.scorers.loading import load_scorers
 from hafbench.specs import RunSpec
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.specs import ScoreSpec
@@ -25,18 +23,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start(spec: RunSpec | ScoreSpec) -> Iterator[Started]:
-    """Load the model and the scorers of a resolved spec; raises HafError or Unavailable with what to do."""
+def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iterator[Started]:
+    """Load the scorers of a resolved spec, and its model unless it is given; raises HafError or Unavailable."""
     if spec.engine.address is not None:
         raise HafError(f"--address {spec.engine.address} is for --engine ray.")
     wanted = spec.devices if isinstance(spec, RunSpec) else None
     if isinstance(spec, RunSpec) and wanted is not None:
+        if generator:
+            raise HafError(f"--devices {wanted}: a model that is loaded already draws on its own device; leave it out.")
         from hafbench.engines.devices import devices_engine
 
         with devices_engine(spec.model, wanted) as (several, facts):
             yield _started(spec, several, facts)
         return
-    generator = load_generator(spec.model, spec.device) if isinstance(spec, RunSpec) else None
+    if isinstance(spec, RunSpec) and generator is None:
+        generator = load_generator(spec.model, spec.device)
     made_by = GeneratorFacts(name=generator.name, settings=generator.settings) if generator else None
     yield _started(spec, Here(generator), made_by)
 
@@ -74,36 +75,3 @@ def _make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) 
         elif not run.has_images([sample]):
             run.save_image(sample.image, made)
     return problems
-
-
-def draw(generator: Generator, samples: Sequence[Sample]) -> Iterator[Image | str]:
-    """The pictures of a batch, or why one cannot be made.
-
-    A batch that breaks or does not fit into memory is halved until the images that cannot be made stand alone.
-    """
-    prompts = [sample.prompt for sample in samples if sample.prompt is not None]
-    seeds = [sample.seed for sample in samples if sample.seed is not None]
-    try:
-        images = generator.generate(prompts, seeds)
-    except RunStopped:
-        raise
-    except Exception as error:
-        if len(samples) == 1:
-            yield f"generator: {reason_of(error)}"
-            return
-        _free_memory()
-        half = len(samples) // 2
-        yield from draw(generator, samples[:half])
-        yield from draw(generator, samples[half:])
-    else:
-        yield from images
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -30,7 +30,8 @@ from hafbench.engines.units import (
 )
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.pools import Workers
-from hafbench.scorers import SCORERS, load_scorers
+from hafbench.scorers import SCORERS
+from hafbench.scorers.loading import load_scorers
 from hafbench.sources import Content
 from hafbench.sources.addresses import is_remote
 from hafbench.specs import RunSpec
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.specs import EngineSpec, ScoreSpec
-    from hafbench.types import Described
+    from hafbench.types import Described, Generator
 
 SECONDS = 10.0
 """To wait for an address to answer."""
@@ -55,11 +56,13 @@ CORES = 0.5
 
 
 @contextmanager
-def start(spec: RunSpec | ScoreSpec) -> Iterator[Started]:
+def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iterator[Started]:
     """Connect to Ray and have one worker load the model and the scorers; raises HafError for what it cannot do.
 
     Scorers that wait for an answer, such as a judge, are asked by this process.
     """
+    if generator:
+        raise HafError("A model that is loaded already is drawn from by --engine local; Ray's workers load their own.")
     if isinstance(spec, RunSpec) and spec.devices is not None:
         raise HafError(f"--devices {spec.devices} is for --engine local; Ray uses all GPUs that it has.")
     specs = spec.scorers or ()

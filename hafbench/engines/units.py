@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hafbench.engines.local import draw
+from hafbench.engines.drawing import draw
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.generators import load_generator
 from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts
 from hafbench.provenance import versions
-from hafbench.scorers import load_scorers
+from hafbench.scorers.loading import load_scorers
 from hafbench.scoring import Job, Scored, score_images
 from hafbench.sources import Content, Place, read_place
 from hafbench.specs import GeneratorSpec, ScorerSpec

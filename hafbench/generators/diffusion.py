@@ -12,7 +12,8 @@ from hafbench.errors import HafError
 from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.lora import Lora, apply_loras, parse_lora
 from hafbench.generators.presets import Preset
-from hafbench.generators.sources import check_reachable, find_source
+from hafbench.generators.quantize import check_quantization, quantize
+from hafbench.generators.sources import Source, check_reachable, find_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,30 +81,53 @@ def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:
     source = find_source(spec.model)
     loras = [parse_lora(text) for text in spec.lora]
     check_reachable(source)
+    check_quantization(spec.quantization)
     device = pick_device(device)
     dtype = pick_dtype(spec.dtype, device, source.preset)
 
     import torch
 
-    from hafbench.generators.pipelines import load_pipeline
+    from hafbench.generators.pipelines import DENOISERS, load_pipeline
 
     pipeline, files = load_pipeline(source, getattr(torch, DTYPES[dtype]))
     arguments = resolve_arguments(pipeline, source.preset.call() if source.preset else {}, spec.arguments)
+    if spec.quantization != "none":
+        network = next(getattr(pipeline, name) for name in DENOISERS if getattr(pipeline, name, None) is not None)
+        quantize(network, spec.quantization, "cpu" if spec.offload != "none" else device)
     applied = apply_loras(pipeline, loras)
     place(pipeline, device, spec.offload)
-    settings = {
+    settings = describe(spec, files, pipeline, arguments, applied, dtype, device)
+    return DiffusionGenerator(name_of(source, loras), pipeline, arguments, settings)
+
+
+def describe(
+    spec: GeneratorSpec,
+    files: Mapping[str, Any],
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    loras: Sequence[Mapping[str, Any]],
+    dtype: str,
+    device: str,
+) -> dict[str, Any]:
+    """All that shapes a pipeline's images, as JSON values for run.json: two that say the same draw the same."""
+    return {
         "model": spec.model,
         **files,
         "pipeline": type(pipeline).__name__,
         "scheduler": scheduler_facts(pipeline),
         "arguments": arguments,
         "defaults": default_arguments(pipeline, arguments),
-        "loras": applied,
+        "loras": list(loras),
         "dtype": dtype,
+        **({"quantization": spec.quantization} if spec.quantization != "none" else {}),
         "device": device.split(":")[0],
         "offload": spec.offload,
     }
-    return DiffusionGenerator("+".join([source.name, *map(_lora_name, loras)]), pipeline, arguments, settings)
+
+
+def name_of(source: Source, loras: Sequence[Lora]) -> str:
+    """The generator's name: the model's with those of its LoRAs."""
+    return "+".join([source.name, *map(_lora_name, loras)])
 
 
 def pick_dtype(wanted: str, device: str, preset: Preset | None) -> str:

@@ -108,7 +108,12 @@ def apply_loras(pipeline: Any, loras: list[Lora]) -> list[dict[str, Any]]:
     for index, lora in enumerate(loras):
         _load(pipeline, lora, f"lora{index}")
     pipeline.set_adapters([f"lora{index}" for index in range(len(loras))], [lora.scale for lora in loras])
-    return [{"file": lora.path.name, "sha256": sha256_of(lora.path), "scale": lora.scale} for lora in loras]
+    return [lora_facts(lora) for lora in loras]
+
+
+def lora_facts(lora: Lora) -> dict[str, Any]:
+    """What to write of a LoRA into run.json."""
+    return {"file": lora.path.name, "sha256": sha256_of(lora.path), "scale": lora.scale}
 
 
 def _load(pipeline: Any, lora: Lora, adapter: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,9 +48,9 @@ class _Heard(logging.Handler):
             self.reports.append(text)
 
 
-def check_complete(where: object, pipeline: Any) -> None:
+def check_complete(where: object, components: Mapping[str, Any]) -> None:
     """Raise HafError if a component lacks tensors: diffusers leaves them without values."""
-    for name, part in pipeline.components.items():
+    for name, part in components.items():
         if hasattr(part, "named_parameters"):
             tensors = (*part.named_parameters(), *part.named_buffers())
             _refuse(where, name, [key for key, value in tensors if value.is_meta])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hafbench import hub
@@ -31,7 +34,58 @@ def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
     What would change images behind the model's back, a safety checker and an invisible watermark, is switched off.
     Raises Unavailable for files that cannot be had, and HafError for files that are not a pipeline.
     """
+    return load_parts(find_files(source), dtype)
+
+
+@dataclass(frozen=True)
+class PipelineFiles:
+    """The files of a pipeline, found once. `configuration` is the folder with model_index.json, if not with weights."""
+
+    source: Source
+    files: Files
+    configuration: Path
+
+    @property
+    def where(self) -> Path:
+        """What messages name."""
+        return self.files.file or self.configuration
+
+
+def find_files(source: Source) -> PipelineFiles:
+    """The files of a model, fetched from the hub unless they are here; Unavailable where that cannot be done."""
     hub.offline()
+    _be_quiet()
+    files = locate(source)
+    if files.file is None:
+        assert files.folder is not None  # noqa: S101 (one of the two is there)
+        return PipelineFiles(source, files, files.folder)
+    with _as_model(files.file):
+        if files.folder:
+            refuse_pickles(files.folder)
+            return PipelineFiles(source, files, files.folder)
+        source = replace(source, hub_id=_family(source, files))
+        folder = _configuration(source)
+        facts = {**files.facts, "configuration": {"hub_id": source.hub_id, "commit": folder.name}}
+        return PipelineFiles(source, replace(files, facts=facts), folder)
+
+
+def load_parts(found: PipelineFiles, dtype: Any, here: Mapping[str, Any] = MappingProxyType({})) -> tuple[Any, Any]:
+    """As `load_pipeline`; components that are `here` already, or are None, are not loaded."""
+    _be_quiet()
+    with _as_model(found.where), complete(found.where):
+        if found.files.file:
+            pipeline, facts = _from_file(found, dtype, here)
+        else:
+            pipeline, facts = _from_folder(found.files, dtype, **here), found.files.facts
+    check_complete(found.where, {name: part for name, part in pipeline.components.items() if name not in here})
+    pipeline.set_progress_bar_config(disable=True)
+    for name in (*LEFT_OUT, "watermark"):
+        if getattr(pipeline, name, None) is not None:
+            setattr(pipeline, name, None)
+    return pipeline, facts
+
+
+def _be_quiet() -> None:
     # diffusers imports bitsandbytes, which warns on every start that an optional kernel is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import diffusers
@@ -40,24 +94,18 @@ def load_pipeline(source: Source, dtype: Any) -> tuple[Any, dict[str, Any]]:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
-    files = locate(source)
-    where = files.file or files.folder
+
+
+@contextmanager
+def _as_model(where: Path) -> Iterator[None]:
+    """Errors within are HafErrors that name the model's files."""
     try:
-        with complete(where):
-            pipeline, facts = (
-                _from_file(source, files, dtype) if files.file else (_from_folder(files, dtype), files.facts)
-            )
+        yield
     except HafError:
         raise
     except Exception as error:
         reason = one_line(error, 300)
         raise HafError(f"{where} cannot be loaded as a diffusers model ({type(error).__name__}: {reason}).") from error
-    check_complete(where, pipeline)
-    pipeline.set_progress_bar_config(disable=True)
-    for name in (*LEFT_OUT, "watermark"):
-        if getattr(pipeline, name, None) is not None:
-            setattr(pipeline, name, None)
-    return pipeline, facts
 
 
 def _from_folder(files: Files, dtype: Any, **parts: Any) -> Any:
@@ -85,37 +133,34 @@ def _variant(files: Files) -> str | None:
     return next(iter(middles - {""}), None)
 
 
-def _from_file(source: Source, files: Files, dtype: Any) -> tuple[Any, dict[str, Any]]:
+def _from_file(found: PipelineFiles, dtype: Any, here: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A checkpoint of a whole pipeline, or of the denoiser alone; the rest comes from the folder that it lies in,
     or from the hub repository of its family."""
     import diffusers
 
+    files, folder = found.files, found.configuration
     single_file = _single_file_utils(files)
-    facts = dict(files.facts)
-    if files.folder:
-        folder = files.folder
-        refuse_pickles(folder)
-    else:
-        source = replace(source, hub_id=_family(source, files))
-        folder = _configuration(source)
-        facts["configuration"] = {"hub_id": source.hub_id, "commit": folder.name}
     index = read_index(folder)
     kind = getattr(diffusers, index["_class_name"], None)
     if kind is None or not hasattr(kind, "from_single_file"):
         raise HafError(f"{files.file}: {index['_class_name']} of diffusers loads no single files; give its folder.")
     try:
-        pipeline = kind.from_single_file(str(files.file), config=str(folder), dtype=dtype, local_files_only=True)
-        return pipeline, facts
+        pipeline = kind.from_single_file(
+            str(files.file), config=str(folder), dtype=dtype, local_files_only=True, **here
+        )
+        return pipeline, files.facts
     except single_file.SingleFileComponentError:
-        whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(source)
+        whole = Files(folder, facts={"weights": weights_of(folder)}) if files.folder else fetch(found.source)
     assert whole.folder is not None  # noqa: S101 (it was given, or has been fetched)
     name = next((part for part in DENOISERS if part in index), None)
     if name is None:
         raise HafError(f"{files.file} does not hold a whole {index['_class_name']}; give its folder.")
-    network = getattr(diffusers, index[name][1]).from_single_file(
-        str(files.file), config=str(whole.folder), subfolder=name, dtype=dtype, local_files_only=True
-    )
-    return _from_folder(whole, dtype, **{name: network}), {**facts, "base": whole.facts}
+    if name not in here:
+        network = getattr(diffusers, index[name][1]).from_single_file(
+            str(files.file), config=str(whole.folder), subfolder=name, dtype=dtype, local_files_only=True
+        )
+        here = {**here, name: network}
+    return _from_folder(whole, dtype, **here), {**files.facts, "base": whole.facts}
 
 
 def _family(source: Source, files: Files) -> str:

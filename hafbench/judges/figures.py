@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from hafbench.judges.votes import ERROR
+from hafbench.records import read_measures
 from hafbench.statistics import Kappa, Rate, cohen_kappa, error_rate
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def judge_figures(run: Run) -> JudgeFigures | None:
         return None
     names = [str(one["name"]) for one in named if isinstance(one, Mapping) and "name" in one]
     rows = run.records[run.records["scorer"] == SCORER]
-    measures: list[Mapping[str, float]] = list(rows["measures"])
-    verdicts: dict[str, Any] = {name: [own.get(f"{name}: {ERROR}") for own in measures] for name in names}
+    columns = [*(f"{name}: {ERROR}" for name in names), "questions", *COUNTED]
+    measures = read_measures(run.folder / "records.parquet", SCORER, columns)
+    verdicts: dict[str, Any] = {name: measures[f"{name}: {ERROR}"] for name in names}
     if len(names) == 1:
         verdicts = {names[0]: rows["is_error"]}
     prompts = rows["prompt_id"]
@@ -55,6 +57,6 @@ def judge_figures(run: Run) -> JudgeFigures | None:
     agreements = tuple(
         (one, other, cohen_kappa(verdicts[one], verdicts[other], prompts)) for one, other in combinations(names, 2)
     )
-    totals = {name: int(sum(own.get(name, 0.0) for own in measures)) for name in ("questions", *COUNTED)}
+    totals = {name: int(measures[name].sum()) for name in ("questions", *COUNTED)}
     counts = tuple((said, totals[name]) for name, said in COUNTED.items() if totals[name])
     return JudgeFigures(str(facts.settings.get("protocol", "")), rates, agreements, totals["questions"], counts)

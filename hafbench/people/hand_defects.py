@@ -17,8 +17,6 @@ from hafbench.people.shaping import (
     carried,
     copied,
     influence,
-    joined,
-    melted,
     neighbourhood,
     noise,
     shift,
@@ -27,6 +25,7 @@ from hafbench.people.shaping import (
     tucked,
     unit,
 )
+from hafbench.people.unions import joined, melted
 
 Generator = np.random.Generator
 FACING = 0.55

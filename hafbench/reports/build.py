@@ -11,7 +11,7 @@ from hafbench.cards import source_of
 from hafbench.files import disk_errors, write_whole
 from hafbench.judges.figures import judge_figures
 from hafbench.notes import left_out
-from hafbench.reports.gallery import gallery_items, kinds_of
+from hafbench.reports.gallery import kinds_of, make_gallery
 from hafbench.reports.page import render_page, render_text
 from hafbench.reports.plots import card_plots, category_plot
 from hafbench.reports.summary import summarize
@@ -48,15 +48,14 @@ def build_report(run: Run, people: PeopleFigures | None = None) -> Path:
         "weights": {name: one.weights for name, one in run.manifest.scorers.items() if one.weights},
         "settings": json.dumps(run.manifest.identity(), indent=2, ensure_ascii=False),
     }
-    gallery, more = gallery_items(run)
+    gallery = make_gallery(run)
     page = render_page(
         "report",
         "gallery.js",
         **context,
         plot=plot,
         gallery=gallery,
-        left_out=more,
-        kinds=kinds_of(finding for item in gallery for score in item.scores for finding in score.findings),
+        kinds=kinds_of(finding for item in gallery.items for score in item.scores for finding in score.findings),
     )
     with disk_errors(folder):
         write_whole(folder / "report.md", render_text("report.md", **context, has_plot=plot is not None))

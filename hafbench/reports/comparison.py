@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,9 +142,7 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
     improvements = ranked[ranked["changed"] < 0].sort_values("worse", kind="stable")
     chosen = {"regression": regressions.head(PAIRS), "improvement": improvements.head(PAIRS)}
     found = [
-        findings_of(
-            run.folder / "records.parquet", [str(row[name]) for rows in chosen.values() for _, row in rows.iterrows()]
-        )
+        _findings(run, [str(image) for rows in chosen.values() for image in rows[name]])
         for run, name in ((baseline, "image_a"), (versus.candidate, "image_b"))
     ]
     items: list[PairItem] = []
@@ -158,6 +156,14 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
                 break
             items.append(item)
     return items, len(regressions) + len(improvements) - len(items)
+
+
+def _findings(run: Run, images: Sequence[str]) -> dict[str, list[Finding]]:
+    """What all scorers found, by image."""
+    found: dict[str, list[Finding]] = {image: [] for image in images}
+    for (image, _), own in findings_of(run.folder / "records.parquet", images).items():
+        found[image] += own
+    return found
 
 
 def _pair(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
+from hafbench.records import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 
 if TYPE_CHECKING:
@@ -51,30 +53,66 @@ class GalleryItem:
         return [f"any:{name}" for name in (whole, *sorted(missing))] + own
 
 
-def gallery_items(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTERS) -> tuple[list[GalleryItem], int]:
-    """The worst images first, then the sound, then the unjudged; and how many more there are.
+@dataclass(frozen=True)
+class Gallery:
+    """What is shown: the worst images, then `drawn` ones at random from the others; `left_out` more are not."""
 
-    At most `size` images, whose pictures are at most `limit` characters together.
+    items: tuple[GalleryItem, ...]
+    drawn: int
+    left_out: int
+
+
+def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTERS) -> Gallery:
+    """The worst images first, then the sound, then the unjudged; where there are too many, a sample of the others, too.
+
+    At most `size` images, whose pictures are at most `limit` characters together. A quarter of both is for the sample:
+    images drawn at random, the same ones each time, and shown in the same order.
     """
+    ranked = _ranked(run)
+    if len(ranked) <= size:
+        items = _items(run, ranked, limit)
+        return Gallery(tuple(items), 0, len(ranked) - len(items))
+    worst = _items(run, ranked[: size - size // 4], limit - limit // 4)
+    others = ranked[size - size // 4 :]
+    places = sorted(Random(0).sample(range(len(others)), size // 4))  # noqa: S311 (no secret)
+    drawn = _items(run, [others[place] for place in places], limit // 4)
+    return Gallery((*worst, *drawn), len(drawn), len(ranked) - len(worst) - len(drawn))
+
+
+def _ranked(run: Run) -> list[str]:
+    """The images with an error first, and those of a higher probability of one."""
+    import numpy as np
+    import pandas as pd
+
+    records = run.records
+    codes, images = pd.factorize(records["image"])
+    anatomy = records["scorer"].isin([name for name, one in run.manifest.scorers.items() if one.role == "anatomy"])
+    bad = np.bincount(codes, records["is_error"].fillna(False).to_numpy(dtype=bool), len(images)) > 0
+    worst = np.full(len(images), -1.0)
+    np.fmax.at(worst, codes, records["value"].where(anatomy).to_numpy(dtype=np.float64))
+    return [str(image) for image in images[np.lexsort((-worst, ~bad))]]
+
+
+def _items(run: Run, images: Sequence[str], limit: int) -> list[GalleryItem]:
+    """These images as they are shown, as long as their pictures are at most `limit` characters; one at least."""
     roles = {name: facts.role for name, facts in run.manifest.scorers.items()}
-    ranked = []
-    for _, rows in run.records.groupby("image", sort=False):
-        scores = tuple(_score(row, roles) for row in rows.to_dict("records"))
-        worst = max((s.value for s in scores if s.role == "anatomy" and s.value is not None), default=-1.0)
-        ranked.append((not any(s.judgement == "error" for s in scores), -worst, scores, rows.iloc[0]))
-    ranked.sort(key=lambda entry: entry[:2])
+    found = findings_of(run.folder / "records.parquet", images)
+    rows: dict[str, list[Mapping[Any, Any]]] = {image: [] for image in images}
+    for row in run.records[run.records["image"].isin(rows)].to_dict("records"):
+        rows[row["image"]].append(row)
     items: list[GalleryItem] = []
     characters = 0
-    for _, _, scores, first in ranked[:size]:
-        item = _item(run, scores, first)
+    for image, own in rows.items():
+        scores = tuple(_score(row, roles, found[image, row["scorer"]]) for row in own)
+        item = _item(run, scores, own[0])
         characters += item.pictures.characters if item.pictures else 0
         if items and characters > limit:
             break
         items.append(item)
-    return items, len(ranked) - len(items)
+    return items
 
 
-def _score(row: Mapping[Any, Any], roles: Mapping[str, str]) -> ImageScore:
+def _score(row: Mapping[Any, Any], roles: Mapping[str, str], findings: Sequence[Finding]) -> ImageScore:
     import pandas as pd
 
     verdict = None if pd.isna(row["is_error"]) else bool(row["is_error"])
@@ -85,7 +123,7 @@ def _score(row: Mapping[Any, Any], roles: Mapping[str, str]) -> ImageScore:
         judgement=judged[verdict],
         value=None if pd.isna(row["value"]) else float(row["value"]),
         reason=row["reason"] if isinstance(row["reason"], str) else None,
-        findings=tuple(row["findings"]),
+        findings=tuple(findings),
     )
 
 

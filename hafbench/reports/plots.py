@@ -72,18 +72,30 @@ def forest_plot(metrics: Sequence[MetricComparison], label: str) -> str | None:
     return as_svg(figure, f"Differences of error rates, {label}")
 
 
+MOST_DOTS, MOST_TOGETHER = 2000, 60
+"""Dots of a plot: more of them make a page that nobody's browser opens. Prompts that the largest dot stands for, before
+all are drawn smaller."""
+
+
 def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: tuple[str, str], rate: bool) -> str:
     """Each prompt by its mean with the baseline and with the candidate; prompts at one place are one larger dot."""
     scale = 100 if rate else 1
     points, counts = np.unique(np.c_[baseline, candidate] * scale, axis=0, return_counts=True)
     figure, axes = make_axes(4.6, 4.4)
+    every = len(points)
+    if every > MOST_DOTS:
+        kept = np.random.default_rng(0).choice(every, MOST_DOTS, replace=False)
+        points, counts = points[kept], counts[kept]
+    size = 24 * min(1.0, MOST_TOGETHER / counts.max(initial=1))
     better = np.sign(points[:, 0] - points[:, 1])
     for sign, (colour, _) in zip((1, 0, -1), (LOOKS[0], ("#868e96", "o"), LOOKS[1]), strict=True):
         part = better == sign
-        axes.scatter(*points[part].T, s=24 * counts[part], color=colour, alpha=0.75, linewidths=0, clip_on=False)
+        axes.scatter(*points[part].T, s=size * counts[part], color=colour, alpha=0.75, linewidths=0, clip_on=False)
     low, high = (0, 100) if rate else (float(points.min()), float(points.max()))
     axes.plot([low, high], [low, high], color=INK, lw=0.8, alpha=0.5, zorder=0)
     unit = "error rate of a prompt, %" if rate else "mean of a prompt"
+    if every > MOST_DOTS:
+        unit += f" ({MOST_DOTS:,} of {every:,} places)"
     axes.set_xlabel(f"{_short(labels[0])}: {unit}")
     axes.set_ylabel(_short(labels[1]))
     axes.grid(axis="y", alpha=0.2)

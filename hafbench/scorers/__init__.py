@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast, get_args
 
-from hafbench.errors import HafError, Unavailable
 from hafbench.registry import Entry, Home, Options, Registry
 from hafbench.types import Region, Role
 
 if TYPE_CHECKING:
-    from hafbench.specs import ScorerSpec
     from hafbench.types import Scorer
 
 
@@ -80,18 +77,3 @@ def default_scorers(home: Home) -> tuple[str, ...]:
 def load_scorer(name: str, options: Options, device: str = "auto") -> Scorer:
     """Build a scorer; raises Unavailable, with the way out, where its weights are unavailable."""
     return cast("Scorer", SCORERS.get(name).load()(options, device))
-
-
-def load_scorers(
-    specs: Sequence[ScorerSpec], device: str = "auto", require: Sequence[str] = ()
-) -> dict[str, Scorer | Unavailable]:
-    """The scorers by name, or why one is unavailable; a required one that is unavailable raises HafError."""
-    loaded: dict[str, Scorer | Unavailable] = {}
-    for spec in specs:
-        try:
-            loaded[spec.name] = load_scorer(spec.name, spec.options, device)
-        except Unavailable as error:
-            if spec.name in require:
-                raise HafError(f"The scorer '{spec.name}' is required, but: {error}") from error
-            loaded[spec.name] = error
-    return loaded

@@ -1,12 +1,12 @@
-"""A table of labelled hands in AI-made pictures, from labels.csv and the pictures that it names.
+"""A table of labelled hands or figures in AI-made pictures, from a file of labels and the pictures that it names.
 
     python recipes/critic/labelled.py recipes/critic/labels.csv --pictures CLONES --out labelled/
 
-labels.csv holds our own labels and no pictures: repository and path of each picture, `crop` of a tile in a grid,
-`scale` to which the picture was reduced before x, y, side and rotation were measured, the generator, and the label
-(good, bad, none), its kind, and whether we were sure. --pictures is a folder with a clone of each repository in
-OWNER/NAME; pictures that are not there are left out. Pictures that share a generator or a repository, also by way of
-others, are one group: none of it is on both sides of a split.
+labels.csv (hands) and figure_labels.csv hold our own labels and no pictures: repository and path of each picture (of a
+frame in an animation: path#frameNUMBER), `crop` of a tile in a grid, `scale` to which the picture was reduced before x,
+y, side and rotation were measured, the generator, and the label (good, bad, none), its kind, and whether we were sure.
+--pictures is a folder with a clone of each repository in OWNER/NAME; pictures that are not there are left out. Pictures
+that share a generator or a repository, also by way of others, are one group: none of it is on both sides of a split.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -34,6 +35,23 @@ def groups_of(repositories: Sequence[str], generators: Sequence[str]) -> list[st
     return [first[number] for number in part[generator].tolist()]
 
 
+def read(path: str) -> np.ndarray | None:
+    """A picture, or a frame (path#frameNUMBER) of an animation, as OpenCV reads them; None where there is none."""
+    name, mark, number = path.rpartition("#frame")
+    if not mark:
+        return cv2.imread(path)
+    if name.lower().endswith(".gif"):
+        if not Path(name).is_file():
+            return None
+        with Image.open(name) as animation:
+            animation.seek(int(number))
+            return np.asarray(animation.convert("RGB"))[..., ::-1]
+    video = cv2.VideoCapture(name)
+    video.set(cv2.CAP_PROP_POS_FRAMES, int(number))
+    found, frame = video.read()
+    return frame if found else None
+
+
 def main() -> None:
     """Write the pictures, reduced, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,7 +65,7 @@ def main() -> None:
         for row in csv.DictReader(file):
             name = f"images/{row['id'].rpartition('-')[0]}.jpg"
             if not (asked.out / name).exists():
-                image = cv2.imread(str(asked.pictures / row["repository"] / row["path"]))
+                image = read(str(asked.pictures / row["repository"] / row["path"]))
                 if image is None:
                     missing.add((row["repository"], row["path"]))
                     continue

@@ -1,0 +1,172 @@
+"""Images by the network that is tuned: those that hafbench draws from its checkpoint, without a second pipeline."""
+
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from asap_train.autoscore import Autoscore, tuned
+from asap_train.training.config import FitConfig
+from asap_train.training.fit_log import FitLog
+from asap_train.training.sampling import tuned_generator
+from asap_train.training.setup import Training, make_accelerator, prepare
+from asap_train.training.trainer import looked_at, save, take_step
+from fits import painted_pairs, settings
+from hafbench.generators import load_generator
+from hafbench.runs import read_run
+from hafbench.suites import Prompt
+from test_memory import seen, with_weights
+from tiny_pipelines import BUILDERS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PROMPTS = [Prompt(id=f"p{number}", text=text) for number, text in enumerate(("a hand", "two hands", "an arm"))]
+ARGUMENTS = {"num_inference_steps": 2, "height": 32, "width": 32}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return painted_pairs(tmp_path_factory.mktemp("pairs") / "hap", 4)
+
+
+def config_of(folder: Path, name: str, pairs: Path, out: str = "fit", **changed: Any) -> FitConfig:
+    suite, model = folder / "suite.jsonl", folder / name
+    suite.write_text("".join(json.dumps({"id": one.id, "text": one.text}) + "\n" for one in PROMPTS))
+    if not model.exists():
+        BUILDERS[name](model)
+    asked = {"suite": str(suite), "seeds": 2, "batch_size": 2, "scorers": ["iqa"], "every": 2}
+    score = {**asked, "model": {"arguments": ARGUMENTS}}
+    return settings(model, pairs, folder / out, **{"score": score, "learning_rate": 0.02, **changed})
+
+
+def tuned_a_little(config: FitConfig) -> tuple[Training, FitLog]:
+    config.out.mkdir(parents=True)
+    training = prepare(config, make_accelerator(config))
+    log = FitLog(config.out / "log.jsonl", writes=training.accelerator.is_main_process)
+    for step in range(2):
+        log.append(take_step(training, step, log, None))
+    return training, log
+
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sdxl": ("sdxl", {}),
+    "flux, bf16": ("flux", {"mixed_precision": "bf16", "lora": {"rank": 4, "lora_alpha": 8}}),
+    "sd3, average": ("sd3", {"ema_decay": 0.5}),
+    "sdxl, bf16, nf4": ("sdxl", {"mixed_precision": "bf16", "quantization": "nf4"}),
+    "sd3, all weights, bf16": ("sd3", {"lora": None, "mixed_precision": "bf16"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_network_in_memory_draws_what_hafbench_draws_from_its_checkpoint(
+    tmp_path: Path, pairs: Path, case: str
+) -> None:
+    name, changed = CASES[case]
+    config = config_of(tmp_path, name, pairs, **changed)
+    assert config.drawn_in_memory
+    assert config.score is not None
+    training, log = tuned_a_little(config)
+    spec = tuned(config.score.run_spec(), save(training, 2, log)).model
+    before = [value.detach().clone() for value in training.values]
+    own, loaded = tuned_generator(training, spec), load_generator(spec, "cpu")
+    assert (own.name, own.settings) == (loaded.name, loaded.settings)
+    texts, seeds = [PROMPTS[0], PROMPTS[1]], [3, 4]
+    made, expected = (generator.generate(texts, seeds) for generator in (own, loaded))
+    for one, other in zip(made, expected, strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert not np.array_equal(np.asarray(made[0]), np.asarray(made[1]))
+    # Nothing of the training has changed.
+    assert all(torch.equal(one, value) for one, value in zip(before, training.values, strict=True))
+    assert {value.dtype for value in training.values} == {torch.float32}
+    assert training.backbone.network.training
+    take_step(training, 2, log, None)
+
+
+def test_scoring_loads_no_second_pipeline(tmp_path: Path, pairs: Path) -> None:
+    training, log = tuned_a_little(config_of(tmp_path, "sdxl", pairs))
+    with seen() as calls:
+        score(training, log)
+    assert calls == [("network", {"network", "autoencoder"})]
+    assert with_weights() == {"network", "autoencoder"}
+
+
+def score(training: Training, log: FitLog) -> None:
+    config = training.config
+    assert config.score is not None
+    scoring = Autoscore(config, config.score)
+    checkpoint = save(training, 2, log)
+    training.accelerator.wait_for_everyone()
+
+    def made(checkpoint: Path, step: int) -> bool:
+        scoring.score(checkpoint, step)
+        return False
+
+    looked_at(training, made, scoring, checkpoint, 2)
+
+
+def test_other_settings_of_the_model_are_drawn_by_a_pipeline_of_their_own(tmp_path: Path) -> None:
+    def asked(**model: Any) -> FitConfig:
+        return FitConfig.of("sdxl", "hap", "fit", score={"model": model})
+
+    assert asked().drawn_in_memory
+    assert not asked(dtype="fp16").drawn_in_memory
+    assert not asked(offload="model").drawn_in_memory
+    assert not FitConfig.of("sdxl", "hap", "fit", score=None).drawn_in_memory
+
+
+def filled(config: FitConfig) -> tuple[Training, FitLog]:
+    """With weights that are the same in every process, as if they had been tuned."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    training = prepare(config, make_accelerator(config))
+    (config.out / "log.jsonl").touch()
+    dice = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in training.values:
+            value.copy_(0.1 * torch.randn(value.shape, generator=dice))
+    return training, FitLog(config.out / "log.jsonl", writes=training.accelerator.is_main_process)
+
+
+def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
+    """One process of several, as accelerate launches them, which must draw some of the images."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+    training, log = filled(config)
+    with seen() as calls:
+        score(training, log)
+    assert calls == [("network", {"network", "autoencoder"})]
+
+
+def test_images_are_divided_among_processes_and_their_records_are_those_of_one(tmp_path: Path, pairs: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preload_fit"])
+    one, two = (config_of(tmp_path, "sd3", pairs, out) for out in ("one", "two"))
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        processes = [context.Process(target=as_one_of, args=(two, rank, 2, port + 1)) for rank in range(2)]
+        for process in processes:
+            process.start()
+    score(*filled(one))
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    runs = [read_run(config.out / "scores" / "000002") for config in (one, two)]
+    assert runs[0].records["status"].tolist() == ["scored"] * 6
+    # A product of one row is rounded as its place in memory says, so that processes may differ in the last digit.
+    tables = [run.records.drop(columns=["value", "sha256", "measures"], errors="ignore") for run in runs]
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert np.allclose(runs[0].records["value"], runs[1].records["value"], rtol=0.01)
+    for image in runs[0].records["image"]:
+        one_image, other = (np.asarray(Image.open(run.folder / "images" / image)).astype(int) for run in runs)
+        assert np.abs(one_image - other).max() <= 1
+        assert (one_image != other).mean() < 0.01
+    assert not (two.out / "scores" / ".000002.drawn").exists()
