@@ -26,7 +26,6 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")  # on a busy machine
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         patch.setenv("OMP_NUM_THREADS", "1")
         node = {"num_cpus": 2, "object_store_memory": 150 * MB, "include_dashboard": False}

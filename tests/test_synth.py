@@ -13,17 +13,21 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from asap_train.cli import app
+from asap_train.data.sources import world_source
 from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.data.synthesis import add_pairs, synth
-from asap_train.data.workers import ItemResult, processes
+from asap_train.data.workers import ItemResult, RemoteWorker, processes
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.write import open_hap
 from hafbench.detectors.hands import FILES
+from hafbench.engines.units import from_row, to_row
 from hafbench.errors import HafError
 from hafbench.mannequin.picture import make_pair
+from hafbench.provenance import versions
 from hafbench.weights import find
 from tiny_pipelines import build_sd15
 
@@ -101,6 +105,21 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     assert workers
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+def test_a_worker_of_a_cluster_does_the_work_of_an_item_and_says_what_is_wrong_with_its_node() -> None:
+    spec = SynthSpec(source="mannequin", count=1, size=64, seed=51).resolved()
+    source = world_source(spec, "cpu")
+    item = next(iter(source.items(0)))
+    result: ItemResult = from_row(RemoteWorker(source, versions())(to_row(item)))
+    assert result == source.process(item)
+    problem = from_row(RemoteWorker(source, {**versions(), "hafbench": "0"})(to_row(item)))
+    assert isinstance(problem, HafError) and "install the same versions on all" in str(problem)
+
+
+def test_a_cluster_is_refused_for_photos(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="photos are read on one machine"):
+        SynthSpec.model_validate({"photos": tmp_path, "count": 1, "engine": "ray"})
 
 
 @dataclass(frozen=True)
