@@ -8,7 +8,7 @@ LOWEST := tests/test_end_to_end.py tests/test_generators.py tests/test_trainer.p
 	tests/test_lora.py tests/test_clip.py tests/test_iqa.py tests/test_digits.py tests/test_hands.py \
 	tests/test_compare.py tests/test_statistics.py tests/test_hap.py tests/test_weights.py
 
-.PHONY: demo demo-train test test-wheel test-lowest check format clean
+.PHONY: demo demo-train test test-slow test-wheel test-lowest check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/hafbench run --model mannequin --out runs/demo
@@ -22,6 +22,11 @@ demo-train: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/hafbench weights pull
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# What takes minutes: kills at random moments, a Ray cluster, compiled networks, many processes.
+test-slow: $(INSTALLED)
+	$(BIN)/hafbench weights pull
+	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 # The built wheel, installed as a user installs it (without [tool.uv]), has all that `hafbench run` needs.
 test-wheel: $(INSTALLED)

@@ -92,6 +92,7 @@ def pip_download(requirement: str, folder: Path, report: Report) -> None:
 def _from_web(url: str, path: Path) -> None:
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # its hints on hashes are for programmers; `locate` checks the hash
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent)
     except OSError as error:

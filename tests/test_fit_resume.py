@@ -90,6 +90,7 @@ def server() -> Iterator[multiprocessing.context.ForkServerContext]:
         yield context
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_weights(
     tmp_path: Path, model: Path, pairs: Path, server: multiprocessing.context.ForkServerContext
 ) -> None:

@@ -87,6 +87,7 @@ def server() -> Iterator[multiprocessing.context.ForkServerContext]:
         yield context
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_shards(
     tmp_path: Path, whole: Path, server: multiprocessing.context.ForkServerContext
 ) -> None:

@@ -283,6 +283,7 @@ def until_answered(server: Server, process: subprocess.Popen[str], count: int, b
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_at_any_moment_pays_for_what_was_in_flight_at_most_twice(
     server: Server, tmp_path: Path, ending: signal.Signals

@@ -41,6 +41,7 @@ def server() -> Iterator[multiprocessing.context.ForkServerContext]:
         yield context
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_ten_random_moments_equals_one_that_ran_through(
     tmp_path: Path, server: multiprocessing.context.ForkServerContext
 ) -> None:

@@ -82,6 +82,7 @@ class Rater:
         self.page.mouse.up()
 
 
+@pytest.mark.slow
 def test_fifty_images_by_keys_and_boxes(browser: Browser, run: Run, tmp_path: Path) -> None:
     store = tmp_path / "labels.sqlite"
     with served(run.folder, "--store", store, "--rater", "anna") as server:
@@ -188,6 +189,7 @@ def test_a_closed_tab_loses_nothing(browser: Browser, run: Run, tmp_path: Path) 
     assert [one.answer for one in labels_in(store)] == ["good"]
 
 
+@pytest.mark.slow
 def test_two_raters_at_once_share_the_work(browser: Browser, run: Run, tmp_path: Path) -> None:
     """Both label the shared images, and only one of them each other; two tabs of one rater show different images."""
     store = tmp_path / "labels.sqlite"

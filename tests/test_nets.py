@@ -92,6 +92,7 @@ def rois_of_palms(palm: nets.Detector, image: np.ndarray) -> list[Roi]:
     return [nets.roi_of_palm(box, points) for box, points in zip(palms.xyxy, palms.data["keypoints"], strict=True)]
 
 
+@pytest.mark.slow
 @needs_shared
 def test_points_and_handedness_agree_with_mediapipe(weights: Path) -> None:
     """Every other shared photo: where both find a hand, the 21 points differ by a small share of its length."""

@@ -16,6 +16,7 @@ from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 MB = 2**20
 
 

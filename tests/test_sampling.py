@@ -144,6 +144,7 @@ def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
     assert calls == [("network", {"network", "autoencoder"})]
 
 
+@pytest.mark.slow
 def test_images_are_divided_among_processes_and_their_records_are_those_of_one(tmp_path: Path, pairs: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preload_fit"])

@@ -67,6 +67,7 @@ def rms(values: torch.Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image"])
 def test_delta_is_rounded_less_and_the_estimate_says_by_how_much(folders: dict[str, str], name: str) -> None:
     """Against the same weights in float32."""

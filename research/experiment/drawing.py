@@ -81,6 +81,6 @@ def compose(columns: Mapping[str, Mapping], keys: Sequence[tuple[str, int]]) -> 
     for column, (name, shown) in enumerate(columns.items()):
         draw.text((column * (TILE + 4) + 4, 2), name, fill="black", font=font)
         for row, key in enumerate(keys):
-            tile = load_image(shown[key].path).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            tile = load_image(shown[key].place).resize((TILE, TILE), Image.Resampling.LANCZOS)
             page.paste(tile, (column * (TILE + 4), 22 + row * (TILE + 4)))
     return page

@@ -55,7 +55,7 @@ def sheet(tiles: Mapping[int, Picture]) -> Image.Image:
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
     for place, (number, picture) in enumerate(tiles.items()):
         x, y = (place % COLUMNS) * SIDE, (place // COLUMNS) * SIDE
-        tile = load_image(picture.path).resize((SIDE - 2, SIDE - 2), Image.Resampling.BICUBIC)
+        tile = load_image(picture.place).resize((SIDE - 2, SIDE - 2), Image.Resampling.BICUBIC)
         page.paste(tile, (x, y))
         draw.text((x + 4, y + 2), str(number), fill="white", font=font, stroke_width=2, stroke_fill="black")
     return page

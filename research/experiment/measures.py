@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hafbench.files import write_whole
 from hafbench.images import load_image
 from hafbench.runs import Run
+from hafbench.sources import Place
 from hafbench.statistics import Difference, Distance, Rate, compare_means, error_rate, kernel_distance
 from hafbench.types import Box
 
@@ -30,7 +31,7 @@ BATCH = 64
 class Picture:
     """An image of a run."""
 
-    path: Path
+    place: Place
     prompt_id: str
     prompt: str
     seed: int
@@ -38,16 +39,17 @@ class Picture:
     @property
     def pixels(self) -> NDArray[np.uint8]:
         """RGB (h, w, 3)."""
-        return np.asarray(load_image(self.path))
+        return np.asarray(load_image(self.place))
 
 
 def pictures(runs: Sequence[Run]) -> dict[tuple[str, int], Picture]:
     """The images of runs of different seeds, by prompt and seed."""
     found = {}
     for run in runs:
+        source = run.source
         for row in run.records.drop_duplicates("image").itertuples():
             key = (str(row.prompt_id), int(row.seed))
-            found[key] = Picture(run.image_root / str(row.image), key[0], str(row.prompt), key[1])
+            found[key] = Picture(source.place(str(row.image)), key[0], str(row.prompt), key[1])
     return found
 
 
