@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hafbench.errors import HafError
 from hafbench.generators.quantize import Quantization
 from hafbench.images import ImageFormat
 from hafbench.registry import Home
@@ -111,6 +112,8 @@ class ScoringSpec(Spec):
         asked = self.scorers if self.scorers is not None else _named(default_scorers(home))
         there = {one.name for one in asked}
         required = [name for name in dict.fromkeys(self.require) if name not in there]
+        if not asked and not required:
+            raise HafError("scorers: there is none; name at least one, such as hands (`hafbench scorers`).")
         return tuple(one.at_home(home) for one in (*asked, *_named(required)))
 
 
@@ -149,7 +152,10 @@ class RunSpec(ScoringSpec):
         return default_scorers(world_of(model_name(given)).home) if place == ("scorers",) else None
 
     def resolved(self) -> Self:
-        """With suite, scorers, their options and the batch size where they follow the model."""
+        """With suite, scorers, their options and the batch size where they follow the model.
+
+        Raises HafError for no scorer at all.
+        """
         world = world_of(self.model.model)
         return self.model_copy(
             update={

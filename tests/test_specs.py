@@ -113,7 +113,7 @@ def test_a_file_that_is_not_settings_is_named(tmp_path: Path, text: str) -> None
         read_settings(RunSpec, tmp_path / "run.yaml")
 
 
-NAMES = st.lists(st.sampled_from(["hands", "digits", "limbs", "limb_count", "clip", "iqa"]), unique=True)
+NAMES = st.lists(st.sampled_from(["hands", "digits", "limbs", "limb_count", "clip", "iqa"]), min_size=1, unique=True)
 
 
 @given(
@@ -133,6 +133,12 @@ def test_a_spec_comes_back_from_json_the_same(
         assert back == one
         assert back.resolved() == spec.resolved()
         assert back.compared() == one.compared()
+
+
+@pytest.mark.parametrize("spec", [RunSpec(scorers=()), ScoreSpec(images="pictures", scorers=())])
+def test_no_scorer_at_all_is_refused_before_anything_is_made(spec: RunSpec | ScoreSpec) -> None:
+    with pytest.raises(HafError, match="scorers: there is none; name at least one"):
+        spec.resolved()
 
 
 def test_specs_are_frozen() -> None:
