@@ -245,6 +245,7 @@ def test_the_strip_shows_held_out_prompts_with_the_best_step_among_many(tmp_path
     assert len(shown) <= 7
 
 
+@pytest.mark.slow
 def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

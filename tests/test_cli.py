@@ -161,6 +161,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_quiet_keeps_the_warnings_of_libraries_away(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     painted("a", 0).resize((64, 64)).save(tmp_path / "pictures" / "a.png")

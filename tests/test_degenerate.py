@@ -81,6 +81,7 @@ def test_degenerate_comparisons_are_told_in_sentences(tmp_path: Path, case: str)
         assert not NONSENSE.search(report.read_text())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.tuples(*[st.text("esu", min_size=1, max_size=2)] * 2), min_size=1, max_size=3))
 def test_whatever_little_is_compared_is_told_without_nonsense(words: list[tuple[str, str]]) -> None:

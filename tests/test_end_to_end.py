@@ -103,6 +103,7 @@ def test_a_scorer_without_weights_is_unscored_or_required(tmp_path: Path) -> Non
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_tiny_sdxl_runs_a_suite_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     model = build_sdxl(tmp_path / "sdxl")
     small = [

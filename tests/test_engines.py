@@ -174,6 +174,7 @@ def test_pools_fill_the_cluster_unless_told_otherwise(
             PoolSizes.of(engine, "cuda", draws)
 
 
+@pytest.mark.slow
 def test_two_devices_draw_the_pictures_of_one(
     tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_scorer_with_an_option_is_listed_set_and_run(installed: dict[str, str]
     assert (wrong.returncode, "did you mean ceiling" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_generator_and_a_judge_make_a_run(installed: dict[str, str], tmp_path: Path) -> None:
     words = ("run", "--set", "model.generator=stripes", "--set", "model.arguments.width=8", "--suite", "haf-50")
     judge = ("--scorers", "judge", "--judge-protocol", "single", "--limit", 2, "--quiet")

@@ -248,6 +248,7 @@ def with_weights(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_lpips_by_pyiqa_is_that_of_its_definition(tmp_path: Path) -> None:
     """On random weights, since the trained ones are unavailable: Zhang et al. 2018, equation 1, before the mean."""
     from torchvision.models import alexnet

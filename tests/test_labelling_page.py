@@ -215,6 +215,7 @@ def test_two_raters_at_once_share_the_work(browser: Browser, run: Run, tmp_path:
     assert {one.rater for one in labels_in(store)} == {"anna", "ben"}
 
 
+@pytest.mark.slow
 def test_raters_who_disagree_settle_it_on_a_page(browser: Browser, run: Run, tmp_path: Path) -> None:
     store = tmp_path / "labels.sqlite"
     words = (run.folder, "--store", store, "--rater", "anna", "--rater", "ben", "--shared", "1", "--again", "0")

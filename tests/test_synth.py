@@ -87,11 +87,13 @@ class Dies:
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence() -> None:
     with pytest.raises(HafError, match="worker process was killed"), processes(Dies(), 2) as work:
         list(work(["one", "two"]))
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     words = ["synth", "--source", "mannequin", "--count", "100000", "--out", str(tmp_path / "set"), "--workers", "2"]
     code = "import sys; from asap_train.cli import main; sys.argv = ['asap-train', *sys.argv[1:]]; main()"

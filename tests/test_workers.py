@@ -97,6 +97,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_the_workers_without_a_word(folder: Path, tmp_path: Path, one: bytes) -> None:
     """As by Ctrl-C, which reaches every process of the terminal."""
     ended = subprocess.run(
