@@ -137,6 +137,7 @@ def test_it_goes_on_exactly_with_every_way_to_train(tmp_path: Path, model: Path,
     assert_same(parted.out, whole.out, 4)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(
     tmp_path: Path, model: Path, pairs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

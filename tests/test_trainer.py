@@ -291,6 +291,7 @@ def test_a_mask_is_grown_by_cells(tmp_path: Path, model: Path, pairs: Path) -> N
     assert grown.max() == 0.5
 
 
+@pytest.mark.slow
 def test_the_log_says_how_often_the_gradient_was_clipped_and_what_rounding_does(
     tmp_path: Path, model: Path, pairs: Path
 ) -> None:
@@ -437,6 +438,7 @@ def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
     train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{"rank": 4, "lora_alpha": 4}, None])
 def test_two_processes_are_one_with_twice_the_batch(
     tmp_path: Path, model: Path, pairs: Path, lora: dict[str, Any] | None
