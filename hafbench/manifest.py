@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
@@ -18,6 +18,9 @@ from hafbench.sources.source import SourceName
 from hafbench.specs import RunSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN
 from hafbench.types import Role
+
+if TYPE_CHECKING:
+    from hafbench.types import Generator
 
 FORMATS = (1, 2)
 FILE = "run.json"
@@ -41,6 +44,11 @@ class GeneratorFacts(Spec):
 
     name: str
     settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, generator: Generator) -> Self:
+        """What a loaded generator says of itself."""
+        return cls(name=generator.name, settings=generator.settings)
 
 
 class ImagesFacts(Spec):

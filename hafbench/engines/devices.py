@@ -9,14 +9,12 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hafbench.devices import pick_devices
 from hafbench.engines import Batch, Made
-from hafbench.engines.drawing import draw
+from hafbench.engines.drawing import draw_files, save
 from hafbench.generators import load_generator
-from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts
 from hafbench.processes import WorkerProcesses, worker_ended
 
@@ -73,22 +71,16 @@ class Devices:
                 there = run.has_images(batch.samples)
                 drawn.append((batch, None if there else self._pool.submit(_draw, batch.samples)))
                 if len(drawn) >= AHEAD * self._pool.count:
-                    yield from _saved(run, *drawn.popleft())
+                    yield from _save_first(run, drawn)
             while drawn:
-                yield from _saved(run, *drawn.popleft())
+                yield from _save_first(run, drawn)
         except BrokenProcessPool as error:
             raise worker_ended("with fewer --devices") from error
 
 
-def _saved(run: RunFolder, batch: Batch, drawn: Future[list[bytes | str]] | None) -> Iterator[Made]:
-    problems: dict[str, str] = {}
-    for sample, made in zip(batch.samples, drawn.result(), strict=True) if drawn else ():
-        if isinstance(made, str):
-            problems[sample.image] = made
-        elif not run.has_images([sample]):
-            run.save_bytes(sample.image, made)
-    for sample in batch.todo:
-        yield Made(sample, problems.get(sample.image))
+def _save_first(run: RunFolder, drawn: deque[tuple[Batch, Future[list[bytes | str]] | None]]) -> Iterator[Made]:
+    batch, files = drawn.popleft()
+    return save(run, batch, files.result() if files else None)
 
 
 _ASKED: list[tuple[Mapping[str, Any], str]] = []
@@ -108,14 +100,8 @@ def _generator() -> Generator:
 
 
 def _facts() -> GeneratorFacts:
-    generator = _generator()
-    return GeneratorFacts(name=generator.name, settings=generator.settings)
+    return GeneratorFacts.of(_generator())
 
 
 def _draw(samples: tuple[Sample, ...]) -> list[bytes | str]:
-    """The pictures as files, or why one cannot be made."""
-    drawn = zip(samples, draw(_generator(), samples), strict=True)
-    return [
-        made if isinstance(made, str) else encode_image(made, PurePosixPath(sample.image).suffix)
-        for sample, made in drawn
-    ]
+    return list(draw_files(_generator(), samples))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Engine, Made, Started
-from hafbench.engines.drawing import draw
+from hafbench.engines.drawing import draw_files, save
 from hafbench.errors import HafError
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
@@ -16,7 +16,6 @@ from hafbench.scorers.loading import load_scorers
 from hafbench.specs import RunSpec
 
 if TYPE_CHECKING:
-    from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.specs import ScoreSpec
     from hafbench.types import Described, Generator
@@ -38,7 +37,7 @@ def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iter
         return
     if isinstance(spec, RunSpec) and generator is None:
         generator = load_generator(spec.model, spec.device)
-    made_by = GeneratorFacts(name=generator.name, settings=generator.settings) if generator else None
+    made_by = GeneratorFacts.of(generator) if generator else None
     yield _started(spec, Here(generator), made_by)
 
 
@@ -59,19 +58,7 @@ class Here:
     def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
         """One batch at a time; what is on disk already is not saved again."""
         for batch in batches:
-            problems = _make_images(run, self._generator, batch.samples) if self._generator else {}
-            for sample in batch.todo:
-                yield Made(sample, problems.get(sample.image))
-
-
-def _make_images(run: RunFolder, generator: Generator, batch: Sequence[Sample]) -> dict[str, str]:
-    """Generate a batch and save what is not on disk yet; returns, by image, why one could not be made."""
-    if run.has_images(batch):
-        return {}
-    problems: dict[str, str] = {}
-    for sample, made in zip(batch, draw(generator, batch), strict=True):
-        if isinstance(made, str):
-            problems[sample.image] = made
-        elif not run.has_images([sample]):
-            run.save_image(sample.image, made)
-    return problems
+            files = None
+            if self._generator is not None and not run.has_images(batch.samples):
+                files = draw_files(self._generator, batch.samples)
+            yield from save(run, batch, files)

@@ -226,14 +226,15 @@ class Cluster:
         """Whole batches to draw, and of pictures that are there those to score; with each what is to do of it."""
         waiting: list[Sample] = []
         for batch in batches:
-            if self.asked.model is None or run.has_images(batch.samples):
+            there = self.asked.model is None or run.has_images(batch.samples)
+            if there:
                 waiting += batch.todo
                 if len(waiting) < max(TOGETHER, self.found.batch):
                     continue
             if waiting:
                 yield _there(run, waiting)
                 waiting = []
-            if not (self.asked.model is None or run.has_images(batch.samples)):
+            if not there:
                 yield Unit(batch.samples), batch.todo
         if waiting:
             yield _there(run, waiting)

@@ -9,13 +9,11 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hafbench.engines.drawing import draw
+from hafbench.engines.drawing import draw_files
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.generators import load_generator
-from hafbench.images import encode_image
 from hafbench.manifest import GeneratorFacts
 from hafbench.provenance import versions
 from hafbench.scorers.loading import load_scorers
@@ -25,8 +23,6 @@ from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.types import BatchScorer
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from hafbench.records import Sample
     from hafbench.types import Role, Scorer
 
@@ -127,7 +123,7 @@ def look(asked: Asked) -> Found | HafError:
         return error
     batch = max((one.batch_size for one in scorers.values() if isinstance(one, BatchScorer)), default=1)
     described = {name: one if isinstance(one, Unavailable) else _described(one) for name, one in scorers.items()}
-    return Found(_facts(generator) if generator else None, described, batch)
+    return Found(GeneratorFacts.of(generator) if generator else None, described, batch)
 
 
 class Worker:
@@ -169,22 +165,16 @@ class Draws(Worker):
     def load(self) -> None:
         """The model, with the settings that it has elsewhere."""
         self.generator = self.asked.load_generator()
-        if _facts(self.generator) != self.found.generator:
+        if GeneratorFacts.of(self.generator) != self.found.generator:
             raise HafError(f"{_node()} has another model of this name, or other settings for it, than other nodes.")
 
     def work(self, unit: Unit) -> Unit:
         """With pictures, as files in the format of their names."""
         if unit.images:
             return unit
-        made = zip(unit.samples, draw(self.generator, unit.samples), strict=True)
-        return replace(
-            unit, images=tuple(one if isinstance(one, str) else _file(sample, one) for sample, one in made), drawn=True
-        )
-
-
-def _file(sample: Sample, image: Image) -> Content:
-    content = encode_image(image, PurePosixPath(sample.image).suffix)
-    return Content(content, hashlib.sha256(content).hexdigest())
+        files = draw_files(self.generator, unit.samples)
+        images = (one if isinstance(one, str) else Content(one, hashlib.sha256(one).hexdigest()) for one in files)
+        return replace(unit, images=tuple(images), drawn=True)
 
 
 class Scores(Worker):
@@ -220,10 +210,6 @@ def read_images(row: Row) -> Row:
     except RunStopped as error:
         return to_row(replace(unit, stopped=str(error)))
     return to_row(replace(unit, images=images))
-
-
-def _facts(generator: Any) -> GeneratorFacts:
-    return GeneratorFacts(name=generator.name, settings=generator.settings)
 
 
 def _described(scorer: Scorer) -> RemoteScorer:
