@@ -1,8 +1,14 @@
 """Small fits for tests: painted pairs on a tiny Stable Diffusion 3, or exact ones on the built-in mannequin model."""
 
 import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import hap_pairs
 from asap_train.backbones import Backbone
@@ -14,6 +20,20 @@ CAPTIONS = ("a hand", "two hands", "an arm")
 ALL_FOR_TRAINING = {"train": 1.0}
 TIMES = ("pairs_per_second", "memory")
 """Of a line of the log, what is not the same twice."""
+
+
+def two_processes(task: Callable[[FitConfig, int, int, int], None], config: FitConfig) -> list[Any]:
+    """Two processes that do `task(config, rank, count, port)`, started; of a server that has what a fit needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preload_fit"])
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        processes = [context.Process(target=task, args=(config, rank, 2, port + 1)) for rank in range(2)]
+        for process in processes:
+            process.start()
+    return processes
 
 
 def painted_pairs(folder: Path, count: int = 10, first: int = 0) -> Path:

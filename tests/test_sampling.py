@@ -1,9 +1,7 @@
 """Images by the network that is tuned: those that hafbench draws from its checkpoint, without a second pipeline."""
 
 import json
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from asap_train.training.fit_log import FitLog
 from asap_train.training.sampling import tuned_generator
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.trainer import looked_at, save, take_step
-from fits import painted_pairs, settings
+from fits import painted_pairs, settings, two_processes
 from hafbench.generators import load_generator
 from hafbench.runs import read_run
 from hafbench.suites import Prompt
@@ -146,16 +144,8 @@ def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
 
 @pytest.mark.slow
 def test_images_are_divided_among_processes_and_their_records_are_those_of_one(tmp_path: Path, pairs: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["preload_fit"])
     one, two = (config_of(tmp_path, "sd3", pairs, out) for out in ("one", "two"))
-    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        processes = [context.Process(target=as_one_of, args=(two, rank, 2, port + 1)) for rank in range(2)]
-        for process in processes:
-            process.start()
+    processes = two_processes(as_one_of, two)
     score(*filled(one))
     for process in processes:
         process.join()

@@ -2,9 +2,7 @@
 
 import json
 import math
-import multiprocessing
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from asap_train.training.residuals import residuals_of
 from asap_train.training.setup import Training, make_accelerator, prepare
 from asap_train.training.trainer import _backward, take_step, train
 from asap_train.training.validation import drawn_steps
-from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model
+from fits import log_of, mannequin_pairs, painted_pairs, settings, tiny_model, two_processes
 from hafbench.errors import HafError, Unavailable
 from hafbench.generators import load_generator
 from hafbench.specs import GeneratorSpec
@@ -443,17 +441,9 @@ def as_one_of(config: FitConfig, rank: int, count: int, port: int) -> None:
 def test_two_processes_are_one_with_twice_the_batch(
     tmp_path: Path, model: Path, pairs: Path, lora: dict[str, Any] | None
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["preload_fit"])
     together = {"lora": lora, "gradient_accumulation_steps": 2}
     two = settings(model, pairs, tmp_path / "two", train_batch_size=1, **together)
-    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        processes = [context.Process(target=as_one_of, args=(two, rank, 2, port + 1)) for rank in range(2)]
-        for process in processes:
-            process.start()
+    processes = two_processes(as_one_of, two)
     one = train(settings(model, pairs, tmp_path / "one", train_batch_size=2, **together))
     for process in processes:
         process.join()
