@@ -21,6 +21,7 @@ from hafbench.judges.protocols import protocol_names, read_protocol
 from hafbench.labelled import render_world
 from hafbench.runs import Run
 from hafbench.scorers.judge import Options
+from hafbench.specs import ScorerSpec
 from hafbench.statistics import error_rate
 from hafbench.types import Box
 from judging import judge_options, make_images, score_spec
@@ -161,7 +162,7 @@ def test_a_dry_run_counts_and_asks_nothing(server: Server, tmp_path: Path) -> No
     assert 2 * (picture + reply) < found.tokens < 2 * (picture + reply + text)
     assert seen(server) == before
     with pytest.raises(HafError, match="name it: --scorers judge"):
-        api.estimate(spec.model_copy(update={"scorers": ()}))
+        api.estimate(spec.model_copy(update={"scorers": (ScorerSpec(name="hands"),)}))
 
 
 def test_the_prompt_is_data_that_does_not_steer_the_judge(server: Server, tmp_path: Path) -> None:
