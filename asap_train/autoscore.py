@@ -143,7 +143,7 @@ def run_base(spec: RunSpec, fit: Path, progress: Progress = SILENT) -> Run:
         if not link.exists():
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(shared.resolve(), link.parent.resolve()), target_is_directory=True)
-    return read_run(link, findings=False)
+    return read_run(link)
 
 
 def tuned(spec: RunSpec, checkpoint: Path) -> RunSpec:
@@ -183,8 +183,8 @@ def settle(config: FitConfig, settings: ScoreSettings) -> Scores:
     from asap_train.reporting.model_card import write_card
 
     fit = config.out
-    base = read_run(fit / "scores" / "base", findings=False)
-    runs = {step: read_run(folder, findings=False) for step, folder in scored_runs(fit).items()}
+    base = read_run(fit / "scores" / "base")
+    runs = {step: read_run(folder) for step, folder in scored_runs(fit).items()}
     if not runs:
         raise HafError(f"{fit}: no checkpoint has been scored yet.")
     scores, versus = judge(config.model, fit, base, runs, Split(settings.selection))

@@ -90,14 +90,14 @@ def main() -> None:
         whole = write_run(Path(folder) / "whole", 1_000_000, 20, 3)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         start = time.perf_counter()
-        run = read_run(whole, findings=False)
+        run = read_run(whole)
         read = time.perf_counter() - start
         all_figures(run), category_figures(run), finding_rates(run)
         print(f"a million records: read and checked: {read:.1f} s")
         print(f"a million records: read, rates of all, of categories and of kinds: {time.perf_counter() - start:.1f} s")
         del run
         start = time.perf_counter()
-        compare_runs([read_run(path, findings=False) for path in runs])
+        compare_runs([read_run(path) for path in runs])
         print(f"two runs of half a million records compared: {time.perf_counter() - start:.1f} s")
         print(f"most memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB ({before:.1f} before)")
 

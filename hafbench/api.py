@@ -237,7 +237,7 @@ def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequenc
     """
     from hafbench.reports import build_report
 
-    finished = run if isinstance(run, Run) else read_run(Path(run), findings=False)
+    finished = run if isinstance(run, Run) else read_run(Path(run))
     attach_cards(finished, cards)
     return build_report(finished, _people(finished, labels))
 
@@ -274,7 +274,7 @@ def compare(
 
     if len(runs) < 2:
         raise HafError("Give at least two run folders to compare.")
-    read = [one if isinstance(one, Run) else read_run(Path(one), findings=False) for one in runs]
+    read = [one if isinstance(one, Run) else read_run(Path(one)) for one in runs]
     comparison = compare_runs(read, baseline, margins, detect)
     if judges is not None:
         comparison = _judged(comparison, judges, device, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -186,17 +186,17 @@ class _Counter:
 
     def __init__(self, done: int, progress: Progress, note: Callable[[], str]) -> None:
         self._done, self._progress, self._note = done, progress, note
-        self._verdicts: dict[str, list[bool]] = {}
+        self._verdicts: dict[str, Counter[bool]] = {}
 
     def add(self, records: Sequence[Record]) -> None:
         """One more image."""
         self._done += 1
         for record in records:
             if record.is_error is not None:
-                self._verdicts.setdefault(record.scorer, []).append(record.is_error)
+                self._verdicts.setdefault(record.scorer, Counter())[record.is_error] += 1
         self.tell()
 
     def tell(self) -> None:
         """Report how far it is."""
-        notes = [f"{name} {sum(own)}/{len(own)} errors" for name, own in self._verdicts.items()]
+        notes = [f"{name} {own[True]}/{own.total()} errors" for name, own in self._verdicts.items()]
         self._progress.update("images", self._done, ", ".join(filter(None, [*notes, self._note()])))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from hafbench.cards import CalibrationCard, Share, cards_of
 from hafbench.manifest import ScorerFacts
-from hafbench.records import COUNTS, read_findings, read_measures
+from hafbench.record_tables import read_findings, read_measures
+from hafbench.records import COUNTS
 from hafbench.statistics import (
     Corrected,
     LabelledRate,
@@ -160,9 +161,9 @@ def whole_pictures(records: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFram
         scorer_version=None,
         is_error=pd.array(np.where(judged, error, np.nan), dtype="Float64").astype("boolean"),
         value=np.where(judged, value, np.nan),
-        status=first["status"].where(~judged, "scored"),
+        status=first["status"].astype("str").where(~judged, "scored"),
         reason=why,
-        cause=first["cause"].where(~judged, None),
+        cause=first["cause"].where(~judged),
     )
 
 
@@ -234,7 +235,7 @@ def categories_of(records: pd.DataFrame) -> list[str]:
     """The categories that are there, in the suites' order."""
     from hafbench.suites import CATEGORIES
 
-    present = set(records["category"].dropna())
+    present = set(records["category"].dropna().unique())
     return [category for category in CATEGORIES if category in present]
 
 
@@ -254,22 +255,23 @@ class FoundRate:
 
 def finding_rates(run: Run) -> list[FoundRate]:
     """The rate of each region, and of each kind in it where there are several; the most frequent first."""
-    import pandas as pd
+    import numpy as np
 
-    findings = read_findings(run.folder / "records.parquet")
-    records = run.records.reset_index(drop=True)
-    findings["scorer"] = records["scorer"].to_numpy()[findings["row"].to_numpy()]
+    findings = read_findings(run.table, ("region", "kind", "detail", "score"))
+    findings["scorer"] = run.records["scorer"].array[findings["row"].to_numpy()]
     regions: list[list[FoundRate]] = []
-    for keys, found in findings.groupby(["scorer", "region"], sort=False):
+    for keys, found in findings.groupby(["scorer", "region"], sort=False, observed=True):
         scorer, region = (str(key) for key in keys)
-        own = records[records["scorer"] == scorer]
+        own = (run.records["scorer"] == scorer).to_numpy()
+        judged, prompts = run.records["is_error"][own].notna().to_numpy(), run.records["prompt_id"][own]
         kinds = [str(kind) for kind in found["kind"].value_counts().index]
         whole: list[str | None] = [None] if len(kinds) > 1 else []
         parts = [(kind, found[found["kind"] == kind] if kind else found) for kind in [*whole, *kinds]]
         rates = []
         for kind, part in parts:
-            has = pd.Series(own.index.isin(part["row"]), index=own.index, dtype="boolean")
-            rate = error_rate(has.where(own["is_error"].notna()), own["prompt_id"])
+            has = np.zeros(len(run.records))
+            has[part["row"]] = 1
+            rate = error_rate(np.where(judged, has[own], np.nan), prompts)
             rates.append(FoundRate(region, kind, scorer, len(part), rate))
         regions.append(rates)
     return [rate for rates in sorted(regions, key=lambda rates: -rates[0].rate.errors) for rate in rates]
@@ -289,15 +291,16 @@ class CountRate:
 def count_rates(run: Run) -> list[CountRate]:
     """For each scorer that counts: over the images of prompts that say the number (`Prompt.expect`)."""
     found = []
+    columns = [column for what in COUNTS for column in (what, f"{what}_expected")]
+    measures = read_measures(run.table, columns)
     for name in run.manifest.scorers:
-        rows = run.records[run.records["scorer"] == name].reset_index(drop=True)
-        columns = [column for what in COUNTS for column in (what, f"{what}_expected")]
-        measured = read_measures(run.folder / "records.parquet", name, columns)
+        own = (run.records["scorer"] == name).to_numpy()
+        prompts, measured = run.records["prompt_id"][own].reset_index(drop=True), measures[own].reset_index(drop=True)
         for what in COUNTS:
             apart = measured[what] - measured[f"{what}_expected"]
             if apart.notna().any():
                 wrong = (apart != 0).astype("boolean").where(apart.notna())
-                rate = error_rate(wrong, rows["prompt_id"])
+                rate = error_rate(wrong, prompts)
                 found.append(CountRate(name, what, rate, int((apart > 0).sum()), int((apart < 0).sum())))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from hafbench.errors import HafError
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1e12
 """No metric in use has values beyond this; sums of such values and of their squares stay finite."""
-OF_IMAGE = ("sha256", "prompt_id", "prompt", "category", "seed")
-"""Columns that are the same in all rows of an image."""
+OF_TEXT = ("sha256", "prompt_id", "prompt", "category")
+"""Columns of text that are, like the seed, the same in all rows of an image."""
 
 Broken = tuple[Any, str]
 """Which rows break a rule, as booleans (n,), and what is said of the first of them; `{column}` is that row's value."""
@@ -63,8 +64,13 @@ def check_rows(
 
 
 def check_findings(table: pa.Table, where: str) -> None:
-    """The same for a table that has the column findings, and need not have the others."""
+    """The same for a table that has the column findings, or some fields of theirs, and need not have the others."""
     _refuse(_findings(table["findings"].combine_chunks()), table, where)
+
+
+def check_measures(table: pa.Table, where: str) -> None:
+    """The same for a table that has the column measures."""
+    _refuse(_measures(table["measures"].combine_chunks()), table, where)
 
 
 def _refuse(
@@ -83,41 +89,79 @@ def _refuse(
 
 
 def _rules(table: pa.Table, roles: Mapping[str, Role], whole: bool) -> Iterator[Broken]:
-    yield from _words(table, roles)
-    yield from _scores(table, roles)
-    yield from _images(table, roles, whole)
+    texts = {name: _coded(table[name]) for name in ("image", "scorer", "status", "reason", "cause", *OF_TEXT)}
+    yield from _words(table, texts, roles)
+    yield from _scores(table, texts, roles)
+    yield from _images(table, texts, roles, whole)
     if "findings" in table.column_names:
         yield from _findings(table["findings"].combine_chunks())
     if "measures" in table.column_names:
         yield from _measures(table["measures"].combine_chunks())
 
 
-def _words(table: pa.Table, roles: Mapping[str, Role]) -> Iterator[Broken]:
+@dataclass(frozen=True)
+class _Coded:
+    """A column of text: its different `words`, and of each row which of them it is, (n,), -1 where it is missing.
+
+    What is asked of every text is so asked once of each.
+    """
+
+    words: pa.Array
+    codes: Any
+
+    def among(self, mask: Any) -> Any:
+        """Which rows (n,) have a word for which the mask of the words, booleans, is True."""
+        import numpy as np
+
+        return np.r_[np.asarray(mask, dtype=bool), False][self.codes]
+
+    def outside(self, known: Sequence[str]) -> Any:
+        """Which rows (n,) have a word that is none of those known."""
+        return self.among(_outside(self.words, known))
+
+
+def _coded(column: pa.ChunkedArray) -> _Coded:
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    coded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    return _Coded(coded.dictionary, coded.indices.fill_null(-1).to_numpy())
+
+
+def _words(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Role]) -> Iterator[Broken]:
     import pyarrow.compute as pc
 
     for name in ("image", "scorer", "status"):
-        yield _true(pc.is_null(table[name])), f"{name} is missing"
+        yield texts[name].codes < 0, f"{name} is missing"
     known = {"scorer": list(roles), "status": STATUSES, "category": get_args(Category), "cause": get_args(Cause)}
-    yield _outside(table["scorer"], known["scorer"]), "the scorer '{scorer}' is not among those of run.json ({known})"
-    yield _outside(table["status"], known["status"]), f"the status '{{status}}' is none of {', '.join(STATUSES)}"
-    yield _outside(table["category"], known["category"]), "there is no category '{category}'"
-    yield _outside(table["cause"], known["cause"]), f"the cause '{{cause}}' is none of {', '.join(known['cause'])}"
-    climbs = pc.match_substring_regex(table["image"], r"^$|^/|(^|/)\.\.(/|$)|\x00")
-    yield _true(climbs), "the image '{image}' is not a path below the folder of images"
-    yield _true(pc.invert(pc.match_substring_regex(table["sha256"], "^[0-9a-f]{64}$"))), "sha256 is '{sha256}'"
+    said = {
+        "scorer": "the scorer '{scorer}' is not among those of run.json ({known})",
+        "status": f"the status '{{status}}' is none of {', '.join(STATUSES)}",
+        "category": "there is no category '{category}'",
+        "cause": f"the cause '{{cause}}' is none of {', '.join(known['cause'])}",
+    }
+    for name, sentence in said.items():
+        yield texts[name].outside(known[name]), sentence
+    image, sha256 = texts["image"], texts["sha256"]
+    climbs = pc.match_substring_regex(image.words, r"^$|^/|(^|/)\.\.(/|$)|\x00")
+    yield image.among(_true(climbs)), "the image '{image}' is not a path below the folder of images"
+    yield sha256.among(~_true(pc.match_substring_regex(sha256.words, "^[0-9a-f]{64}$"))), "sha256 is '{sha256}'"
     for name in ("width", "height"):
         yield _true(pc.less(table[name], 1)), f"{name} is {{{name}}}"
-    unlike = pc.not_equal(pc.is_null(table["prompt_id"]), pc.is_null(table["prompt"]))
-    yield _true(unlike), "only one of prompt_id and prompt is there"
+    unlike = (texts["prompt_id"].codes < 0) != (texts["prompt"].codes < 0)
+    yield unlike, "only one of prompt_id and prompt is there"
 
 
-def _scores(table: pa.Table, roles: Mapping[str, Role]) -> Iterator[Broken]:
+def _scores(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Role]) -> Iterator[Broken]:
     import numpy as np
     import pyarrow.compute as pc
 
-    scored = _true(pc.equal(table["status"], "scored"))
-    valued, judged, reasoned = (_true(pc.is_valid(table[name])) for name in ("value", "is_error", "reason"))
-    anatomy = ~_outside(table["scorer"], [name for name, role in roles.items() if role == "anatomy"])
+    scored, unknown = (
+        texts["status"].among(_true(pc.equal(texts["status"].words, word))) for word in ("scored", "unknown")
+    )
+    valued, judged = (_true(pc.is_valid(table[name])) for name in ("value", "is_error"))
+    reasoned, caused = (texts[name].codes >= 0 for name in ("reason", "cause"))
+    anatomy = ~texts["scorer"].outside([name for name, role in roles.items() if role == "anatomy"])
     value = table["value"].to_numpy()
     low, high = np.where(anatomy, 0.0, -LARGEST), np.where(anatomy, 1.0, LARGEST)
     yield scored & ~valued, "the status is 'scored', but there is no value"
@@ -126,21 +170,19 @@ def _scores(table: pa.Table, roles: Mapping[str, Role]) -> Iterator[Broken]:
     yield scored & ~((value >= low) & (value <= high)), "the value {value} is no value of a metric"
     yield scored & reasoned, "the status is 'scored', but there is a reason why it is not"
     yield ~scored & ~reasoned, "the status is '{status}', but there is no reason"
-    unknown, caused = _true(pc.equal(table["status"], "unknown")), _true(pc.is_valid(table["cause"]))
     yield unknown & ~caused, "the status is 'unknown', but there is no cause"
     yield ~unknown & caused, "the cause is '{cause}', but the status is '{status}'"
     yield scored & anatomy & ~judged, "the status is 'scored', but is_error is missing"
     yield ~scored & judged, "is_error is {is_error}, but the status is '{status}'"
 
 
-def _images(table: pa.Table, roles: Mapping[str, Role], whole: bool) -> Iterator[Broken]:
+def _images(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Role], whole: bool) -> Iterator[Broken]:
     import numpy as np
 
     names = list(roles)
     if not len(table) or not names:
         return
-    images = _codes(table["image"])
-    scorers = _codes(table["scorer"])
+    images, scorers = (texts[name].codes.astype(np.int64) for name in ("image", "scorer"))
     place = np.arange(len(images))
     first = np.empty(images.max() + 1, dtype=np.int64)
     first[images[::-1]] = place[::-1]
@@ -148,9 +190,10 @@ def _images(table: pa.Table, roles: Mapping[str, Role], whole: bool) -> Iterator
     seen = np.empty(cells.max() + 1, dtype=np.int64)
     seen[cells[::-1]] = place[::-1]
     yield seen[cells] != place, "the image {image} has another row of the scorer {scorer}"
-    for name in OF_IMAGE:
-        own = _codes(table[name])
-        yield own != own[first[images]], f"{name} is {{{name}}}, but not in the first row of the image {{image}}"
+    of_first = first[images]
+    for name in (*OF_TEXT, "seed"):
+        own = (texts[name] if name in texts else _coded(table[name])).codes
+        yield own != own[of_first], f"{name} is {{{name}}}, but not in the first row of the image {{image}}"
     if whole:
         few = np.bincount(images) < len(names)
         yield few[images], "the image {image} does not have a row of every scorer ({known})"
@@ -165,17 +208,19 @@ def _findings(lists: pa.ListArray) -> Iterator[Broken]:
     def rows(broken: Any) -> Any:
         return np.bincount(parents[broken], minlength=len(lists)) > 0
 
-    one = {name: pc.struct_field(flat, name) for name in ("region", "kind", "detail", "score", "box", "keypoints")}
+    one = {name: pc.struct_field(flat, name) for name in flat.type.names}
     for name, known in (("region", get_args(Region)), ("kind", get_args(Kind))):
         yield rows(_outside(one[name], known) | _true(pc.is_null(one[name]))), f"a finding has an unknown {name}"
     yield rows(_true(pc.is_null(one["detail"]))), "a finding has no detail"
     score = one["score"].to_numpy(zero_copy_only=False)
     yield rows(~((score >= 0) & (score <= 1))), "a finding has a score that is not in 0 to 1"
-    yield rows(_not_lists_of(4, one["box"])), "a finding has a box that is not four numbers"
-    points = pc.list_flatten(one["keypoints"])
-    owners = pc.list_parent_indices(one["keypoints"]).to_numpy()
-    wrong = _not_lists_of(3, points) | _true(pc.is_null(points))
-    yield rows(np.unique(owners[wrong])), "a finding has a keypoint that is not three numbers"
+    if "box" in one:
+        yield rows(_not_lists_of(4, one["box"])), "a finding has a box that is not four numbers"
+    if "keypoints" in one:
+        points = pc.list_flatten(one["keypoints"])
+        owners = pc.list_parent_indices(one["keypoints"]).to_numpy()
+        wrong = _not_lists_of(3, points) | _true(pc.is_null(points))
+        yield rows(np.unique(owners[wrong])), "a finding has a keypoint that is not three numbers"
 
 
 def _measures(maps: pa.MapArray) -> Iterator[Broken]:
@@ -204,14 +249,6 @@ def _outside(words: Any, known: Sequence[str]) -> Any:
     import pyarrow.compute as pc
 
     return _true(pc.and_(pc.is_valid(words), pc.invert(pc.is_in(words, pa.array(known, pa.string())))))
-
-
-def _codes(column: pa.ChunkedArray) -> Any:
-    """Values as whole numbers (n,), from 0 on; a missing value is one of them."""
-    import pyarrow.compute as pc
-
-    encoded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
-    return encoded.indices.to_numpy().astype("int64")
 
 
 def _true(mask: Any) -> Any:

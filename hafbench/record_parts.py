@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from hafbench import records
+from hafbench import record_tables, records
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
 from hafbench.records import Record
@@ -44,29 +44,27 @@ _PARTS = TypeAdapter(tuple[Part, ...])
 class GrowingRecords:
     """The records of a run folder, of which only the journal's are in memory. `roles` are those of the run's scorers.
 
-    `known` has the prompt's id and the seed of every image whose records are all there.
+    `known` are the images whose records were all there when it was opened.
     """
 
     def __init__(self, folder: Path, roles: Mapping[str, Role]) -> None:
         self.folder, self._roles = folder, roles
-        self.parts = _read_parts(folder / PARTS)
+        self.parts = read_parts(folder / PARTS)
         self.journal: list[Record] = []
-        self.known: dict[str, tuple[str | None, int | None]] = {}
-        for table in self.tables(("image", "prompt_id", "seed")):
-            rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-            self.known |= {image: (prompt_id, seed) for image, prompt_id, seed in rows}
+        self.known: set[str] = set()
+        for table in self.tables(("image",)):
+            self.known.update(table["image"].unique().to_pylist())
         self._read_journal()
 
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Each part in turn, checked, or these columns of it; then the journal's rows."""
+    def tables(self, columns: Sequence[str] = records.COLUMNS) -> Iterator[pa.Table]:
+        """Of each part in turn these columns, checked; then the journal's rows."""
         for part in self.parts:
-            table = records.read_arrow(self.folder / part.file, columns)
+            table = record_tables.read_arrow(self.folder / part.file, columns)
             if len(table) != part.rows:
                 raise HafError(f"{self.folder / part.file} has {len(table)} rows, and {PARTS} counts {part.rows}.")
             yield table
         if self.journal:
-            rows = records.as_table(self.journal)
-            yield rows.select(list(columns)) if columns else rows
+            yield records.as_table(self.journal).select(list(columns))
 
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
@@ -75,7 +73,7 @@ class GrowingRecords:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        self._take(added)
+        self.journal += added
         if len(self.journal) >= PART_ROWS:
             self._close_part()
 
@@ -87,10 +85,6 @@ class GrowingRecords:
         self._list((Part(file=whole.name, rows=rows, images=images),))
         for name in {*old} - {whole.name}:
             (self.folder / name).unlink(missing_ok=True)
-
-    def _take(self, added: Sequence[Record]) -> None:
-        self.journal += added
-        self.known |= {one.image: (one.prompt_id, one.seed) for one in added[:1]}
 
     def _close_part(self) -> None:
         import pyarrow.parquet as pq
@@ -124,10 +118,11 @@ class GrowingRecords:
         if text.encode() != path.read_bytes():
             write_whole(path, text)
         self.journal = whole
-        self.known |= {record.image: (record.prompt_id, record.seed) for record in whole}
+        self.known.update(record.image for record in whole)
 
 
-def _read_parts(path: Path) -> tuple[Part, ...]:
+def read_parts(path: Path) -> tuple[Part, ...]:
+    """What parts.json lists; nothing where there is none. Raises HafError for what is no such list."""
     try:
         parts = _PARTS.validate_json(path.read_bytes())
     except FileNotFoundError:

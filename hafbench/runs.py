@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hafbench import provenance, records
+from hafbench import provenance, record_tables
 from hafbench.errors import HafError
 from hafbench.files import check_local, disk_errors, locked, write_whole
 from hafbench.images import encode_image
@@ -30,11 +30,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read back."""
+    """A finished run, read back. `records` have a row for each image and scorer, without its findings and measures.
+
+    Those are many times as large, and read when they are asked for.
+    """
 
     folder: Path
     manifest: Manifest
     records: pd.DataFrame
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """All findings, one a row: its record's `image` and `scorer`, and the fields of `Finding`.
+
+        The cells of `box` and `keypoints` are lists, kept by Arrow until they are looked at.
+        """
+        found = record_tables.read_findings(self.table)
+        owner = record_tables.read_arrow(self.table, ("image", "scorer")).take(found.pop("row").to_numpy())
+        return found.assign(**owner.to_pandas())[["image", "scorer", *found]]
+
+    @cached_property
+    def measures(self) -> pd.DataFrame:
+        """The numbers behind all values, one a row: its record's `image` and `scorer`, `name` and `value`."""
+        return record_tables.every_measure(self.table)
+
+    @property
+    def table(self) -> Path:
+        """The file of its records."""
+        return self.folder / "records.parquet"
 
     @cached_property
     def source(self) -> ImageSource:
@@ -48,15 +71,15 @@ def source_of(folder: Path, manifest: Manifest) -> ImageSource:
     return open_source(root, manifest.images.kind if manifest.images else "folder")
 
 
-def read_run(folder: Path, findings: bool = True) -> Run:
-    """Read a finished run; raises HafError if `folder` is not one. Without `findings` its records lack two columns."""
+def read_run(folder: Path) -> Run:
+    """Read a finished run; raises HafError if `folder` is not one."""
     check_local(folder, "run")
     manifest, path = read_manifest(folder), folder / "records.parquet"
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
     if not path.exists() or not manifest.ended:
         raise HafError(f"{folder} is an unfinished run: run the command that started it again to finish it.")
-    run = Run(folder, manifest, records.read_table(path, _roles(manifest), findings))
+    run = Run(folder, manifest, record_tables.read_table(path, _roles(manifest)))
     statuses = run.records["status"].value_counts().to_dict()
     counts = Counts.model_validate({"images": run.records["image"].nunique(), **statuses})
     if counts != manifest.counts:
@@ -85,8 +108,8 @@ class RunFolder:
 
     @property
     def finished_images(self) -> Set[str]:
-        """The images whose records are all there."""
-        return self.records.known.keys()
+        """The images whose records were all there when the run was opened."""
+        return self.records.known
 
     @property
     def sha256_of_finished(self) -> dict[str, str | None]:
@@ -102,21 +125,40 @@ class RunFolder:
         with disk_errors(self.folder):
             write_manifest(self.folder, self.manifest)
 
-    def check_samples(self, samples: Iterable[Sample]) -> None:
-        """Raises HafError, with the line, if records.jsonl has an image that is none of the samples of this run."""
-        wanted = {sample.image: (sample.prompt.id if sample.prompt else None, sample.seed) for sample in samples}
-        for number, record in enumerate(self.records.journal, 1):
-            if wanted.get(record.image) != (record.prompt_id, record.seed):
-                raise HafError(
-                    f"{self.folder / 'records.jsonl'}, line {number}: {record.image} is no image of this run, or has "
-                    "another prompt or seed; delete the lines that name it."
-                )
-        for image, known in self.records.known.items():
-            if wanted.get(image) != known:
-                raise HafError(
-                    f"{self.folder}: {image} has records, and is no image of this run, or has another prompt or seed; "
-                    "choose another --out."
-                )
+    def check_samples(self, samples: Sequence[Sample]) -> None:
+        """Raises HafError, with the line of records.jsonl, if an image that has records is none of these samples."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        tables = list(self.records.tables(("image", "prompt_id", "seed")))
+        if not tables:
+            return
+        found = pa.concat_tables(tables)
+        prompts = [sample.prompt.id if sample.prompt else None for sample in samples]
+        wanted = {
+            "prompt_id": pa.array(prompts, pa.string()),
+            "seed": pa.array([sample.seed for sample in samples], pa.int64()),
+        }
+        place = pc.index_in(found["image"], pa.array([sample.image for sample in samples], pa.string()))
+        strange = pc.is_null(place)
+        for name, column in wanted.items():
+            own, right = found[name], column.take(place)
+            alike = pc.or_(pc.fill_null(pc.equal(own, right), False), pc.and_(pc.is_null(own), pc.is_null(right)))
+            strange = pc.or_(strange, pc.invert(alike))
+        rows = pc.indices_nonzero(strange)
+        if not len(rows):
+            return
+        row = rows[0].as_py()
+        image, line = found["image"][row].as_py(), row - (len(found) - len(self.records.journal)) + 1
+        if line < 1:
+            raise HafError(
+                f"{self.folder}: {image} has records, and is no image of this run, or has another prompt or seed; "
+                "choose another --out."
+            )
+        raise HafError(
+            f"{self.folder / 'records.jsonl'}, line {line}: {image} is no image of this run, or has another prompt or "
+            "seed; delete the lines that name it."
+        )
 
     def has_images(self, samples: Iterable[Sample]) -> bool:
         """Whether the pictures of all these samples are on disk."""
@@ -145,7 +187,7 @@ class RunFolder:
         if self.manifest.ended and not self.grown:
             return read_run(self.folder)
         with disk_errors(self.folder):
-            statuses = records.write_tables(self.records.tables, self.folder, order, list(self.manifest.scorers))
+            statuses = record_tables.write_tables(self.records.tables, self.folder, order, list(self.manifest.scorers))
         counts = Counts.model_validate({"images": len(order), **statuses})
         self.update_manifest(ended=provenance.now(), counts=counts)
         with disk_errors(self.folder):

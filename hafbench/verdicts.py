@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from hafbench.errors import HafError
 from hafbench.progress import SILENT, Progress
 from hafbench.record_checks import problem_of
+from hafbench.record_tables import read_measures
 from hafbench.types import ConcurrentScorer
 
 if TYPE_CHECKING:
@@ -103,12 +105,13 @@ def _look(scorer: Scorer, one: Labelled) -> Judged | None:
 
 
 def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
-    """What a run's records, read with their measures, say of the labelled images, whose names and prompts they have."""
+    """What a run's records say of the labelled images, whose names and prompts they have."""
     if scorer not in run.manifest.scorers:
         raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
     if run.manifest.scorers[scorer].role != "anatomy":
         raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
-    own = run.records[run.records["scorer"] == scorer]
+    measured = run.records.assign(pixels=read_measures(run.table, [PIXELS])[PIXELS].to_numpy())
+    own = measured[measured["scorer"] == scorer]
     rows = {str(row["image"]): row for row in own.to_dict("records")}
     judged = []
     for one in images:
@@ -121,7 +124,7 @@ def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Jud
         prompt = row["prompt_id"] if isinstance(row["prompt_id"], str) else one.prompt
         value, flagged = (float(row["value"]), bool(row["is_error"])) if known else (None, None)
         reason = None if known else str(row["reason"])
-        cues, seen = _cues(one.read()), dict(row["measures"]).get(PIXELS)
+        cues, seen = _cues(one.read()), None if isnan(row["pixels"]) else float(row["pixels"])
         judged.append(
             Judged(one.name, one.bad, one.source, prompt, value, flagged, *cues, one.region, one.kind, reason, seen)
         )

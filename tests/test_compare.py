@@ -256,6 +256,6 @@ def test_folders_of_images_without_prompts_are_compared_by_name(tmp_path: Path) 
         scorers = {"hands": Painted()}
         with open_run(tmp_path / f"run_{folder}", folder_manifest(scorers, tmp_path / folder, folder)) as run:
             evaluate(run, [Sample("x.png"), Sample("y.png")], scorers)
-        runs.append(read_run(tmp_path / f"run_{folder}", findings=False))
+        runs.append(read_run(tmp_path / f"run_{folder}"))
     found = only(compare_runs(runs))
     assert (found.win_tie_loss.win, found.difference.estimate) == (2, -1.0)

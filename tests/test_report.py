@@ -354,8 +354,9 @@ def test_what_a_scorer_counts_is_held_against_the_prompt(tmp_path: Path) -> None
         for name, people in wanted.items()
     }
     run = make_run(tmp_path, list(wanted), {"limbs": counted}, prompts=prompts)
-    assert run.records["measures"][0] == {"people": 2.0, "people_expected": 1.0}
-    assert run.records["measures"][3] == {"people": 2.0}
+    measures = run.measures.groupby("image").apply(lambda own: dict(zip(own["name"], own["value"], strict=True)))
+    assert measures["a.png"] == {"people": 2.0, "people_expected": 1.0}
+    assert measures["d.png"] == {"people": 2.0}
     (row,) = count_rates(run)
     assert (row.scorer, row.what, row.wrong.errors, row.wrong.scored, row.more, row.fewer) == (
         "limbs",

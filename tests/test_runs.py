@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from hafbench import record_parts
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate, plan, spread
+from hafbench.figures import finding_rates
 from hafbench.images import ImageFormat, load_image, sha256_of
 from hafbench.manifest import Counts
 from hafbench.records import Sample
@@ -91,15 +93,32 @@ def test_a_run_is_not_resumed_in_another_format(tmp_path: Path) -> None:
         pass
 
 
+def test_findings_are_read_when_they_are_asked_for_and_of_them_what_is_needed(tmp_path: Path) -> None:
+    run = bench(tmp_path / "run", Painter())
+    rates = finding_rates(run)
+    group = pq.ParquetFile(run.table).metadata.row_group(0)
+    columns = (group.column(place) for place in range(group.num_columns))
+    place = next(one.data_page_offset for one in columns if "keypoints" in one.path_in_schema)
+    data = bytearray(run.table.read_bytes())
+    data[place + 40] ^= 1
+    run.table.write_bytes(data)
+    again = read_run(run.folder)
+    assert again.records.equals(run.records) and not {"findings", "measures"} & {*again.records}
+    assert finding_rates(again) == rates and len(again.measures) == 10
+    with pytest.raises(HafError, match=r"records\.parquet: the records cannot be read"):
+        _ = again.findings
+
+
 def test_records_hold_what_the_scorer_said_in_suite_order_in_all_three_files(tmp_path: Path) -> None:
     run = bench(tmp_path / "run", Painter())
     assert run.records["image"].tolist() == [f"p{i}/{s}.png" for i in range(5) for s in (0, 1)]
     expected = [float(np.asarray(painted(f"p{i}", s)).mean() / 255) for i in range(5) for s in (0, 1)]
     assert run.records["value"].tolist() == expected
     assert run.records["is_error"].tolist() == [value < 0.5 for value in expected]
-    assert run.records["findings"][0][0].box == (1, 2, 3, 4)
-    assert run.records["findings"][0][0].keypoints == ((1.0, 2.0, 0.5),)
-    assert run.records["measures"][0] == {"mean": expected[0]}
+    first = run.findings.iloc[0]
+    assert (first["image"], first["scorer"], first["region"]) == ("p0/0.png", "hands", "hands")
+    assert (list(first["box"]), [list(point) for point in first["keypoints"]]) == ([1, 2, 3, 4], [[1.0, 2.0, 0.5]])
+    assert run.measures.iloc[0].tolist() == ["p0/0.png", "hands", "mean", expected[0]]
 
     lines = [json.loads(line) for line in (run.folder / "records.jsonl").read_text().splitlines()]
     assert [line["value"] for line in lines] == expected

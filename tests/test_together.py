@@ -24,7 +24,8 @@ from hafbench.leaderboard.entries import check_entry
 from hafbench.leaderboard.ranking import tables
 from hafbench.manifest import read_manifest
 from hafbench.notes import left_out
-from hafbench.records import Record, read_lines, read_table
+from hafbench.record_tables import read_table
+from hafbench.records import Record, read_lines
 from hafbench.runs import read_run
 from hafbench.scorers.absence import unseen
 from hafbench.scorers.limbs import LEFT_OUT

@@ -44,7 +44,7 @@ def summary(
     prompts = {sha256: one.prompt_id or one.image for sha256, one in pictures.items()}
     clusters = {one.item: prompts.get(one.item[:64], one.item) for one in labels}
     found = agreement(labels, clusters)
-    figures = {str(folder): people_figures(read_run(folder, findings=False), [store]) for folder in run}
+    figures = {str(folder): people_figures(read_run(folder), [store]) for folder in run}
     if as_json:
         rates = {folder: asdict(one) for folder, one in figures.items()}
         typer.echo(json.dumps({"agreement": [asdict(one) for one in found], "runs": rates}, indent=2))
@@ -147,7 +147,7 @@ def import_(
     from hafbench.labelling.store import LabelStore
     from hafbench.runs import read_run
 
-    runs: Sequence[Any] = [read_run(folder, findings=False) for folder in run]
+    runs: Sequence[Any] = [read_run(folder) for folder in run]
     with closing(LabelStore(store)) as opened:
         count = import_labels(opened, file, runs, rater)
     _tell({"store": str(store), "new": count}, f"{count} new labels in {store}.", as_json)

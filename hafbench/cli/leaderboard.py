@@ -50,7 +50,7 @@ def add(
     from hafbench.leaderboard import make_entry, write_entry
     from hafbench.runs import read_run
 
-    finished = read_run(run, findings=False)
+    finished = read_run(run)
     attach_cards(finished, card)
     entry = make_entry(
         finished,

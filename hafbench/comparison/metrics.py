@@ -193,7 +193,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, float]) -> Versus:
     remarks: list[str] = []
     names = shared_scorers(baseline, candidate, remarks)
-    sides = [keyed_metrics(run, names) for run in (baseline, candidate)]
+    sides = keyed_metrics((baseline, candidate), names)
     tables = {}
     for name in sides[0]:
         if name in sides[1]:
@@ -262,4 +262,5 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
 
 def _either(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """The column of whichever side has it, under its own name."""
-    return table.assign(**{column: table[f"{column}_a"].fillna(table[f"{column}_b"])})[[column]]
+    one, other = (table[f"{column}_{end}"].astype("str") for end in "ab")
+    return table.assign(**{column: one.fillna(other)})[[column]]

@@ -54,30 +54,51 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[st
     return names
 
 
-def keyed_metrics(run: Run, names: Sequence[str]) -> dict[str, Metric]:
-    """The metrics of the shared scorers, each row with `key`, its prompt's identity, and `pair`, its number there.
+def keyed_metrics(runs: tuple[Run, Run], names: Sequence[str]) -> list[dict[str, Metric]]:
+    """Of each run the metrics of the shared scorers, each row with `key`, its prompt's identity, and `pair`.
 
     Without a prompt the key is the image's name. `pair` is the seed, or 0 for the only image of its key; several
-    images of a prompt without seeds are not paired with anything (-1).
+    images of a prompt without seeds are not paired with anything (-1). The keys are categoricals of one kind.
     """
+    import pandas as pd
+
+    keys = [_keys(run.records) for run in runs]
+    words = pd.Index(keys[0].categories.union(keys[1].categories, sort=False))
+    return [_keyed(run, names, key.set_categories(words)) for run, key in zip(runs, keys, strict=True)]
+
+
+def _keys(records: pd.DataFrame) -> pd.Categorical:
+    """The identity of each row's prompt: its id and its text, since suites may give one id to two prompts."""
+    import numpy as np
+    import pandas as pd
+
+    (ids, names), (texts, prompts) = (pd.factorize(records[name]) for name in ("prompt_id", "prompt"))
+    prompted = ids >= 0
+    codes, distinct = pd.factorize(np.where(prompted, ids * len(prompts) + texts, -1))
+    alone, images = pd.factorize(records["image"][~prompted])
+    codes[~prompted] = len(distinct) + alone
+    pairs = [divmod(one, len(prompts)) if one >= 0 else None for one in distinct.tolist()]
+    words = ["\0" if one is None else f"{names[one[0]]}\0{prompts[one[1]]}" for one in pairs]
+    return pd.Categorical.from_codes(codes, pd.Index([*words, *images], dtype="str"))
+
+
+def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Metric]:
     import numpy as np
 
-    scorers = {name: run.manifest.scorers[name] for name in names}
+    shared = run.records["scorer"].isin(names).to_numpy()
+    columns = [name for name in _COLUMNS if name not in ("key", "pair")] + ["scorer", "reason", "cause"]
     narrowed = replace(
         run,
-        manifest=run.manifest.model_copy(update={"scorers": scorers}),
-        records=run.records[run.records["scorer"].isin(names)],
+        manifest=run.manifest.model_copy(update={"scorers": {name: run.manifest.scorers[name] for name in names}}),
+        records=run.records[columns].assign(key=keys, prompted=run.records["prompt_id"].notna())[shared],
     )
     keyed = {}
     for name, metric in metrics_of(narrowed).items():
         rows = metric.rows
-        prompted = rows["prompt_id"].notna()
-        # The text is part of the identity: suites of different versions may give one id to two prompts.
-        key = (rows["prompt_id"].astype(str) + "\0" + rows["prompt"].astype(str)).where(prompted, rows["image"])
         seeds = rows["seed"].to_numpy(dtype=np.float64, na_value=np.nan)
-        alone = ~key.duplicated(keep=False).to_numpy()
-        pair = np.where(np.isnan(seeds), np.where(alone & ~prompted.to_numpy(), 0.0, -1.0), seeds)
-        keyed[name] = replace(metric, rows=rows.assign(key=key, pair=pair))
+        alone = ~rows["key"].duplicated(keep=False).to_numpy() & ~rows["prompted"].to_numpy()
+        pair = np.where(np.isnan(seeds), np.where(alone, 0.0, -1.0), seeds)
+        keyed[name] = replace(metric, rows=rows.assign(pair=pair))
     return keyed
 
 
@@ -99,7 +120,7 @@ def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     joined = both[0].merge(both[1], on=["key", "pair"], how="inner", validate="one_to_one")
     if len(joined):
         return joined.assign(paired=True)
-    keys = set(one["key"]) & set(other["key"])
+    keys = set(one["key"].unique()) & set(other["key"].unique())
     return pd.concat([side[side["key"].isin(keys)] for side in sides], ignore_index=True).assign(paired=False)
 
 
@@ -129,5 +150,5 @@ def describe_shared(
         scorers=tuple(names),
         remarks=tuple(remarks),
         changes=tuple(differences(baseline.manifest.pictures(), candidate.manifest.pictures())),
-        same_images=paired and bool((table["sha256_a"] == table["sha256_b"]).fillna(False).all()),
+        same_images=paired and bool((table["sha256_a"].astype("str") == table["sha256_b"].astype("str")).all()),
     )

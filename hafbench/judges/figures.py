@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from hafbench.judges.votes import ERROR
-from hafbench.records import read_measures
+from hafbench.record_tables import read_measures
 from hafbench.statistics import Kappa, Rate, cohen_kappa, error_rate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def judge_figures(run: Run) -> JudgeFigures | None:
     names = [str(one["name"]) for one in named if isinstance(one, Mapping) and "name" in one]
     rows = run.records[run.records["scorer"] == SCORER]
     columns = [*(f"{name}: {ERROR}" for name in names), "questions", *COUNTED]
-    measures = read_measures(run.folder / "records.parquet", SCORER, columns)
+    measures = read_measures(run.table, columns)[(run.records["scorer"] == SCORER).to_numpy()]
     verdicts: dict[str, Any] = {name: measures[f"{name}: {ERROR}"] for name in names}
     if len(names) == 1:
         verdicts = {names[0]: rows["is_error"]}

@@ -58,7 +58,7 @@ def start(asked: Labelling) -> tuple[Session, list[Run]]:
     raters = tuple(dict.fromkeys(name.strip() for name in asked.raters))
     if not all(0 < len(name) <= 60 and name.isprintable() for name in raters):
         raise HafError("A rater's name has 1 to 60 printable characters.")
-    runs = [read_run(folder, findings=False) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
     items = _items(asked, runs)
     spec = PlanSpec(
         task="pairs" if asked.pairs else "images",

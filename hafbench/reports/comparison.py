@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench.comparison.notes import judged_unevenly, judging, planning, special_cases, what_is_shared
 from hafbench.comparison.people import PEOPLE_FOOT, people_lines, people_notes
 from hafbench.comparison.tables import FOOT, JUDGED_FOOT, judged_lines, lines, to_json
-from hafbench.records import findings_of
+from hafbench.record_tables import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 from hafbench.reports.page import render_page
 from hafbench.reports.plots import forest_plot, scatter_plot
@@ -161,7 +161,7 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
 def _findings(run: Run, images: Sequence[str]) -> dict[str, list[Finding]]:
     """What all scorers found, by image."""
     found: dict[str, list[Finding]] = {image: [] for image in images}
-    for (image, _), own in findings_of(run.folder / "records.parquet", images).items():
+    for (image, _), own in findings_of(run.table, images).items():
         found[image] += own
     return found
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from hafbench.records import findings_of
+from hafbench.record_tables import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hafbench.runs import Run
     from hafbench.types import Finding
 
@@ -69,14 +71,17 @@ def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTER
     images drawn at random, the same ones each time, and shown in the same order.
     """
     ranked = _ranked(run)
-    if len(ranked) <= size:
-        items = _items(run, ranked, limit)
-        return Gallery(tuple(items), 0, len(ranked) - len(items))
-    worst = _items(run, ranked[: size - size // 4], limit - limit // 4)
-    others = ranked[size - size // 4 :]
-    places = sorted(Random(0).sample(range(len(others)), size // 4))  # noqa: S311 (no secret)
-    drawn = _items(run, [others[place] for place in places], limit // 4)
-    return Gallery((*worst, *drawn), len(drawn), len(ranked) - len(worst) - len(drawn))
+    parts = [(ranked, limit)]
+    if len(ranked) > size:
+        others = ranked[size - size // 4 :]
+        places = sorted(Random(0).sample(range(len(others)), size // 4))  # noqa: S311 (no secret)
+        parts = [(ranked[: size - size // 4], limit - limit // 4), ([others[place] for place in places], limit // 4)]
+    wanted = [image for images, _ in parts for image in images]
+    records, found = run.records[run.records["image"].isin(wanted)], findings_of(run.table, wanted)
+    items = [_items(run, records[records["image"].isin(images)], found, images, room) for images, room in parts]
+    drawn = len(items[1]) if len(items) > 1 else 0
+    shown = tuple(item for part in items for item in part)
+    return Gallery(shown, drawn, len(ranked) - len(shown))
 
 
 def _ranked(run: Run) -> list[str]:
@@ -93,12 +98,17 @@ def _ranked(run: Run) -> list[str]:
     return [str(image) for image in images[np.lexsort((-worst, ~bad))]]
 
 
-def _items(run: Run, images: Sequence[str], limit: int) -> list[GalleryItem]:
+def _items(
+    run: Run,
+    records: pd.DataFrame,
+    found: Mapping[tuple[str, str], Sequence[Finding]],
+    images: Sequence[str],
+    limit: int,
+) -> list[GalleryItem]:
     """These images as they are shown, as long as their pictures are at most `limit` characters; one at least."""
     roles = {name: facts.role for name, facts in run.manifest.scorers.items()}
-    found = findings_of(run.folder / "records.parquet", images)
     rows: dict[str, list[Mapping[Any, Any]]] = {image: [] for image in images}
-    for row in run.records[run.records["image"].isin(rows)].to_dict("records"):
+    for row in records.to_dict("records"):
         rows[row["image"]].append(row)
     items: list[GalleryItem] = []
     characters = 0

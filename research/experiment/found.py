@@ -54,9 +54,9 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
     for method in methods:
         own = [folder / f"{method}-{seed}" for seed in range(plan.seeds)]
         if all((run / "records.parquet").exists() for run in own):
-            runs[method] = [read_run(run, findings=False) for run in own]
+            runs[method] = [read_run(run) for run in own]
     if not runs or not (folder / BASE / "records.parquet").exists():
         raise HafError(f"{folder} has no finished runs of the base and of a method; give `make` first.")
-    base = read_run(folder / BASE, findings=False)
+    base = read_run(folder / BASE)
     verdicts = {name: labels.verdicts(own) for name, own in {BASE: [base], **runs}.items()}
     return Found(plan, base, runs, verdicts, labels.read(plan))

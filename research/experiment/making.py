@@ -55,7 +55,7 @@ def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
     jobs: list[Job] = [(BASE, None, spec, runs / BASE)]
     jobs += [(name, config, spec, runs / name) for name, config in configs.items()]
     do_all(jobs, workers)
-    base, made = read_run(runs / BASE, findings=False), {name: read_run(runs / name, findings=False) for name in tried}
+    base, made = read_run(runs / BASE), {name: read_run(runs / name) for name in tried}
     rows = [
         {"name": name, "settings": list(settings), **figures(judged(base), judged(made[name]), plan, name)}
         for name, settings in tried.items()
