@@ -97,10 +97,10 @@ def test_findings_are_read_when_they_are_asked_for_and_of_them_what_is_needed(tm
     run = bench(tmp_path / "run", Painter())
     rates = finding_rates(run)
     group = pq.ParquetFile(run.table).metadata.row_group(0)
-    columns = (group.column(place) for place in range(group.num_columns))
-    place = next(one.data_page_offset for one in columns if "keypoints" in one.path_in_schema)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    points = next(one for one in columns if "keypoints" in one.path_in_schema)
     data = bytearray(run.table.read_bytes())
-    data[place + 40] ^= 1
+    data[(points.dictionary_page_offset or points.data_page_offset) + points.total_compressed_size - 1] ^= 1
     run.table.write_bytes(data)
     again = read_run(run.folder)
     assert again.records.equals(run.records) and not {"findings", "measures"} & {*again.records}

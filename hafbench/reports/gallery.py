@@ -71,11 +71,12 @@ def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTER
     images drawn at random, the same ones each time, and shown in the same order.
     """
     ranked = _ranked(run)
-    parts = [(ranked, limit)]
+    chosen: list[tuple[pd.Index[Any], int]] = [(ranked, limit)]
     if len(ranked) > size:
         others = ranked[size - size // 4 :]
         places = sorted(Random(0).sample(range(len(others)), size // 4))  # noqa: S311 (no secret)
-        parts = [(ranked[: size - size // 4], limit - limit // 4), ([others[place] for place in places], limit // 4)]
+        chosen = [(ranked[: size - size // 4], limit - limit // 4), (others.take(places), limit // 4)]
+    parts = [([str(image) for image in images], room) for images, room in chosen]
     wanted = [image for images, _ in parts for image in images]
     records, found = run.records[run.records["image"].isin(wanted)], findings_of(run.table, wanted)
     items = [_items(run, records[records["image"].isin(images)], found, images, room) for images, room in parts]
@@ -84,7 +85,7 @@ def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTER
     return Gallery(shown, drawn, len(ranked) - len(shown))
 
 
-def _ranked(run: Run) -> list[str]:
+def _ranked(run: Run) -> pd.Index[Any]:
     """The images with an error first, and those of a higher probability of one."""
     import numpy as np
     import pandas as pd
@@ -95,7 +96,7 @@ def _ranked(run: Run) -> list[str]:
     bad = np.bincount(codes, records["is_error"].fillna(False).to_numpy(dtype=bool), len(images)) > 0
     worst = np.full(len(images), -1.0)
     np.fmax.at(worst, codes, records["value"].where(anatomy).to_numpy(dtype=np.float64))
-    return [str(image) for image in images[np.lexsort((-worst, ~bad))]]
+    return images[np.lexsort((-worst, ~bad))]
 
 
 def _items(
