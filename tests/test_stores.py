@@ -36,7 +36,7 @@ from hafbench.reports.gallery import make_gallery
 from hafbench.runs import LAYOUT, Run, open_run, read_run
 from hafbench.sources import open_source
 from hafbench.sources.unchanged import lies_in
-from hafbench.specs import ScoreSpec
+from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.stores import address_of, reading_copy, shown
 from hafbench.suites import Prompt
 from hap_pairs import painted as painted_pair
@@ -223,6 +223,16 @@ def test_a_copy_here_is_newer_than_the_store(line: list[int], elsewhere: Callabl
     assert drawn(address)[1] == 3  # whoever deletes a run wants a new one
 
 
+def test_a_command_that_is_interrupted_uploads_what_it_has(line: list[int], elsewhere: Callable[[], None]) -> None:
+    def interrupt(mirror: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn("memory://stopped/run", interrupt)
+    elsewhere()
+    assert drawn("memory://stopped/run")[1] == 2
+
+
 def test_one_process_at_a_time_writes(line: list[int], elsewhere: Callable[[], None]) -> None:
     address = "memory://two/run"
     with (
@@ -340,7 +350,7 @@ def test_images_and_run_in_one_store(line: list[int]) -> None:
     own = [image.name for image in source.images() if lies_in(source, image, Path("memory://mixed/runs/x"))]
     assert own == ["runs/x/report/plot.png"]
     with pytest.raises(HafError, match="is the folder of images itself"):
-        hafbench.score(ScoreSpec(images="memory://mixed", scorers=("digits",)), out="memory://mixed")
+        hafbench.score(ScoreSpec(images="memory://mixed", scorers=(ScorerSpec(name="digits"),)), out="memory://mixed")
 
 
 def test_labels_of_a_run_in_a_store_are_kept_here(line: list[int], tmp_path: Path) -> None:
