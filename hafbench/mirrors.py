@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
-from hafbench.errors import HafError, RunStopped, one_line
+from hafbench.errors import HafError, RunStopped
 from hafbench.files import locked
 from hafbench.leases import Lease, TakenOver
-from hafbench.sources.addresses import system_of
+from hafbench.sources.addresses import refusal, system_of
 from hafbench.sources.folder import Folder
 from hafbench.sources.places import File, Place, Span
 from hafbench.sources.source import check_name
@@ -170,8 +170,9 @@ class Mirror:
                 gone = sorted(self._state.files.keys() - there.keys())
                 for name in sorted(changed, key=self._rank):
                     self._system.put_file(str(self.folder / name), f"{self._root}/{name}")
-                if gone:
-                    self._system.rm([f"{self._root}/{name}" for name in gone])
+                for name in gone:
+                    with suppress(FileNotFoundError):
+                        self._system.rm_file(f"{self._root}/{name}")
                 self._is_changed |= bool(changed or gone)
                 self._state = self._state.model_copy(update={"files": there})
                 write_state(self._home, self._state)
@@ -258,7 +259,7 @@ def _store_errors(address: str, then: str = "", kind: type[HafError] = HafError)
     except HafError:
         raise
     except Exception as error:  # each store's client has errors of its own
-        raise kind(f"{address} cannot be written ({type(error).__name__}: {one_line(error)}){then}.") from error
+        raise kind(f"{address} cannot be written {refusal(error)}{then}.") from error
 
 
 def _upload_seconds() -> float:

@@ -27,7 +27,7 @@ from asap_train.training.config import FitConfig, as_plain
 from hafbench import record_parts
 from hafbench.api import samples_of, score_manifest
 from hafbench.cli import app
-from hafbench.errors import HafError, RunStopped, Unavailable
+from hafbench.errors import BadImage, HafError, RunStopped, Unavailable
 from hafbench.evaluate import evaluate, plan
 from hafbench.labelling.store import LabelStore
 from hafbench.leases import TakenOver
@@ -321,6 +321,10 @@ def test_addresses_that_cannot_be_written_are_one_sentence(address: str, kind: t
 def test_a_bucket_that_is_not_there_and_missing_keys_are_one_sentence(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(BadImage), writing(f"{bucket}/nothing", LAYOUT):
+        raise BadImage("before anything was begun")
+    assert files_at(f"{bucket}/nothing") == {}
+    assert not fsspec.filesystem("s3").exists("pictures/nothing/.lease.json")
     with pytest.raises(HafError, match=r"s3://no-such-bucket/run cannot be written .*bucket does not exist"):
         drawn("s3://no-such-bucket/run")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -328,7 +332,7 @@ def test_a_bucket_that_is_not_there_and_missing_keys_are_one_sentence(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     system = type(fsspec.filesystem("s3"))
     system.clear_instance_cache()
-    with pytest.raises(HafError, match=r"s3://pictures/run cannot be written .*[Uu]nable to locate credentials"):
+    with pytest.raises(HafError, match=r"s3://pictures/run cannot be written .*locate credentials.; set them"):
         check_out(f"{bucket}/run")
     system.clear_instance_cache()
 

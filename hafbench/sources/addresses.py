@@ -178,7 +178,13 @@ def reading(address: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise HafError(f"{address}: there is no such file or folder.") from error
     except Exception as error:  # each store's client has errors of its own
-        raise HafError(f"{address} cannot be read ({type(error).__name__}: {one_line(error)}).") from error
+        raise HafError(f"{address} cannot be read {refusal(error)}.") from error
+
+
+def refusal(error: BaseException) -> str:
+    """What a store's client said, and what to do where it has no keys."""
+    text = f"({type(error).__name__}: {one_line(error)})"
+    return f"{text}; set them where its client looks, such as AWS_PROFILE" if "credentials" in text.lower() else text
 
 
 def system_of(address: str) -> tuple[Any, str]:
