@@ -71,6 +71,8 @@ def looks(shards: Path, run: Path) -> Iterator[tuple[psutil.Popen, Look]]:
                 times, memory = process.cpu_times(), process.memory_info()
             except psutil.Error:
                 break
+            if not memory.rss:  # it has ended, and was not waited for yet
+                continue
             cpu = times.user + times.system
             yield process, Look(time.monotonic() - began, cpu, memory.rss / 1e6, recorded(run))
             time.sleep(EVERY)
