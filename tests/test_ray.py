@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from asap_train import api as train_api
 from hafbench import api
-from hafbench.engines.ray import Stage, stream
+from hafbench.engines.ray_data import Stage, stream
 from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
+from scored_fits import Seen, fit_config, make_parts
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -130,6 +132,21 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     assert remote.manifest.scorers == local.manifest.scorers
     for image in (local.folder / "images").rglob("*.png"):
         assert (remote.folder / image.relative_to(local.folder)).read_bytes() == image.read_bytes()
+
+
+def test_checkpoints_of_a_fit_are_scored_by_the_cluster_while_training_goes_on(
+    cluster: Any, tmp_path: Path, one_thread: None
+) -> None:
+    made = make_parts(tmp_path)
+    local = train_api.fit(fit_config(made, tmp_path / "fits" / "local", "local"))
+    config = fit_config(made, tmp_path / "fits" / "ray", {"engine": "ray", "address": cluster.address})
+    seen = Seen(config.out)
+    remote = train_api.fit(config, progress=seen)
+    assert seen.scored == {1: set(), 2: set(), 3: set(), 4: set()}
+    for step in ("000002", "000004"):
+        records = [fit.folder / "scores" / step / "records.csv" for fit in (local, remote)]
+        assert records[0].read_bytes() == records[1].read_bytes()
+    assert remote.scores == local.scores
 
 
 def test_pairs_of_a_cluster_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
