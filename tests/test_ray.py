@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on this machine: order, what is killed, back-pressure, and the records of one process."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+from PIL import Image
 
 from asap_train import api as train_api
 from hafbench import api
@@ -132,6 +136,29 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     assert remote.manifest.scorers == local.manifest.scorers
     for image in (local.folder / "images").rglob("*.png"):
         assert (remote.folder / image.relative_to(local.folder)).read_bytes() == image.read_bytes()
+
+
+def test_ctrl_c_is_one_sentence_and_leaves_no_process(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(1)
+    (tmp_path / "images").mkdir()
+    for number in range(200):
+        Image.fromarray(numbers.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.png")
+    code = "from hafbench.cli import main; main()"
+    asked = ("score", "images", "--scorers", "digits", "--device", "cpu", "--out", "run", "--quiet")
+    words = [sys.executable, "-c", code, *asked, "--engine", "ray", "--address", "local"]
+    # A session of its own, whose processes all get the signal, as those of a terminal do.
+    command = psutil.Popen(words, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "run" / "records.jsonl"
+    while command.poll() is None and not (records.exists() and records.stat().st_size):
+        with contextlib.suppress(psutil.TimeoutExpired):
+            command.wait(0.1)
+    others = command.children(recursive=True)
+    os.killpg(command.pid, signal.SIGINT)
+    _, said = command.communicate()
+    assert (command.returncode, said) == (130, "hafbench: stopped; run the same command again to resume.\n")
+    assert records.read_bytes().endswith(b"\n")
+    assert others
+    assert not psutil.wait_procs(others, timeout=30)[1]
 
 
 def test_checkpoints_of_a_fit_are_scored_by_the_cluster_while_training_goes_on(
