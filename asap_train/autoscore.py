@@ -81,9 +81,7 @@ class Autoscore:
 
         Of a fit that was killed they may be several: one that was not scored, and a newer one.
         """
-        scored = set(scored_runs(self.config.out))
-        if self._away is not None and self._away.step is not None:
-            scored.add(self._away.step)
+        scored = scored_runs(self.config.out).keys() | self._pending
         due = []
         for step in (int(path.name) for path in checkpoints.steps(self._checkpoints)):
             since = step - max((one for one in scored if one < step), default=0)
@@ -99,8 +97,7 @@ class Autoscore:
 
     def in_use(self) -> list[Path]:
         """The checkpoint that is being scored while training goes on: it must not be deleted."""
-        step = self._away.step if self._away is not None else None
-        return [self._checkpoints / f"{step:06d}"] if step is not None else []
+        return [self._checkpoints / f"{step:06d}" for step in self._pending]
 
     def draw(self, training: Training, checkpoint: Path, step: int) -> None:
         """Draw this process's share of a checkpoint's images; a single process draws them when they are scored."""
@@ -134,11 +131,16 @@ class Autoscore:
 
     def _is_to_stop(self) -> bool:
         """What the scores that are there say, which are taken in."""
-        scored = set(scored_runs(self.config.out))
+        scored = scored_runs(self.config.out).keys() - self._pending
         if scored != self._taken_in:
             self.scores = settle(self.config, self.settings)
             self._taken_in = scored
         return self.scores is not None and 0 < self.settings.early_stop <= self.scores.stale
+
+    @property
+    def _pending(self) -> set[int]:
+        """The step whose checkpoint is being scored while training goes on."""
+        return {self._away.step} if self._away is not None and self._away.step is not None else set()
 
     @property
     def _checkpoints(self) -> Path:

@@ -24,10 +24,12 @@ SECONDS = 2.0
 
 
 class ScoringProcess:
-    """Makes one run at a time. It ends when it is closed, and when the process that has it ends."""
+    """Makes one run at a time. It ends when it is closed, and when the process that has it ends.
+
+    Not a thread: what the client of a cluster does in the background would hold up training.
+    """
 
     def __init__(self) -> None:
-        # What hafbench imports and a cluster's client does in the background would hold up training.
         self._counts: Counts = multiprocessing.get_context("spawn").Array("q", 2)
         self._process: WorkerProcesses | None = None
         self._run: Future[None] | None = None
