@@ -119,7 +119,7 @@ class Stage:
 
 
 def in_parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """So many items as Ray Data is given at a time: it has no source that is read while it works, and takes a list.
+    """So many items as Ray Data is given at a time: it takes a list, and has no source that is filled while it works.
 
     Between two parts the actors are started anew, and load their models again.
     """
