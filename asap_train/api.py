@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,9 +55,10 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     # A missing data set is better refused before the base is scored than after.
     read_hap(reading_copy(config.pairs, LAYOUT))
     scoring = Autoscore(config, config.score, progress) if config.score else None
-    if scoring and is_main_process():
-        scoring.prepare()
-    train(config, on_checkpoint=scoring, drawing=scoring, progress=progress)
+    with closing(scoring) if scoring else nullcontext():
+        if scoring and is_main_process():
+            scoring.prepare()
+        train(config, on_checkpoint=scoring, scoring=scoring, progress=progress)
     if config.score is None and is_main_process():
         settle_unscored(config)
     return Fit(config, scoring.scores if scoring else None)

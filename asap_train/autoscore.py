@@ -29,6 +29,7 @@ from asap_train.backbones.parts import free_memory
 from asap_train.choose import Scores, Split, judge
 from asap_train.drawn import Drawn
 from asap_train.files import make_room
+from asap_train.scoring_process import ScoringProcess
 from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
 from asap_train.training.lora import KOHYA, export_kohya
@@ -39,7 +40,7 @@ from hafbench.files import disk_errors, slug, write_whole
 from hafbench.generators import PRESETS
 from hafbench.generators.lora import FOLDER_FILE
 from hafbench.progress import SILENT, Progress
-from hafbench.runs import Run, read_run
+from hafbench.runs import Run, is_finished, read_run
 from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 class Autoscore:
     """What a fit calls with each checkpoint: scores it when its turn has come, and says whether to stop.
 
+    With the engine `local` training waits for the scores. Other engines have machines of their own: training goes on,
+    and scores are taken in when they have come, at the latest before the next checkpoint is handed over, or at the end.
+
     Every process of a fit has one; `scores` are the latest, in the first.
     """
 
@@ -59,7 +63,9 @@ class Autoscore:
         self.config, self.settings, self.progress = config, settings, progress
         self.spec = settings.run_spec()
         self.scores: Scores | None = None
+        self._taken_in: set[int] = set()
         self._drawn: Drawn | None = None
+        self._away = ScoringProcess() if self.spec.engine.engine != "local" else None
 
     def prepare(self) -> None:
         """Score the base: what cannot be scored is said before hours of training.
@@ -70,15 +76,28 @@ class Autoscore:
         Split(self.settings.selection).check([prompt.id for prompt in prompts])
         run_base(self.spec, self.config.out, self.progress)
 
-    def _is_next(self, step: int) -> bool:
-        """Whether a step is not scored, and its turn has come: the last, or `every` steps after the last scored one."""
-        scored = scored_runs(self.config.out)
-        since = step - max((one for one in scored if one < step), default=0)
-        return step not in scored and (step >= self.config.max_train_steps or since >= self.settings.every)
+    def _due(self, last: int) -> list[int]:
+        """The steps, up to `last`, of checkpoints whose turn has come: the last, and each `every` steps after another.
+
+        Of a fit that was killed they may be several: one that was not scored, and a newer one.
+        """
+        scored = scored_runs(self.config.out).keys() | self._pending
+        due = []
+        for step in (int(path.name) for path in checkpoints.steps(self._checkpoints)):
+            since = step - max((one for one in scored if one < step), default=0)
+            is_next = step >= self.config.max_train_steps or since >= self.settings.every
+            if step <= last and step not in scored and is_next:
+                due.append(step)
+                scored.add(step)
+        return due
 
     def due(self, step: int) -> bool:
         """Whether the network in memory is to draw this checkpoint's images."""
-        return self._is_next(step) and self.config.drawn_in_memory
+        return self.config.drawn_in_memory and step in self._due(step)
+
+    def in_use(self) -> list[Path]:
+        """The checkpoint that is being scored while training goes on: it must not be deleted."""
+        return [self._checkpoints / f"{step:06d}" for step in self._pending]
 
     def draw(self, training: Training, checkpoint: Path, step: int) -> None:
         """Draw this process's share of a checkpoint's images; a single process draws them when they are scored."""
@@ -93,16 +112,39 @@ class Autoscore:
                 )
 
     def __call__(self, checkpoint: Path, step: int) -> bool:
-        """Score the checkpoint if its turn has come; True is to stop.
+        """Score the checkpoint if its turn has come, or have it scored; True is to stop.
 
         One that was scored before the fit was interrupted is not scored again.
         """
-        if self._is_next(step):
-            self.score(checkpoint, step)
-        elif step not in scored_runs(self.config.out):
-            return False
-        self.scores = settle(self.config, self.settings)
-        return 0 < self.settings.early_stop <= self.scores.stale
+        for due in self._due(step):
+            weights = self._checkpoints / f"{due:06d}"
+            if self._away is None:
+                self.score(weights, due)
+                continue
+            self._away.wait(self.progress)
+            if self._is_to_stop():
+                return True
+            self._away.start(due, tuned(self.spec, weights), self.folder(due))
+        if self._away is not None and (self._away.done or step >= self.config.max_train_steps):
+            self._away.wait(self.progress)
+        return self._is_to_stop()
+
+    def _is_to_stop(self) -> bool:
+        """What the scores that are there say, which are taken in."""
+        scored = scored_runs(self.config.out).keys() - self._pending
+        if scored != self._taken_in:
+            self.scores = settle(self.config, self.settings)
+            self._taken_in = scored
+        return self.scores is not None and 0 < self.settings.early_stop <= self.scores.stale
+
+    @property
+    def _pending(self) -> set[int]:
+        """The step whose checkpoint is being scored while training goes on."""
+        return {self._away.step} if self._away is not None and self._away.step is not None else set()
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.config.out / "checkpoints"
 
     def folder(self, step: int) -> Path:
         """The run of a checkpoint."""
@@ -114,6 +156,11 @@ class Autoscore:
         run(tuned(self.spec, checkpoint), self.folder(step), self.progress, drawn)
         if drawn:
             drawn.clear()
+
+    def close(self) -> None:
+        """End what is still being scored, as where training failed; it is resumed with the fit."""
+        if self._away is not None:
+            self._away.close()
 
 
 @contextmanager
@@ -174,7 +221,7 @@ def weights_of(checkpoint: Path) -> Path:
 
 def scored_runs(fit: Path) -> dict[int, Path]:
     """The finished runs of checkpoints, by step."""
-    return {int(path.name): path for path in checkpoints.steps(fit / "scores") if (path / "records.parquet").is_file()}
+    return {int(path.name): path for path in checkpoints.steps(fit / "scores") if is_finished(path)}
 
 
 def settle(config: FitConfig, settings: ScoreSettings) -> Scores:

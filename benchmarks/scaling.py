@@ -1,8 +1,9 @@
 """How much faster more processes are: `python benchmarks/scaling.py [--images 96] [--only workers,devices,ray]`.
 
 The same pictures of the built-in model are drawn and scored by 1, 2 and 4 processes and by Ray on 1 and 2 nodes of this
-machine. Prints a Markdown table: pictures a second from the first record to the last, peak memory of all processes, the
-load of the machine before, and whether the records are those of one process.
+machine. Prints a Markdown table: pictures a second from the first record to the last, CPU seconds a picture of all
+processes (with their starts; of one that ends, up to 2 s are missed), their peak memory, the load of the machine
+before, and whether the records are those of one process.
 """
 
 import argparse
@@ -27,11 +28,13 @@ MB = 2**20
 
 
 class Clock:
-    """When records came, and how much memory all processes have at most (PSS: shared pages count once)."""
+    """When records came, and what all processes take: CPU time, and memory at most (PSS: shared pages count once)."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.peak = 0
+        self._began = time.time()
+        self._cpu: dict[int, tuple[float, float]] = {}
         self._stop = threading.Event()
 
     def start(self, task: str, total: int, done: int = 0) -> None:
@@ -45,19 +48,32 @@ class Clock:
         """Pictures a second, without the time to start."""
         return (len(self.times) - 1) / (self.times[-1] - self.times[0])
 
+    @property
+    def cost(self) -> float:
+        """CPU seconds a picture."""
+        return sum(last - first for first, last in self._cpu.values()) / len(self.times)
+
     def watch(self) -> None:
         while not self._stop.wait(2.0):
-            own = psutil.Process()
-            ray = [one for one in psutil.process_iter(["cmdline"]) if "ray::" in " ".join(one.info["cmdline"] or [])]
-            total = 0
-            for process in {own, *own.children(recursive=True), *ray}:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
+            self.look()
+
+    def look(self) -> None:
+        """Note what they have taken so far."""
+        own = psutil.Process()
+        ray = [one for one in psutil.process_iter(["cmdline"]) if "ray::" in " ".join(one.info["cmdline"] or [])]
+        total = 0
+        for process in {own, *own.children(recursive=True), *ray}:
+            try:
+                cpu = sum(process.cpu_times()[:2])
+                total += process.memory_full_info().pss
+                first, _ = self._cpu.get(process.pid, (cpu if process.create_time() < self._began else 0.0, cpu))
+            except psutil.Error:
+                continue
+            self._cpu[process.pid] = first, cpu
+        self.peak = max(self.peak, total)
 
     def stop(self) -> None:
+        self.look()
         self._stop.set()
 
 
@@ -83,6 +99,7 @@ def measured(name: str, spec: RunSpec | ScoreSpec, out: Path) -> tuple[float, st
     """A run's pictures a second, and a hash of its records; prints its row."""
     load = os.getloadavg()[0]
     clock = Clock()
+    clock.look()
     thread = threading.Thread(target=clock.watch)
     thread.start()
     try:
@@ -91,7 +108,10 @@ def measured(name: str, spec: RunSpec | ScoreSpec, out: Path) -> tuple[float, st
         clock.stop()
         thread.join()
     digest = hashlib.sha256((run.folder / "records.parquet").read_bytes()).hexdigest()[:8]
-    print(f"| {name} | {clock.speed:.2f} | {clock.peak / 1e9:.1f} | {load:.1f} | {digest} |", flush=True)
+    print(
+        f"| {name} | {clock.speed:.2f} | {clock.cost:.3f} | {clock.peak / 1e9:.1f} | {load:.1f} | {digest} |",
+        flush=True,
+    )
     return clock.speed, digest
 
 
@@ -110,7 +130,7 @@ def main() -> None:
         plain: dict[str, Any] = {"device": "cpu", "scorers": SCORERS}
         score = {**plain, "images": folder / "images"}
         draw = {**plain, "limit": 4, "seeds": args.images // 4, "batch_size": 4}
-        print("| what | pictures/s | GB | load before | records |\n|---|---|---|---|---|")
+        print("| what | pictures/s | CPU s a picture | GB | load before | records |\n|---|---|---|---|---|---|")
         if "workers" in args.only:
             for count in (1, 2, 4):
                 spec = ScoreSpec.model_validate({**score, "workers": count})

@@ -105,6 +105,12 @@ def read_run(where: str | Path) -> Run:
     return run
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether `folder` is a run that can be read; raises HafError for a run.json that cannot."""
+    manifest = read_manifest(folder)
+    return manifest is not None and bool(manifest.ended) and (folder / "records.parquet").exists()
+
+
 def _roles(manifest: Manifest) -> dict[str, Role]:
     return {name: facts.role for name, facts in manifest.scorers.items()}
 

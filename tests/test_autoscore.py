@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from asap_train import autoscore
-from asap_train.autoscore import Autoscore, publish, settle, tuned, weights_of
+from asap_train.autoscore import Autoscore, publish, scored_runs, settle, tuned, weights_of
 from asap_train.choose import Split, choose, figures_of, held_out, judge, points_of
 from asap_train.reporting.fit_page import strips
 from asap_train.training.config import FitConfig, ScoreSettings
@@ -263,6 +263,27 @@ def test_a_fit_stops_after_so_many_scorings_without_a_better_one(
     stopped = [step for step in errors if score_next(checkpoint(config.out, step), step)]
     assert scored == [100, 200, 300, 400]  # 150 was not yet due
     assert stopped == [300]
+
+
+def test_a_checkpoint_that_a_killed_fit_left_unscored_has_its_turn_before_newer_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = fit_folder(tmp_path, {100: both(5, 8), 200: both(6, 8)})
+    manifest = config.out / "scores" / "000200" / "run.json"
+    whole = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**whole, "ended": None}))
+    assert set(scored_runs(config.out)) == {100}, "a run that was killed before its last word is no scored one"
+    scored = []
+
+    def run(spec: RunSpec, out: Path, progress: Progress, generator: Any) -> Run:
+        scored.append(int(out.name))
+        manifest.write_text(json.dumps(whole))
+        return read_run(out)
+
+    monkeypatch.setattr(autoscore, "run", run)
+    changed = {"max_train_steps": 1000, "score": {"every": 100}}
+    assert not scoring(FitConfig.of("mannequin", config.pairs, config.out, **changed))(checkpoint(config.out, 250), 250)
+    assert scored == [200]
 
 
 def test_what_is_scored_is_a_lora_on_the_base_or_a_pipeline_sampled_as_the_base_is(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from hafbench import api
 from hafbench.engines import ray as ray_engine
-from hafbench.engines.ray import Cluster, PoolSizes, Stage, connected
+from hafbench.engines.ray import Cluster, PoolSizes
+from hafbench.engines.ray_data import Stage, connected
 from hafbench.engines.units import Asked, Found, RemoteScorer, Row, Scores, Unit, from_row, look, to_row
 from hafbench.errors import HafError, RunStopped, Unavailable
 from hafbench.evaluate import describe, evaluate

@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on this machine: order, what is killed, back-pressure, and the records of one process."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,12 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+from PIL import Image
 
+from asap_train import api as train_api
 from hafbench import api
-from hafbench.engines.ray import Stage, stream
+from hafbench.engines.ray_data import Stage, stream
 from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
+from scored_fits import Seen, fit_config, make_parts
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -130,6 +136,44 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     assert remote.manifest.scorers == local.manifest.scorers
     for image in (local.folder / "images").rglob("*.png"):
         assert (remote.folder / image.relative_to(local.folder)).read_bytes() == image.read_bytes()
+
+
+def test_ctrl_c_is_one_sentence_and_leaves_no_process(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(1)
+    (tmp_path / "images").mkdir()
+    for number in range(200):
+        Image.fromarray(numbers.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.png")
+    code = "from hafbench.cli import main; main()"
+    asked = ("score", "images", "--scorers", "digits", "--device", "cpu", "--out", "run", "--quiet")
+    words = [sys.executable, "-c", code, *asked, "--engine", "ray", "--address", "local"]
+    # A session of its own, whose processes all get the signal, as those of a terminal do.
+    command = psutil.Popen(words, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "run" / "records.jsonl"
+    while command.poll() is None and not (records.exists() and records.stat().st_size):
+        with contextlib.suppress(psutil.TimeoutExpired):
+            command.wait(0.1)
+    others = command.children(recursive=True)
+    os.killpg(command.pid, signal.SIGINT)
+    _, said = command.communicate()
+    assert (command.returncode, said) == (130, "hafbench: stopped; run the same command again to resume.\n")
+    assert records.read_bytes().endswith(b"\n")
+    assert others
+    assert not psutil.wait_procs(others, timeout=30)[1]
+
+
+def test_checkpoints_of_a_fit_are_scored_by_the_cluster_while_training_goes_on(
+    cluster: Any, tmp_path: Path, one_thread: None
+) -> None:
+    made = make_parts(tmp_path)
+    local = train_api.fit(fit_config(made, tmp_path / "fits" / "local", "local"))
+    config = fit_config(made, tmp_path / "fits" / "ray", {"engine": "ray", "address": cluster.address})
+    seen = Seen(config.out)
+    remote = train_api.fit(config, progress=seen)
+    assert seen.scored == {1: set(), 2: set(), 3: set(), 4: set()}
+    for step in ("000002", "000004"):
+        records = [fit.folder / "scores" / step / "records.csv" for fit in (local, remote)]
+        assert records[0].read_bytes() == records[1].read_bytes()
+    assert remote.scores == local.scores
 
 
 def test_pairs_of_a_cluster_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def processes(source: PairSource, workers: int) -> Iterator[Run]:
 @contextmanager
 def cluster(source: PairSource, engine: EngineSpec) -> Iterator[Run]:
     """As `processes`, by actors of a Ray cluster: one a core, or as many as `engine.generators` says."""
-    from hafbench.engines.ray import Stage, connected, stream
+    from hafbench.engines.ray_data import Stage, connected, in_parts, stream
     from hafbench.engines.units import from_row, to_row
     from hafbench.provenance import versions
 
@@ -91,11 +91,12 @@ def cluster(source: PairSource, engine: EngineSpec) -> Iterator[Run]:
         stage = Stage(RemoteWorker, (source, versions()), actors, 1.0)
 
         def run(items: Iterable[str]) -> Iterator[ItemResult]:
-            for row in stream([to_row(item) for item in items], [stage], engine.in_flight_mb):
-                result: ItemResult | HafError = from_row(row)
-                if isinstance(result, HafError):
-                    raise result
-                yield result
+            for part in in_parts(map(to_row, items)):
+                for row in stream(part, [stage], engine.in_flight_mb):
+                    result: ItemResult | HafError = from_row(row)
+                    if isinstance(result, HafError):
+                        raise result
+                    yield result
 
         yield run
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,12 @@ def _read_plain(path: Path) -> dict[str, Any]:
     return plain
 
 
-def prune(folder: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints, and what a killed process left unfinished, but no other files."""
+def prune(folder: Path, keep: int | None, in_use: Collection[Path] = ()) -> None:
+    """Delete all but the newest `keep` checkpoints and those in use, and what a killed process left unfinished."""
     partial = [path for path in folder.glob(".*.partial") if _is_step(path.name[1:].removesuffix(".partial"))]
     for path in [*(steps(folder)[:-keep] if keep else ()), *partial]:
-        remove_own(path, _own_names(path))
+        if path not in in_use:
+            remove_own(path, _own_names(path))
 
 
 def steps(folder: Path) -> list[Path]:

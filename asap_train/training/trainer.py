@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,15 +43,19 @@ if TYPE_CHECKING:
 OnCheckpoint = Callable[[Path, int], bool]
 
 
-class Drawing(Protocol):
-    """Images of checkpoints by the network that is tuned, which every process draws a share of."""
+class Scoring(Protocol):
+    """What scores checkpoints, as far as training has a part in it."""
 
     def due(self, step: int) -> bool:
         """Whether the images of this step's checkpoint are to be drawn; the main process is asked."""
         ...
 
     def draw(self, training: Training, checkpoint: Path, step: int) -> None:
-        """Draw this process's share."""
+        """Draw this process's share, by the network that is tuned."""
+        ...
+
+    def in_use(self) -> Collection[Path]:
+        """Checkpoints that must not be deleted yet; the main process asks."""
         ...
 
 
@@ -63,14 +67,14 @@ def train(
     config: FitConfig,
     *,
     on_checkpoint: OnCheckpoint | None = None,
-    drawing: Drawing | None = None,
+    scoring: Scoring | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Tune a model as `config` says, in the folder config.out, and return it; an unfinished fit there is resumed.
 
     `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit is
-    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`. `drawing` is
-    asked before it, in all processes.
+    resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`. `scoring` is
+    asked before it, in all processes, and before checkpoints are deleted.
 
     Raises HafError for a folder with a fit of other settings or that another process is writing, and for numbers that
     are not finite or explode; Unavailable for a model or a package that is unavailable.
@@ -90,7 +94,7 @@ def train(
         drawn = time.monotonic()
         if last is not None:
             drawn = draw(training, log)
-            ended = looked_at(training, on_checkpoint, drawing, last, step)
+            ended = looked_at(training, on_checkpoint, scoring, last, step)
         progress.start("steps", config.max_train_steps, step)
         if step == 0:
             validate(training, 0)
@@ -105,9 +109,10 @@ def train(
                 last = save(training, step, log)
                 if step == config.max_train_steps or time.monotonic() - drawn > PLOTS_EVERY:
                     drawn = draw(training, log)
-                ended = looked_at(training, on_checkpoint, drawing, last, step)
+                ended = looked_at(training, on_checkpoint, scoring, last, step)
                 if accelerator.is_main_process:
-                    checkpoints.prune(folder, config.checkpoints_total_limit)
+                    in_use = scoring.in_use() if scoring else ()
+                    checkpoints.prune(folder, config.checkpoints_total_limit, in_use)
         if step < config.max_train_steps:
             draw(training, log)
         accelerator.wait_for_everyone()
@@ -205,12 +210,12 @@ def draw(training: Training, log: FitLog) -> float:
 
 
 def looked_at(
-    training: Training, on_checkpoint: OnCheckpoint | None, drawing: Drawing | None, checkpoint: Path, step: int
+    training: Training, on_checkpoint: OnCheckpoint | None, scoring: Scoring | None, checkpoint: Path, step: int
 ) -> bool:
     """Whether the main process's `on_checkpoint` ends the fit, for all processes."""
     main = training.accelerator.is_main_process
-    if drawing is not None and _told(main and drawing.due(step)):
-        drawing.draw(training, checkpoint, step)
+    if scoring is not None and _told(main and scoring.due(step)):
+        scoring.draw(training, checkpoint, step)
         training.accelerator.wait_for_everyone()
     return _told(on_checkpoint(checkpoint, step) if on_checkpoint and main else False)
 

@@ -6,21 +6,18 @@ process, which alone writes the run. Ray starts what was killed again, and holds
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Made, Started
+from hafbench.engines.ray_data import Stage, connected, in_parts, stream
 from hafbench.engines.units import (
     Asked,
     Draws,
     Found,
     RemoteScorer,
-    Row,
     Scores,
     Unit,
     from_row,
@@ -28,7 +25,7 @@ from hafbench.engines.units import (
     read_images,
     to_row,
 )
-from hafbench.errors import HafError, RunStopped, Unavailable, one_line
+from hafbench.errors import HafError, RunStopped, Unavailable
 from hafbench.pools import Workers
 from hafbench.scorers import SCORERS
 from hafbench.scorers.loading import load_scorers
@@ -42,15 +39,8 @@ if TYPE_CHECKING:
     from hafbench.specs import EngineSpec, ScoreSpec
     from hafbench.types import Described, Generator
 
-SECONDS = 10.0
-"""To wait for an address to answer."""
-PATIENCE = 3600.0
-"""Seconds without any progress after which the run stops, as where no node is left that could replace a lost one."""
-MOST_BLOCKS = 10_000
-"""Of Ray Data: its bookkeeping of a block takes memory of this process for the whole run."""
 TOGETHER = 8
 """Pictures of a folder that go through the cluster together."""
-
 CORES = 0.5
 """That an actor on the CPU reserves: though it computes on one, what a lost node held must find room on the others."""
 
@@ -88,53 +78,6 @@ def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iter
             {**waiting, **missing},
             Workers(spec.workers, here, spec.device),
         )
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Ray for this process: what it is connected to already, the cluster at `address`, or what Ray finds or starts.
-
-    Raises HafError where Ray is not installed, or the address does not answer within SECONDS.
-    """
-    try:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters of its C++ part reaches us as an error
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise HafError('--engine ray needs Ray: pip install "hafbench[ray]".') from error
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if ray.is_initialized():
-        yield
-        return
-    _check(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises errors of many kinds where it cannot connect
-        where = f"--address {address}" if address else "Ray"
-        raise HafError(f"{where}: Ray cannot be reached or started ({one_line(error)}).") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check(address: str | None) -> None:
-    if address is None or address in ("auto", "local"):
-        return
-    host, colon, port = address.rpartition(":")
-    if "://" in address or not colon or not port.isdigit():
-        raise HafError(
-            f"--address {address}: give HOST:PORT of the cluster's head, such as 10.0.0.1:6379, on a machine that "
-            "belongs to the cluster, or auto."
-        )
-    try:
-        socket.create_connection((host, int(port)), SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise HafError(
-            f"--address {address} does not answer ({one_line(error)}); start the cluster with `ray start --head`, or "
-            "correct the address."
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -209,18 +152,11 @@ class Cluster:
 
     def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
         """Pictures in order, saved as they come; what is lost on the way is made again by Ray."""
-        planned = list(self._units(run, batches))
-        stages = self._stages(run, [unit for unit, _ in planned])
-        rows = stream([to_row(unit) for unit, _ in planned], stages, self.in_flight_mb)
-        for row, (_, todo) in zip(rows, planned, strict=True):
-            unit: Unit = from_row(row)
-            if unit.stopped is not None:
-                raise RunStopped(unit.stopped)
-            for number, (sample, scored) in enumerate(zip(unit.samples, unit.scored, strict=True)):
-                if unit.drawn and isinstance(image := unit.images[number], Content):
-                    run.save_bytes(sample.image, image.content)
-                if sample in todo:
-                    yield Made(sample, scored=scored)
+        for planned in in_parts(self._units(run, batches)):
+            stages = self._stages(run, [unit for unit, _ in planned])
+            rows = stream([to_row(unit) for unit, _ in planned], stages, self.in_flight_mb)
+            for row, (_, todo) in zip(rows, planned, strict=True):
+                yield from _made(run, from_row(row), todo)
 
     def _units(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[tuple[Unit, tuple[Sample, ...]]]:
         """Whole batches to draw, and of pictures that are there those to score; with each what is to do of it."""
@@ -250,62 +186,17 @@ class Cluster:
         return [*stages, Stage(Scores, given, pools.scorers, pools.scorer_cpus, pools.scorer_gpus)]
 
 
+def _made(run: RunFolder, unit: Unit, todo: Collection[Sample]) -> Iterator[Made]:
+    """What is to do of a unit that has come back, whose pictures are saved."""
+    if unit.stopped is not None:
+        raise RunStopped(unit.stopped)
+    for number, (sample, scored) in enumerate(zip(unit.samples, unit.scored, strict=True)):
+        if unit.drawn and isinstance(image := unit.images[number], Content):
+            run.save_bytes(sample.image, image.content)
+        if sample in todo:
+            yield Made(sample, scored=scored)
+
+
 def _there(run: RunFolder, samples: Sequence[Sample]) -> tuple[Unit, tuple[Sample, ...]]:
     own = tuple(samples)
     return Unit(own, tuple(sample.place or run.source.place(sample.image) for sample in own)), own
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is done with each row: by a class, of which so many actors are made with `given`, or by a function.
-
-    A function runs on the machine of the command, as for reading its disk.
-    """
-
-    work: Any
-    given: tuple[Any, ...] = ()
-    actors: int = 0
-    cpus: float = 0.0
-    gpus: float = 0.0
-
-
-def stream(rows: Sequence[Row], stages: Sequence[Stage], in_flight_mb: int) -> Iterator[Row]:
-    """The rows after all stages, in order, as they are asked for: at most so many MB are under way.
-
-    An actor or a node that ends is replaced, and what it did is done again. Raises RunStopped where that fails.
-    """
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    if not rows:
-        return
-    context = DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=in_flight_mb * 2**20)
-    # Rows go on as soon as they are done; of what is not done, Ray expects blocks of this size.
-    context.target_max_block_size = 2**16
-    context.enable_progress_bars = False  # `progress` shows pictures; Ray's dashboard shows the stages
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = PATIENCE
-    with DataContext.current(context):
-        data = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), MOST_BLOCKS))
-        for stage in stages:
-            if stage.actors:
-                data = data.map(
-                    stage.work,
-                    fn_constructor_args=stage.given,
-                    compute=ActorPoolStrategy(size=stage.actors),
-                    num_cpus=stage.cpus,
-                    num_gpus=stage.gpus,
-                )
-            else:
-                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-                data = data.map(stage.work, compute=TaskPoolStrategy(size=2), num_cpus=0, scheduling_strategy=here)
-        try:
-            yield from data.iter_rows()
-        except (ray.exceptions.RayError, ray.exceptions.RaySystemError) as error:
-            last = [line for line in str(error).splitlines() if line.strip()][-1:]
-            raise RunStopped(
-                f"The Ray cluster failed ({' '.join(last)[:200].strip()}); run the same command again to resume."
-            ) from error
