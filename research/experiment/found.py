@@ -8,7 +8,7 @@ from pathlib import Path
 
 import labels
 import pandas as pd
-from making import run_folder
+from making import is_done, run_folder
 from plan import BASE, LAST, Plan
 
 from hafbench.errors import HafError
@@ -57,7 +57,7 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
         if len(own) == plan.sizes.seeds:
             runs[method] = own
     base = plan.out / "runs" / BASE
-    if not runs or not (base / "records.parquet").exists():
+    if not runs or not is_done(base):
         raise HafError(f"{base.parent} has no finished runs of the base and of a method; give `make` first.")
     own_base = read_run(base, findings=False)
     verdicts = {name: labels.verdicts(own) for name, own in {BASE: [own_base], **runs}.items()}
@@ -66,4 +66,4 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
 
 def finished(folders: Iterable[Path]) -> list[Run]:
     """The runs of those folders that have one."""
-    return [read_run(one, findings=False) for one in folders if (one / "records.parquet").exists()]
+    return [read_run(one, findings=False) for one in folders if is_done(one)]

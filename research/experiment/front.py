@@ -18,7 +18,7 @@ from making import run_folder
 from numpy.typing import NDArray
 from plan import BASE, FRONT, LAST, Point
 
-from hafbench.statistics import Mean, Rate, error_rate, mean_interval
+from hafbench.statistics import Mean, Rate, compare_means, error_rate, holm, mean_interval
 from hafbench.statistics.clusters import bootstrap
 
 MEASURE = "pixels"
@@ -133,6 +133,27 @@ def ratio(found: Curves, own: str, other: str) -> tuple[float, float, float]:
     totals = np.hstack([sums, counts]).astype(np.float64)
     low, high = bootstrap(totals, statistic, resamples=RESAMPLES, seed=0, confidence=0.95)
     return float(statistic(totals.sum(0)[None])[0, 0]), float(low[0]), float(high[0])
+
+
+def dominating(found: Curves, own: str, exempt: Sequence[str]) -> list[tuple[str, Point, float | None, float | None]]:
+    """Points of other methods with fewer errors and less drift than `own`'s last: with the p-values of both, by Holm.
+
+    Holm is over all points of all methods but the exempt ones, of both tests.
+    """
+    mine = next(place for place in found.places[own] if place.point == LAST)
+    others = [(name, one) for name, places in found.places.items() if name not in (own, *exempt) for one in places]
+    prompts = found.base.index.get_level_values(0)
+    moved = [
+        compare_means(values.to_numpy(), prompts, other.to_numpy(), prompts)
+        for _, one in others
+        for values, other in ((mine.errors, one.errors), (mine.drift, one.drift))
+    ]
+    p_values = holm([one.p_value for one in moved])
+    return [
+        (name, one.point, p_values[2 * place], p_values[2 * place + 1])
+        for place, (name, one) in enumerate(others)
+        if all((moved[2 * place + k].estimate or 0) < 0 for k in (0, 1))
+    ]
 
 
 def draw(found: Curves, out: Path) -> None:

@@ -47,16 +47,29 @@ def do(job: Job) -> str:
     return job.out.name
 
 
+def tried(job: Job) -> str:
+    """What became of a job, for the screen: a fit that diverges is no reason to leave out the others."""
+    try:
+        return f"{do(job)}: done"
+    except HafError as error:
+        return f"{job.out.name}: {error}"
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run is finished."""
+    return (folder / "records.parquet").exists()
+
+
 def do_all(jobs: Iterable[Job], workers: int) -> None:
     """All jobs of which the run is not finished."""
-    waiting = [job for job in jobs if not (job.out / "records.parquet").exists()]
+    waiting = [job for job in jobs if not is_done(job.out)]
     if workers == 1:
         for job in waiting:
-            print(f"{do(job)}: done", flush=True)
+            print(tried(job), flush=True)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
-        for ended in as_completed([pool.submit(do, job) for job in waiting]):
-            print(f"{ended.result()}: done", flush=True)
+        for ended in as_completed([pool.submit(tried, job) for job in waiting]):
+            print(ended.result(), flush=True)
 
 
 def tuning_jobs(plan: Plan, methods: Sequence[str]) -> Iterator[Job]:
@@ -74,14 +87,19 @@ def tune(plan: Plan, methods: Sequence[str], workers: int) -> None:
     """Try all settings of METHODS, and write OUT/tuning.json: the chosen ones, and the figures of all."""
     runs = plan.out / "tuning" / "runs"
     do_all(tuning_jobs(plan, methods), workers)
+    if not is_done(runs / BASE):
+        raise HafError(f"{runs / BASE} is not finished: see above why, and give `tune` again.")
     base = read_run(runs / BASE, findings=False)
     chosen, rows = {}, []
     for method in methods:
-        tried = METHODS[method].tried
-        made = {place: read_run(runs / f"{method}-{place}", findings=False) for place in range(len(tried))}
-        chosen[method] = tried[best(base, made)]
+        grid = METHODS[method].tried
+        folders = {place: runs / f"{method}-{place}" for place in range(len(grid))}
+        made = {place: read_run(folder, findings=False) for place, folder in folders.items() if is_done(folder)}
+        if not made:
+            continue
+        chosen[method] = grid[best(base, made)]
         rows += [
-            {"name": f"{method}-{place}", "settings": list(tried[place])}
+            {"name": f"{method}-{place}", "settings": list(grid[place])}
             | figures(judged(base), judged(own), plan, f"{method}-{place}")
             for place, own in made.items()
         ]

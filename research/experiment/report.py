@@ -25,6 +25,7 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
         parts += [tables.agreement(found)]
     if made := front.curves(found):
         parts += ["## Error against drift", tables.fronts(made), tables.less_change(made)]
+        parts += [tables.off_the_front(made, name) for name in ("asap-guard", "asap") if name in made.places]
         front.draw(made, out)
     for best in ("ours", "asap"):
         if best in found.runs and len(found.runs) > 1:

@@ -11,7 +11,7 @@ import measures
 import numpy as np
 import pandas as pd
 from found import Found
-from front import RESAMPLES, Curves, ratio
+from front import RESAMPLES, Curves, dominating, ratio
 from numpy.typing import NDArray
 from plan import BASE
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -178,6 +178,18 @@ def less_change(found: Curves) -> str:
         told, low, high = ratio(found, name, "dpo")
         rows.append([name, f"{told:.2f} [{low:.2f}, {high:.2f}]"])
     return markdown(("", "drift over that of dpo at equal error"), rows)
+
+
+def off_the_front(found: Curves, own: str) -> str:
+    """Which points of other methods but `ours` have fewer errors and less drift than the last one of `own`."""
+    rows = [
+        [name, f"{100 * point.share:.0f} %", f"{point.scale:g}", p_value(errors), p_value(drift)]
+        for name, point, errors, drift in dominating(found, own, ("ours",))
+    ]
+    if not rows:
+        return f"No point of another method has both fewer errors and less drift than {own}."
+    heads = (f"fewer errors and less drift than {own}", "steps", "strength", "p of errors", "p of drift")
+    return markdown(heads, rows)
 
 
 def fronts(found: Curves) -> str:
