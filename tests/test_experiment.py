@@ -103,8 +103,8 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     assert found.returncode == 0, found.stderr
     base, asap, sft = (row_of(found.stdout, name) for name in ("base", "asap", "sft"))
     assert base[1].startswith("100.0 [") and base[1].endswith("(6)") and base[5].startswith("100.0 [")
-    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[6].startswith("-100.0")
-    assert sft[2].startswith("+0.0") and sft[9].startswith("1.00 [0.44, ")
+    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[7].startswith("-100.0")
+    assert sft[2].startswith("+0.0") and sft[10].startswith("1.00 [0.44, ")
     assert "of 6 clear both times 100.0 % agree (kappa" in found.stdout
     # SFT draws the base's very pictures.
     assert row_of(found.stdout[found.stdout.index("## The rest") :], "sft")[4:6] == ["0.00", "0.00"]
@@ -176,10 +176,10 @@ def test_twice_the_drift_at_the_same_errors_is_a_ratio_of_two(part_of: Any) -> N
     keys = pd.MultiIndex.from_product([[f"p{number}" for number in range(40)], range(5)])
     dice = np.random.default_rng(0)
 
-    def verdicts(rate: float) -> pd.Series:
+    def verdicts(rate: float) -> "pd.Series[float]":
         return pd.Series((dice.random(len(keys)) < rate).astype(float), keys)
 
-    def drift(mean: float) -> pd.Series:
+    def drift(mean: float) -> "pd.Series[float]":
         return pd.Series(dice.gamma(4, mean / 4, len(keys)), keys)
 
     last, half = plans.LAST, plans.Point(0.5)
@@ -201,7 +201,7 @@ def test_labels_correct_a_ratio_of_rates(part_of: Any) -> None:
     alone, _, _ = tables.ratio_of_rates(judge["base"], judge["own"])
     estimate, low, high = tables.ratio_of_rates(judge["base"], judge["own"], labels["base"], labels["own"])
     wanted = truth["own"].mean() / truth["base"].mean()
-    assert alone > 0.55 and low < wanted < high and estimate == pytest.approx(wanted, abs=0.1)
+    assert alone > wanted + 0.1 and low < wanted < high and estimate == pytest.approx(wanted, abs=0.1)
 
 
 RATES = {"base": 0.6, "own": 0.2}

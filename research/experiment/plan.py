@@ -126,7 +126,7 @@ class Sizes:
     pairs: int = 10_000
     images: int = 3000
     selection: int = 1000
-    front: int = 1000
+    front: int = 960
     prompts: int | None = None
 
 

@@ -7,7 +7,8 @@ The script runs as it is. It predicts noise with a U-Net; what it loads by name 
 scheduler mixes latents and noise as our rectified flow does, and its network gives velocity + latents, so that its
 residual against the noise is the one of the velocity, (v + x_0) - n = v - (n - x_0). It tunes all weights and has the
 reference as a second network. What it draws is recorded; then `residuals_of`, `compute`, AdamW and the schedule of
-asap-train take the same steps, and losses and weights are compared.
+asap-train take the same steps, and losses and weights are compared. Both networks are in double precision: in single
+precision beta times the rounding of delta would be all that is seen.
 """
 
 from __future__ import annotations
@@ -88,6 +89,10 @@ class Network(torch.nn.Module):
     def enable_xformers_memory_efficient_attention(self) -> None:
         """The script insists on it."""
 
+    def to(self, *_: Any, **__: Any) -> Network:
+        """On the CPU and in double precision, whatever the script would have."""
+        return self
+
 
 class Autoencoder:
     """What the script takes for its autoencoder: our latents, the mean of the distribution, already scaled."""
@@ -99,7 +104,7 @@ class Autoencoder:
 
     def encode(self, pixels: Tensor) -> Any:
         """Latents."""
-        latents = self.recorded.backbone.encode_images(pixels)
+        latents = self.recorded.backbone.encode_images(pixels).double()
         return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda: latents))
 
     def requires_grad_(self, _: bool) -> None:
@@ -181,7 +186,9 @@ def run_script(asked: argparse.Namespace) -> Recorded:
     backbone = load_backbone(asked.model)
     captions = tuple(dict.fromkeys(dataset["train"]["caption"]))
     with torch.no_grad():
-        recorded = Recorded(backbone, captions, backbone.encode_texts(captions))
+        conditions = {name: value.double() for name, value in backbone.encode_texts(captions).items()}
+    backbone.network.double()
+    recorded = Recorded(backbone, captions, conditions)
     with tempfile.TemporaryDirectory() as out:
         sys.argv = [
             *(str(asked.script), "--pretrained_model_name_or_path", "ours", "--dataset_name", "ours"),
@@ -247,9 +254,9 @@ def main() -> None:
     recorded = run_script(asked)
     losses, weights = run_ours(recorded, asked)
     start = dict(recorded.backbone.network.named_parameters())
-    print("step      theirs        ours")
+    print("step        theirs          ours")
     for step, (theirs, ours) in enumerate(zip(recorded.losses, losses, strict=True), 1):
-        print(f"{step:4d}  {theirs:.8f}  {ours:.8f}")
+        print(f"{step:4d}  {theirs:.10f}  {ours:.10f}")
     far, moved = (
         sum(float((one - other[name]).square().sum()) for name, one in weights.items()) ** 0.5
         for other in (recorded.weights, start)

@@ -79,7 +79,7 @@ def errors(found: Found) -> str:
     for name in found.names:
         own = judge[name]
         row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if eye else [DASH] * 4)]
-        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0)))]
+        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0))), not_judged(found, name)]
         if name == BASE:
             rows.append([*row, *[DASH] * 4])
             continue
@@ -90,7 +90,13 @@ def errors(found: Found) -> str:
         row += [points(apart[name]), ", ".join(f"{100 * one:+.1f}" for one in each), p_value(p_values[name])]
         rows.append([*row, f"{wins.rsi:.2f} [{wins.rsi_low:.2f}, {wins.rsi_high:.2f}]"])
     heads = ["", "wrong by eye, % (n)", "difference, points", "p", "by eye and judge, %"]
-    return markdown([*heads, "judge's AER, %", "difference, points", "each fit", "p", "RSI"], rows)
+    return markdown([*heads, "judge's AER, %", "no hand found, %", "difference, points", "each fit", "p", "RSI"], rows)
+
+
+def not_judged(found: Found, name: str) -> str:
+    """The share of pictures in which the judge found nothing to judge, in percent."""
+    verdicts = found.verdicts[name]["error"]
+    return f"{100 * verdicts.isna().mean():.1f}"
 
 
 def by_eye(
