@@ -1,7 +1,7 @@
 """The controlled experiment: the same model tuned on the same scenes by every method, and what became of its errors.
 
     python research/experiment cost   --out DIR      what a step and a picture cost here, and so the whole of it
-    python research/experiment pairs  --out DIR      pairs with the renderer's losers, and with the base's own
+    python research/experiment pairs  --out DIR      pairs with losers of the renderer, and of the base: as METHODS need
     python research/experiment tune   --out DIR      settings tried on the selection prompts
     python research/experiment make   --out DIR      the fits, and runs on the held-out prompts
     python research/experiment sheets --out DIR      numbered pictures, to be labelled by eye
@@ -11,7 +11,7 @@ Run a command again, with the same options, to resume it. Every method has as ma
 steps and batch, and as many settings tried. Base and fits then draw the same prompts from the same noise.
 
     DIR/cost.json                                 core seconds of everything, as measured
-    DIR/pairs/rendered, DIR/pairs/own             data sets of preference pairs
+    DIR/pairs/rendered, pairs/own, pairs/redrawn  data sets of preference pairs
     DIR/cache                                     their latents and texts, shared by all fits
     DIR/tuning/fits, tuning/runs, tuning.json     what was tried, and what was chosen by it
     DIR/fits/METHOD-SEED, runs/base, runs/METHOD-SEED     what is reported; the last checkpoint counts
@@ -75,9 +75,10 @@ def main() -> None:
 
         print(cost.table(plan, cost.measured(plan, asked.judge, asked.card)))
     elif asked.what == "pairs":
-        from pairs import Own, Rendered, make_pairs
+        from pairs import make_pairs, source_of
 
-        for kind, source in (("rendered", Rendered()), ("own", Own(plan.name, asked.judge, asked.card))):
+        for kind in dict.fromkeys((METHODS | ABLATIONS)[method].pairs for method in asked.methods):
+            source = source_of(kind, plan.name, asked.judge, asked.card)
             made = make_pairs(source, plan.pairs(kind), sizes.pairs, asked.workers)
             print(f"{made.counts.pairs} pairs in {plan.pairs(kind)}", flush=True)
     elif asked.what == "tune":

@@ -56,7 +56,8 @@ STRENGTH = 0.75
 """With all steps done again the hand gets another skin and place, of which a caption need say nothing."""
 ALL_FOR_TRAINING = {"train": 1.0}
 
-Kind = Literal["rendered", "own"]
+Kind = Literal["rendered", "own", "redrawn"]
+"""Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
 
 
 def framing_of(seed: int) -> Framing:
@@ -241,6 +242,14 @@ def as_pil(array: Pixels | Mask) -> Any:
     from PIL import Image
 
     return Image.fromarray(array)
+
+
+def source_of(kind: Kind, model: str, detector: Path, card: Path) -> Rendered | Own:
+    """What makes the pairs of a kind."""
+    if kind == "rendered":
+        return Rendered()
+    redrawn = kind == "redrawn"
+    return Own(model, detector, card, candidates=4 if redrawn else 1, redrawn=redrawn)
 
 
 def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> HapManifest:

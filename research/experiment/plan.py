@@ -83,6 +83,7 @@ A guard holds L(w), which is all that sft has. ipo is margin with tau = 1 / (2 i
 """
 ABLATIONS: Mapping[str, Method] = {
     "ours-rendered": replace(_OURS, pairs="rendered"),
+    "ours-own-winners": replace(_OURS, pairs="redrawn"),
     "ours-no-guard": replace(_OURS, settings=(*_ON_POLICY, "loss.guard=none")),
     "ours-one-draw": replace(_OURS, settings=(*_ON_POLICY, "noise_draws=1")),
     "ours-fixed-tau": replace(_OURS, settings=(*_ON_POLICY, "loss.auto_tau=false")),
