@@ -225,11 +225,13 @@ def test_own_losers_are_the_base_within_m_and_wrong_to_the_tuning_judge(part_of:
 
     pairs = part_of("pairs")
     own = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2)
-    first = pairs.FIRST_SEED * 10_000_000
-    result = own.process(f"{first}+4")
-    again = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2).process(f"{first}+4")
-    assert result == again and len(result.rows) + len(result.rejections) == 4 and result.rows
-    for row in result.rows:
+    items = list(pairs.seeds(0))[:4]
+    results = own.process_all(items)
+    again = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2).process_all(items)
+    assert results == again and [result.item for result in results] == items
+    rows = [row for result in results for row in result.rows]
+    assert rows and len(rows) + sum(len(result.rejections) for result in results) == 4
+    for row in rows:
         pair = from_row(row)
         assert (pair.winner == pair.loser)[~pair.mask].all()
         assert own.judged(pair.winner) == "right" and own.judged(pair.loser) == "wrong"

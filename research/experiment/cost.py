@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from measures import embedded, one_view
-from pairs import BLOCK, Own, Rendered, make_pairs
+from pairs import BLOCK, Own, Rendered, make_pairs, seeds
 from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
 
 from hafbench.files import write_whole
@@ -92,12 +92,12 @@ def measure(plan: Plan, judge: Path, card: Path) -> Cost:
     embedded(shown[:1])
     seconds["drift"] = spent(lambda: ([*map(one_view(), shown)], embedded([*shown, *shown])), PICTURES)
     drawer = Own(plan.name, judge, card)
-    blocks = iter(drawer.items(0))
-    drawer.process(next(blocks))  # loads the models
+    items = list(seeds(0))
+    drawer.process(items[-1])  # loads the models
     found: list[int] = []
 
     def redraw() -> None:
-        found.append(len(drawer.process(next(blocks)).rows))
+        found.append(sum(len(result.rows) for result in drawer.process_all(items[:BLOCK])))
 
     seconds["redraw"] = spent(redraw, BLOCK)
     steps = {name: step_cost(own, name) for name in ("asap", "ours")}

@@ -7,11 +7,13 @@ calls it wrong and the render right; the judge that reports is never asked.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ from asap_train.data.inpainting import Painter, PainterOptions, load_painter
 from asap_train.data.similarity import measure_similarity
 from asap_train.data.spec import Thresholds
 from asap_train.data.synthesis import add_pairs
-from asap_train.data.workers import ItemResult, processes
+from asap_train.data.workers import ItemResult, Run, processes
 from asap_train.degrade.mannequin import mannequin_pair
 from asap_train.degrade.redraw import CELL, Window, paste
 from asap_train.hap import make_pair, to_row
@@ -45,7 +47,7 @@ FRAMINGS: tuple[Framing, ...] = ("hand", "hand", "two_hands")
 FIRST_SEED = 60
 """Scene i has the seed FIRST_SEED * 10_000_000 + i: of no other data set (docs/studies/mannequin.md)."""
 BLOCK = 8
-"""Scenes of one item, which are redrawn in one batch."""
+"""Scenes that are redrawn in one batch."""
 AT_ONCE = 1000
 """Scenes of one round."""
 REACH = 7
@@ -72,14 +74,19 @@ def row_of(photo: Photo, candidate: Candidate, skipped: Mapping[str, str]) -> di
     return to_row(make_pair(photo, candidate, photo.caption or "", similarity, mark, skipped))
 
 
+def seeds(round_: int) -> Iterable[str]:
+    """The seeds of a round."""
+    first = FIRST_SEED * 10_000_000 + round_ * AT_ONCE
+    return map(str, range(first, first + AT_ONCE))
+
+
 @dataclass(frozen=True)
 class Rendered:
     """Pairs with one exact error, as `asap-train synth --source mannequin` has them, of hands alone."""
 
     def items(self, round_: int) -> Iterable[str]:
         """Seeds."""
-        first = FIRST_SEED * 10_000_000 + round_ * AT_ONCE
-        return map(str, range(first, first + AT_ONCE))
+        return seeds(round_)
 
     def process(self, item: str) -> ItemResult:
         """The pair of a seed, if an error that can be seen found a place."""
@@ -125,34 +132,38 @@ class Own:
         return {"painter": dict(self.painter.settings), "tuning_judge": weights, "sure": SURE, "reach": REACH}
 
     def items(self, round_: int) -> Iterable[str]:
-        """Blocks of seeds, FIRST+COUNT."""
-        first = FIRST_SEED * 10_000_000 + round_ * AT_ONCE
-        return (f"{seed}+{BLOCK}" for seed in range(first, first + AT_ONCE, BLOCK))
+        """Seeds."""
+        return seeds(round_)
 
     def process(self, item: str) -> ItemResult:
-        """The pairs of a block, and why other scenes gave none."""
-        first, count = map(int, item.split("+"))
-        scenes = [scene_of(seed) for seed in range(first, first + count)]
-        rows: list[dict[str, Any]] = []
-        rejections: list[tuple[str, str]] = []
-        for scene, drawn in zip(scenes, self.redraw(scenes), strict=True):
-            verdicts = [self.judged(pixels) for pixels in drawn]
-            if "wrong" not in verdicts:
-                rejections.append(("loser", "the tuning judge calls no redraw wrong"))
-                continue
-            # Most redraws are no losers, so that winners are judged last.
-            if self.redrawn:
-                winner = drawn[verdicts.index("right")] if "right" in verdicts else None
-            else:
-                winner = scene.photo.pixels if self.judged(scene.photo.pixels) == "right" else None
-            if winner is None:
-                rejections.append(("winner", "the tuning judge calls no winner right"))
-                continue
-            loser = self.candidate(scene, drawn[verdicts.index("wrong")])
-            rows.append(row_of(replace(scene.photo, pixels=winner), loser, UNGATED))
-        return ItemResult(item, tuple(rows), tuple(rejections))
+        """The pair of a seed, if it gives one."""
+        return self.process_all([item])[0]
 
-    def redraw(self, scenes: list[Scene]) -> list[list[Pixels]]:
+    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
+        """The same of several seeds, redrawn in one batch."""
+        scenes = [scene_of(int(item)) for item in items]
+        return [self.result(scene, drawn) for scene, drawn in zip(scenes, self.redraw(scenes), strict=True)]
+
+    def result(self, scene: Scene, drawn: Sequence[Pixels]) -> ItemResult:
+        """A pair of a scene and its redraws, or why there is none."""
+
+        def refused(gate: str, reason: str) -> ItemResult:
+            return ItemResult(str(scene.seed), (), ((gate, reason),))
+
+        verdicts = [self.judged(pixels) for pixels in drawn]
+        if "wrong" not in verdicts:
+            return refused("loser", "the tuning judge calls no redraw wrong")
+        # Most redraws are no losers, so that winners are judged last.
+        if self.redrawn:
+            winner = drawn[verdicts.index("right")] if "right" in verdicts else None
+        else:
+            winner = scene.photo.pixels if self.judged(scene.photo.pixels) == "right" else None
+        if winner is None:
+            return refused("winner", "the tuning judge calls no winner right")
+        loser = self.candidate(scene, drawn[verdicts.index("wrong")])
+        return ItemResult(str(scene.seed), (row_of(replace(scene.photo, pixels=winner), loser, UNGATED),), ())
+
+    def redraw(self, scenes: Sequence[Scene]) -> list[list[Pixels]]:
         """By scene its redraws, all in one batch, the photo outside of M."""
         import torch
 
@@ -252,6 +263,34 @@ def source_of(kind: Kind, model: str, detector: Path, card: Path) -> Rendered | 
     return Own(model, detector, card, candidates=4 if redrawn else 1, redrawn=redrawn)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """A source whose items are several of another one's, SEED,SEED..."""
+
+    source: Own
+
+    def items(self, round_: int) -> Iterable[str]:
+        """Not asked for: `in_blocks` makes them."""
+        return ()
+
+    def process(self, item: str) -> Any:
+        """The results of a block."""
+        return self.source.process_all(item.split(","))
+
+
+@contextmanager
+def in_blocks(source: Own, workers: int) -> Iterator[Run]:
+    """As `processes`, by batches of BLOCK items."""
+
+    def joined(items: Iterable[str]) -> Iterator[str]:
+        waiting = iter(items)
+        while block := list(islice(waiting, BLOCK)):
+            yield ",".join(block)
+
+    with processes(Blocks(source), workers) as run:
+        yield lambda items: chain.from_iterable(cast("Iterator[list[ItemResult]]", run(joined(items))))
+
+
 def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> HapManifest:
     """Make the data set of a source, or resume it; all of it is for training."""
     own = isinstance(source, Own)
@@ -262,5 +301,6 @@ def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> H
     details = Details(licence="Apache-2.0", about=("Hands of the built-in world, for the controlled experiment.",))
     split = SplitRule(shares=ALL_FOR_TRAINING)
     with open_hap(out, request, facts=facts, details=details, split=split) as hap:
-        add_pairs(source, hap, count, processes(source, workers), Thresholds().hash_distance)
+        runner = in_blocks(source, workers) if own else processes(source, workers)
+        add_pairs(source, hap, count, runner, Thresholds().hash_distance)
         return hap.finish()
