@@ -158,6 +158,8 @@ def test_every_method_has_as_many_tries_and_a_guard_changes_nothing_else(part_of
             assert guarded.model_copy(update={"loss": plain.loss, "out": plain.out}) == plain
     assert configs["ours-one-draw"][0].noise_draws == 1 and configs["ours"][0].noise_draws == 4
     assert [plan.step(point) for point in plans.FRONT] == [4, 8, 16, 16]
+    uneven = plans.Plan(tmp_path, "mannequin", plans.Sizes(steps=300))
+    assert [uneven.step(point) for point in (*plans.FRONT, plans.LAST)] == [74, 148, 300, 300, 300]
     assert plan.name == "mannequin" and plans.Plan(tmp_path, "/base", plan.sizes).name == "mannequin=/base"
 
 

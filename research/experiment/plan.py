@@ -149,7 +149,9 @@ class Plan:
         return self.out / "pairs" / kind
 
     def step(self, point: Point) -> int:
-        """The checkpoint of a point."""
+        """The checkpoint of a point: the last, which any number of steps has, or the nearest one."""
+        if point.share == 1:
+            return self.sizes.steps
         return max(1, round(self.sizes.steps * point.share / self.every)) * self.every
 
     @cached_property
