@@ -228,7 +228,7 @@ def run_ours(recorded: Recorded, asked: argparse.Namespace) -> tuple[list[float]
         half = len(winner)
         made = residuals_of(policy, policy.predict, refer, batch, noise[:half, None], timesteps[:half, None])
         loss = compute("dpo", made, LossSettings(beta=asked.beta))
-        losses.append(float(loss.total))
+        losses.append(float(loss.total.detach()))
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(values, config.max_grad_norm)
         set_rate(optimizer, config.learning_rate * factor(step))
