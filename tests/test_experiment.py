@@ -38,7 +38,7 @@ def part_of() -> Iterator[Any]:
 
 def call(what: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROGRAM), what, "--out", str(out), "--seeds", "1", "--methods", "sft,asap", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
         )
         hafbench.score(spec, out=out / "runs" / name)
-    # The fronts, for which nothing else is drawn here.
-    for name, point in ((name, point) for name in NAMES[1:] for point in ("0.25x1", "0.5x1", "1x0.5", "1x1.5")):
-        shutil.copytree(out / "runs" / name, out / "front" / f"{name}-{point}")
+    # A front, for which nothing else is drawn here.
+    for point in ("0.25x1", "0.5x1", "1x0.5", "1x1.5"):
+        shutil.copytree(out / "runs" / "asap-0", out / "front" / f"asap-0-{point}")
     for name in NAMES[1:]:
         (out / "fits" / name).mkdir(parents=True)
         row = {"step": 1, "delta": 0.02, "winner": 0.5, "ref_winner": 0.51, "loser": 0.63, "ref_loser": 0.6}
@@ -109,7 +109,7 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     # SFT draws the base's very pictures.
     assert row_of(found.stdout[found.stdout.index("## The rest") :], "sft")[4:6] == ["0.00", "0.00"]
     front = found.stdout[found.stdout.index("## Error against drift") :]
-    assert row_of(front, "asap")[1:4] == ["25 %", "1", "0.0 [0.0, 56.2]"] and row_of(front, "sft")[4] == "0.00"
+    assert row_of(front, "asap")[1:4] == ["25 %", "1", "0.0 [0.0, 56.2]"]
     assert row_of(found.stdout[found.stdout.index("over the base's") :], "asap")[1] == "0.00 [0.00, 0.00]"
     pictures = {"forest.png", "curves.png", "grid.png", "front.png", "labels.csv"}
     assert {path.name for path in (made / "docs").iterdir()} == pictures
