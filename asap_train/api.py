@@ -12,6 +12,7 @@ from asap_train.training.config import FitConfig, ScoreSettings
 from hafbench.errors import HafError
 from hafbench.files import slug
 from hafbench.progress import SILENT, Progress
+from hafbench.stores import reading_copy
 
 if TYPE_CHECKING:
     from asap_train.choose import Scores
@@ -44,12 +45,14 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     asked, Unavailable for a model or a package that is unavailable.
     """
     from asap_train.autoscore import Autoscore, settle_unscored
+    from asap_train.hap.manifest import LAYOUT
     from asap_train.hap.read import read_hap
     from asap_train.training.launch import check_launch
     from asap_train.training.trainer import train
 
     check_launch(config)
-    read_hap(config.pairs)  # a missing data set is better refused before the base is scored than after
+    # A missing data set is better refused before the base is scored than after.
+    read_hap(reading_copy(config.pairs, LAYOUT))
     scoring = Autoscore(config, config.score, progress) if config.score else None
     if scoring and is_main_process():
         scoring.prepare()

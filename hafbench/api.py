@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,11 @@ from hafbench.evaluate import describe, evaluate, plan, spread
 from hafbench.files import check_local, disk_errors, slug
 from hafbench.images import sha256_of
 from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
+from hafbench.mirrors import check_out, writing
 from hafbench.notes import notes
 from hafbench.progress import SILENT, Progress
 from hafbench.records import Sample
-from hafbench.runs import Run, open_run, read_run
+from hafbench.runs import LAYOUT, Run, open_run, read_run
 from hafbench.scorers import SCORERS
 from hafbench.scorers.judge import JudgeScorer
 from hafbench.scorers.loading import load_scorers
@@ -28,6 +29,7 @@ from hafbench.sources import (
     ImageSource,
     Place,
     SourceImage,
+    Span,
     category_of,
     identity_of,
     open_source,
@@ -37,6 +39,7 @@ from hafbench.sources import (
 from hafbench.sources.unchanged import check_unchanged, lies_in
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
+from hafbench.stores import address_of, names_apart
 from hafbench.suites import Prompt, Suite, load_suite
 from hafbench.types import Described
 from hafbench.worlds import PHOTOGRAPHS
@@ -61,11 +64,12 @@ def run(
 ) -> Run:
     """Generate a suite's images with a model, score them, write the report; returns the finished run.
 
-    `out` is the run folder, by default one below runs/. A run that was stopped is resumed there, unless `resume` is
-    False. `cards` are calibration cards of its scorers. `generator` is the model of `spec`, where it is loaded already.
+    `out` is the run folder, here or at an address such as s3://, by default one below runs/. A run that was stopped is
+    resumed there, unless `resume` is False. `cards` are calibration cards of its scorers. `generator` is the model of
+    `spec`, where it is loaded already.
     Raises HafError for what cannot be asked.
     """
-    check_local(Path(out or ""), "run")
+    check_out(out)
     for path in cards:
         read_card(path)  # a file that is not a card is better refused before an hour of work than after
     spec = spec.resolved()
@@ -86,7 +90,7 @@ def run(
             notes=tuple(notes(spec, suite.name)),
             **provenance.made_with(),
         )
-        folder = Path(out or Path("runs") / slug(_name(made_by.name, suite.name, spec)))
+        folder = out or Path("runs") / slug(_name(made_by.name, suite.name, spec))
         with open_run(folder, manifest, resume) as opened:
             finished = evaluate(
                 opened,
@@ -123,13 +127,13 @@ def score(
     progress: Progress = SILENT,
 ) -> Run:
     """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
-    check_local(Path(out or ""), "run")
+    check_out(out)
     for path in cards:
         read_card(path)
     spec = spec.resolved()
     source = open_source(spec.images)
-    folder = Path(out or Path("runs") / slug(f"score_{source.name}"))
-    if str(folder.resolve()) == source.address:
+    folder = out or Path("runs") / slug(f"score_{source.name}")
+    if (address_of(folder) or str(Path(folder).resolve())) == source.address:
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
     # A report below the folder has pictures of its own.
     images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
@@ -215,11 +219,9 @@ def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Est
     scorer = load_scorers(judges, spec.device, ["judge"])["judge"]
     assert isinstance(scorer, JudgeScorer)  # noqa: S101 (a required scorer that is unavailable raises)
     if isinstance(resolved, RunSpec):
-        samples = _planned(resolved)[1]
-        root = Path(out or "-") / "images"
-        made = [(root / sample.image, sample.prompt) for sample in samples]
+        held = _held(out)
         images: list[tuple[Place | None, Prompt | None]] = [
-            (File(path) if path.exists() else None, prompt) for path, prompt in made
+            (held(sample.image), sample.prompt) for sample in _planned(resolved)[1]
         ]
     else:
         images = [(one.place, one.prompt) for one in read_images(open_source(resolved.images), resolved.prompts)]
@@ -229,17 +231,29 @@ def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Est
         scorer.stop()
 
 
+def _held(out: str | Path | None) -> Callable[[str], Place | None]:
+    """Where an image is that a run folder holds already."""
+    address = address_of(out or "-")
+    if address is None:
+        root = Path(out or "-") / "images"
+        return lambda image: File(root / image) if (root / image).exists() else None
+    there = names_apart(address, LAYOUT)
+    return lambda image: Span(f"{address}/{LAYOUT.apart}/{image}") if image in there else None
+
+
 def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequence[Path] = ()) -> Path:
     """Write a finished run's report, with its calibration cards and those given, and return the page's path.
 
     `labels` are stores of people's labels (`hafbench label`), whose rates are then on the page, too. Beside the page
-    RUN/report/index.html are report.md, plots, and the headline figures as summary.json.
+    RUN/report/index.html are report.md, plots, and the headline figures as summary.json. Of a run in a store the path
+    is that of a copy on this machine, which was uploaded.
     """
     from hafbench.reports import build_report
 
-    finished = run if isinstance(run, Run) else read_run(Path(run), findings=False)
-    attach_cards(finished, cards)
-    return build_report(finished, _people(finished, labels))
+    with writing(run.address if isinstance(run, Run) else run, LAYOUT) as (folder, _):
+        finished = run if isinstance(run, Run) and run.folder == folder else read_run(folder, findings=False)
+        attach_cards(finished, cards)
+        return build_report(finished, _people(finished, labels))
 
 
 def _people(run: Run, labels: Sequence[Path]) -> PeopleFigures | None:
@@ -274,7 +288,9 @@ def compare(
 
     if len(runs) < 2:
         raise HafError("Give at least two run folders to compare.")
-    read = [one if isinstance(one, Run) else read_run(Path(one), findings=False) for one in runs]
+    if out is not None:
+        check_local(Path(out), "comparison")
+    read = [one if isinstance(one, Run) else read_run(one, findings=False) for one in runs]
     comparison = compare_runs(read, baseline, margins, detect)
     if judges is not None:
         comparison = _judged(comparison, judges, device, progress)

@@ -306,7 +306,7 @@ def attach_cards(run: Run, given: Iterable[Path]) -> None:
         if versions.get(card.scorer) != card.scorer_version:
             has = versions.get(card.scorer)
             raise HafError(
-                f"{path} is of the scorer {card.scorer} {card.scorer_version}, but {run.folder} was scored by "
+                f"{path} is of the scorer {card.scorer} {card.scorer_version}, but {run.address} was scored by "
                 f"{f'its version {has}' if has else 'other scorers'}; make a card with `hafbench calibrate`."
             )
         write_card(card, run.folder / "cards" / f"{card.scorer}.json")

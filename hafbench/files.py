@@ -88,14 +88,24 @@ def check_local(folder: Path, what: str) -> None:
     """Raises HafError for an address of a store, such as s3://: a path has lost one of its slashes by then."""
     if re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(folder)):
         raise HafError(
-            f"{folder}: a {what} is kept on a disk of this machine, where it can be locked and appended to; name a "
-            "local folder, and copy it from or to the store as a whole."
+            f"{folder}: a {what} is kept on a disk of this machine; name a local folder, and copy it from or to the "
+            "store as a whole."
         )
 
 
+def cache_root() -> Path:
+    """Where what can be made or fetched again is kept: HAFBENCH_CACHE, or the system's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("HAFBENCH_CACHE") or pooch.os_cache("hafbench"))
+
+
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`."""
+def locked(folder: Path, what: str, name: str | None = None) -> Iterator[None]:
+    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`.
+
+    `name` is what users call the folder, if not by its path.
+    """
     from filelock import FileLock, Timeout
 
     check_local(folder, what)
@@ -106,7 +116,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise HafError(
-                f"{folder}: another process is writing this {what}; wait for it, or choose another --out."
+                f"{name or folder}: another process is writing this {what}; wait for it, or choose another --out."
             ) from error
     try:
         yield

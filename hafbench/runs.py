@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench import provenance, records
 from hafbench.errors import HafError
-from hafbench.files import check_local, disk_errors, locked, write_whole
+from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import encode_image
-from hafbench.manifest import Counts, Manifest, read_manifest, write_manifest
-from hafbench.record_parts import GrowingRecords
+from hafbench.manifest import FILE, Counts, Manifest, read_manifest, write_manifest
+from hafbench.mirrors import Leaving, Mirror, writing
+from hafbench.record_parts import JOURNAL, PARTS, GrowingRecords
 from hafbench.records import Record, Sample
 from hafbench.sources import open_source
 from hafbench.sources.addresses import is_remote
+from hafbench.stores import Layout, origin_of, reading_copy, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +30,24 @@ if TYPE_CHECKING:
     from hafbench.types import Role
 
 
+LAYOUT = Layout("run", FILE, last=(FILE, PARTS, JOURNAL), apart="images")
+"""In a store, which so holds at any moment what a process that is killed may leave here: files before what tells of
+them, the end before the list of parts is shortened, and the list that has a part before the journal without its lines.
+"""
+
+
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read back."""
+    """A finished run, read back. `folder` is on this machine: of a run in a store, a copy without its images."""
 
     folder: Path
     manifest: Manifest
     records: pd.DataFrame
+
+    @property
+    def address(self) -> str:
+        """What users call the folder."""
+        return shown(self.folder)
 
     @cached_property
     def source(self) -> ImageSource:
@@ -45,17 +58,23 @@ class Run:
 def source_of(folder: Path, manifest: Manifest) -> ImageSource:
     """Where the images of a run are: below its own folder, or what was scored."""
     root = manifest.image_root if is_remote(manifest.image_root) else str(folder / manifest.image_root)
+    address = origin_of(folder)
+    if address is not None and manifest.image_root == LAYOUT.apart:
+        return Leaving(f"{address}/{LAYOUT.apart}", copy=Path(root))
     return open_source(root, manifest.images.kind if manifest.images else "folder")
 
 
-def read_run(folder: Path, findings: bool = True) -> Run:
-    """Read a finished run; raises HafError if `folder` is not one. Without `findings` its records lack two columns."""
-    check_local(folder, "run")
+def read_run(where: str | Path, findings: bool = True) -> Run:
+    """Read a finished run from its folder or its address in a store; raises HafError if it is not one.
+
+    Without `findings` its records lack two columns.
+    """
+    folder = reading_copy(where, LAYOUT)
     manifest, path = read_manifest(folder), folder / "records.parquet"
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
     if not path.exists() or not manifest.ended:
-        raise HafError(f"{folder} is an unfinished run: run the command that started it again to finish it.")
+        raise HafError(f"{shown(folder)} is an unfinished run: run the command that started it again to finish it.")
     run = Run(folder, manifest, records.read_table(path, _roles(manifest), findings))
     statuses = run.records["status"].value_counts().to_dict()
     counts = Counts.model_validate({"images": run.records["image"].nunique(), **statuses})
@@ -71,12 +90,19 @@ def _roles(manifest: Manifest) -> dict[str, Role]:
 
 @dataclass
 class RunFolder:
-    """A run that this process is writing. Made by `open_run`, which holds the folder's lock."""
+    """A run that this process is writing. Made by `open_run`, which holds the folder's lock.
+
+    `mirror` uploads `folder` to the store where the run is.
+    """
 
     folder: Path
     manifest: Manifest
     records: GrowingRecords
+    mirror: Mirror | None = None
     grown: bool = False
+
+    def _changing(self) -> AbstractContextManager[None]:
+        return self.mirror.changing() if self.mirror else nullcontext()
 
     @cached_property
     def source(self) -> ImageSource:
@@ -99,7 +125,7 @@ class RunFolder:
     def update_manifest(self, **changes: Any) -> None:
         """Change fields of run.json."""
         self.manifest = self.manifest.model_copy(update=changes)
-        with disk_errors(self.folder):
+        with self._changing(), disk_errors(self.folder):
             write_manifest(self.folder, self.manifest)
 
     def check_samples(self, samples: Iterable[Sample]) -> None:
@@ -119,12 +145,13 @@ class RunFolder:
                 )
 
     def has_images(self, samples: Iterable[Sample]) -> bool:
-        """Whether the pictures of all these samples are on disk."""
-        return all((self.folder / "images" / sample.image).exists() for sample in samples)
+        """Whether the pictures of all these samples are on disk, or in the store."""
+        has = self.mirror.has if self.mirror else lambda image: (self.folder / "images" / image).exists()
+        return all(has(sample.image) for sample in samples)
 
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
-        with disk_errors(self.folder):
+        with self._changing(), disk_errors(self.folder):
             self.records.append(added)
         self.grown = True
 
@@ -144,48 +171,49 @@ class RunFolder:
         """
         if self.manifest.ended and not self.grown:
             return read_run(self.folder)
-        with disk_errors(self.folder):
-            statuses = records.write_tables(self.records.tables, self.folder, order, list(self.manifest.scorers))
-        counts = Counts.model_validate({"images": len(order), **statuses})
-        self.update_manifest(ended=provenance.now(), counts=counts)
-        with disk_errors(self.folder):
-            self.records.replace(self.folder / "records.parquet", len(order), statuses.total())
+        with self._changing():
+            with disk_errors(self.folder):
+                statuses = records.write_tables(self.records.tables, self.folder, order, list(self.manifest.scorers))
+            counts = Counts.model_validate({"images": len(order), **statuses})
+            self.update_manifest(ended=provenance.now(), counts=counts)
+            with disk_errors(self.folder):
+                self.records.replace(self.folder / "records.parquet", len(order), statuses.total())
         return read_run(self.folder)
 
 
 @contextmanager
-def open_run(folder: Path, manifest: Manifest, resume: bool = True) -> Iterator[RunFolder]:
-    """Start the run of this manifest in `folder`, or resume it there, and hold the folder's lock.
+def open_run(where: str | Path, manifest: Manifest, resume: bool = True) -> Iterator[RunFolder]:
+    """Start the run of this manifest in a folder or at an address of a store, or resume it there, and hold its lock.
 
     A folder that was started with another request, or where other weights were found, is refused, with the difference.
     Records of an image that a killed process left incomplete are dropped.
     """
-    with locked(folder, "run"):
-        yield _start(folder, manifest, resume)
+    with writing(where, LAYOUT) as (folder, mirror), locked(folder, "run"):
+        yield _start(folder, manifest, resume, mirror)
 
 
-def _start(folder: Path, manifest: Manifest, resume: bool) -> RunFolder:
-    before = read_manifest(folder)
+def _start(folder: Path, manifest: Manifest, resume: bool, mirror: Mirror | None) -> RunFolder:
+    before, name = read_manifest(folder), shown(folder)
     if before is None:
         strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if strangers:
             raise HafError(
-                f"{folder} holds other files ({strangers[0]}, ...) and is not a run folder; choose another --out."
+                f"{name} holds other files ({strangers[0]}, ...) and is not a run folder; choose another --out."
             )
         with disk_errors(folder):
             write_manifest(folder, manifest)
-        return RunFolder(folder, manifest, GrowingRecords(folder, _roles(manifest)))
+        return RunFolder(folder, manifest, GrowingRecords(folder, _roles(manifest)), mirror)
     if not resume:
-        raise HafError(f"{folder} holds a run already; choose another --out, or leave out --no-resume to resume it.")
+        raise HafError(f"{name} holds a run already; choose another --out, or leave out --no-resume to resume it.")
     if before.request is None:
         raise HafError(
-            f"{folder} was made by another version of hafbench, or with a scorer that is not installed here: it can be "
+            f"{name} was made by another version of hafbench, or with a scorer that is not installed here: it can be "
             "read, and not be resumed; choose another --out."
         )
     changes = differences(before.identity(), manifest.identity())
     if changes:
-        raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
-    return RunFolder(folder, before, GrowingRecords(folder, _roles(before)))
+        raise HafError(f"{name} was started with other settings ({'; '.join(changes)}); choose another --out.")
+    return RunFolder(folder, before, GrowingRecords(folder, _roles(before)), mirror)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

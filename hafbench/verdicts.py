@@ -105,7 +105,7 @@ def _look(scorer: Scorer, one: Labelled) -> Judged | None:
 def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
     """What a run's records, read with their measures, say of the labelled images, whose names and prompts they have."""
     if scorer not in run.manifest.scorers:
-        raise HafError(f"{run.folder} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
+        raise HafError(f"{run.address} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
     if run.manifest.scorers[scorer].role != "anatomy":
         raise HafError(f"{scorer} is a quality score: only anatomy scorers have verdicts to calibrate.")
     own = run.records[run.records["scorer"] == scorer]
@@ -113,7 +113,7 @@ def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Jud
     judged = []
     for one in images:
         if one.name not in rows:
-            raise HafError(f"{run.folder} has no image {one.name}: the labels are of another run.")
+            raise HafError(f"{run.address} has no image {one.name}: the labels are of another run.")
         if one.bad is None:
             continue
         row = rows[one.name]

@@ -18,6 +18,7 @@ from typing import Any
 from hafbench import hub
 from hafbench.downloads import Url, Wheel, download
 from hafbench.errors import HafError, Unavailable, nearest
+from hafbench.files import cache_root
 from hafbench.images import sha256_of
 
 
@@ -84,9 +85,7 @@ WEIGHTS: dict[str, Weight] = {weight.name: weight for weight in _TABLE}
 
 def cache_folder() -> Path:
     """Where `pull` puts files: HAFBENCH_CACHE, or the system's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("HAFBENCH_CACHE") or pooch.os_cache("hafbench")) / "weights"
+    return cache_root() / "weights"
 
 
 def find(name: str) -> Path | None:

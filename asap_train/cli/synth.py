@@ -23,7 +23,9 @@ OF_FAMILIES = {"inpaint": "model", "control": "control", "candidates": "candidat
 
 def synth(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set; run again to resume.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The data set, or its address; run again to resume.")
+    ],
     config: Config = None,
     set_: Annotated[
         list[str],
@@ -163,16 +165,18 @@ def _settings_of_families(families: str, options: Mapping[str, Any]) -> dict[str
 
 
 def _print(out: Path, manifest: HapManifest, quiet: bool, as_json: bool) -> None:
-    counts = manifest.counts
+    from hafbench.stores import shown
+
+    counts, name = manifest.counts, shown(out)
     if as_json:
         found = manifest.model_dump(mode="json", include={"counts", "skipped", "rejections"})
-        typer.echo(json.dumps({"out": str(out), **found}))
+        typer.echo(json.dumps({"out": name, **found}))
     elif not quiet:
-        typer.echo(f"{counts.pairs} pairs of {counts.photos} images in {out}. Rejected or left out:")
+        typer.echo(f"{counts.pairs} pairs of {counts.photos} images in {name}. Rejected or left out:")
         for gate, rejected in manifest.rejections.items():
             reasons = [reason.rstrip(".") for reason in rejected.reasons]
             typer.echo(f"  {rejected.count:6d}  {gate}: {'; '.join(reasons[:3])}{'; ...' if reasons[3:] else ''}")
         for gate, skipped in manifest.skipped.items():
             typer.echo(f"Gate {gate} was skipped for {skipped.pairs} pairs: {next(iter(skipped.reasons))}.")
         if counts.pairs:
-            typer.echo(f"Look at them: asap-train audit {out}")
+            typer.echo(f"Look at them: asap-train audit {name}")

@@ -14,6 +14,7 @@ from asap_train.data.workers import PairSource, Run, cluster, processes
 from asap_train.hap.manifest import Details, HapManifest, SplitRule
 from asap_train.hap.write import open_hap
 from hafbench.devices import pick_device
+from hafbench.mirrors import check_out
 from hafbench.processes import cores
 from hafbench.progress import SILENT, Progress
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from asap_train.hap.write import Hap
 
 
-def synth(spec: SynthSpec, *, out: Path, progress: Progress = SILENT) -> HapManifest:
-    """Make the data set that `spec` asks for in the folder `out`, or resume it; returns its hap.json.
+def synth(spec: SynthSpec, *, out: str | Path, progress: Progress = SILENT) -> HapManifest:
+    """Make the data set that `spec` asks for in the folder `out`, here or in a store, or resume it; returns hap.json.
 
     It may have fewer pairs than asked for: see its `counts` and `rejections`. Raises HafError for photos, models or
     scorers that are unavailable, and for a folder that holds other files or was started with other settings.
     """
+    check_out(out)
     spec = spec.resolved()
     device = pick_device(spec.device)
     source = world_source(spec, device) if spec.source else photo_source(spec, device)

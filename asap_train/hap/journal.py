@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from asap_train.hap import Rejection
-from asap_train.hap.manifest import ShardName
+from asap_train.hap.manifest import JOURNAL, ShardName
 from asap_train.types import Split
 from hafbench.errors import HafError, first_problem
 from hafbench.files import sync
-
-NAME = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def read_journal(folder: Path) -> list[Line]:
     """The whole lines; a last one that a killed process left unfinished is dropped. HafError for a damaged journal."""
     from pydantic import ValidationError
 
-    path = folder / NAME
+    path = folder / JOURNAL
     found: list[Line] = []
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
         try:
@@ -60,13 +58,13 @@ def read_journal(folder: Path) -> list[Line]:
 
 def append_line(folder: Path, line: Line) -> None:
     """Add a line."""
-    with (folder / NAME).open("a", encoding="utf-8") as file:
+    with (folder / JOURNAL).open("a", encoding="utf-8") as file:
         file.write(as_text([line]))
 
 
 def sync_journal(folder: Path) -> None:
     """Have all lines on the disk."""
-    sync(folder / NAME)
+    sync(folder / JOURNAL)
 
 
 def as_text(lines: Iterable[Line]) -> str:

@@ -18,9 +18,14 @@ from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
 from hafbench.provenance import Machine
 from hafbench.settings import Spec
+from hafbench.stores import Layout
 
 FORMAT: Literal[1] = 1
 NAME = "hap.json"
+JOURNAL = "journal.jsonl"
+LAYOUT = Layout("data set", NAME, first=(JOURNAL,), last=(NAME,))
+"""In a store. Items whose rows the journal knows and the shards lack are made again, so the journal is the first; then
+come data/ and .growing/, by name."""
 
 
 class ImportSpec(Spec):

@@ -11,7 +11,6 @@ from asap_train.hap import Pair, from_row
 from asap_train.hap.columns import COLUMNS, IMAGES, Row, problem_of, problems_of
 from asap_train.hap.manifest import HapManifest, read_manifest
 from hafbench.errors import HafError, one_line
-from hafbench.files import check_local
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +21,6 @@ def read_hap(folder: Path) -> HapManifest:
     """hap.json of a finished data set; raises HafError if `folder` is not one."""
     manifest = read_manifest(folder)
     if manifest is None:
-        check_local(folder, "data set")
         raise HafError(f"{folder} is not a HAP data set: it has no hap.json.")
     if manifest.ended is None:
         raise HafError(f"{folder} is an unfinished data set; run the command that started it again to finish it.")

@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from typing import Any
 from asap_train.hap import Rejection
 from asap_train.hap.columns import Row
 from asap_train.hap.growing import append_rows, batches_of, is_growing, write_shard
-from asap_train.hap.journal import NAME as JOURNAL
 from asap_train.hap.journal import ClosedLine, ItemLine, Line, append_line, as_text, read_journal, sync_journal
 from asap_train.hap.manifest import (
+    JOURNAL,
+    LAYOUT,
     Details,
     HapManifest,
     Request,
@@ -42,7 +43,9 @@ from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import sha256_of
+from hafbench.mirrors import Mirror, writing
 from hafbench.runs import differences
+from hafbench.stores import shown
 
 SHARD_BYTES = 256 * 2**20
 SYNC_SECONDS = 1.0
@@ -51,16 +54,23 @@ SYNC_SECONDS = 1.0
 
 @dataclass
 class Hap:
-    """A data set that this process is writing. Made by `open_hap`, which holds the folder's lock."""
+    """A data set that this process is writing. Made by `open_hap`, which holds the folder's lock.
+
+    `mirror` uploads `folder` to the store where the data set is.
+    """
 
     folder: Path
     manifest: HapManifest
     shard_bytes: int = SHARD_BYTES
+    mirror: Mirror | None = None
     _items: set[str] = field(default_factory=set)
     _ids: set[str] = field(default_factory=set)
     _rejected: list[Rejection] = field(default_factory=list)
     _shards: dict[str, Shard] = field(default_factory=dict)
     _synced: float = 0.0
+
+    def _changing(self) -> AbstractContextManager[None]:
+        return self.mirror.changing() if self.mirror else nullcontext()
 
     def done(self, item: str) -> bool:
         """Is the work of this item finished, by this process or one before it?"""
@@ -87,7 +97,7 @@ class Hap:
             else:
                 new[row["id"]] = row
         line = ItemLine(item, tuple(new), tuple(rejected))
-        with disk_errors(self.folder):
+        with self._changing(), disk_errors(self.folder):
             if new:
                 split = self.manifest.split.split_of(rows[0]["source"])
                 growing = self._growing(split)
@@ -105,7 +115,7 @@ class Hap:
         """
         from asap_train.hap.card import describe, write_card
 
-        with disk_errors(self.folder):
+        with self._changing(), disk_errors(self.folder):
             for split in SPLITS:
                 if self._growing(split).exists():
                     self._close(split)
@@ -163,6 +173,8 @@ class Hap:
         """Count what the journal says, and cut off what it does not speak of."""
         before = read_journal(self.folder)
         lines = [*before, *_adopted(self.folder, before)]
+        # A store that was left in the middle of an upload may lack shards, too.
+        lines = [line for line in lines if isinstance(line, ItemLine) or (self.folder / line.closed).exists()]
         closed = {Path(line.closed).stem for line in lines if isinstance(line, ClosedLine)}
         growing = {path.stem: path for path in (self.folder / ".growing").glob("*.rows") if split_of_shard(path.stem)}
         length = {stem: path.stat().st_size for stem, path in growing.items()}
@@ -214,7 +226,7 @@ def _adopted(folder: Path, lines: Sequence[Line]) -> Iterator[ClosedLine]:
 
 @contextmanager
 def open_hap(
-    folder: Path,
+    where: str | Path,
     request: Request,
     *,
     facts: Mapping[str, Any] | None = None,
@@ -222,7 +234,7 @@ def open_hap(
     split: SplitRule | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Iterator[Hap]:
-    """Start or resume the data set in `folder`, and hold its lock.
+    """Start or resume the data set in a folder or at an address of a store, and hold its lock.
 
     `request` and `facts` (JSON values) decide the pairs: a folder that was started with others is refused, with the
     difference. `details` are for the card. Raises HafError, too, for a folder with other files and for one that another
@@ -235,9 +247,9 @@ def open_hap(
         details=details or Details(),
         **provenance.made_with(),
     )
-    with locked(folder, "data set"):
-        hap = Hap(folder, _start(folder, asked), shard_bytes)
-        with disk_errors(folder):
+    with writing(where, LAYOUT) as (folder, mirror), locked(folder, "data set"):
+        hap = Hap(folder, _start(folder, asked), shard_bytes, mirror)
+        with hap._changing(), disk_errors(folder):
             for name in (".growing", "data"):
                 (folder / name).mkdir(exist_ok=True)
             hap._resume()
@@ -246,17 +258,17 @@ def open_hap(
 
 def _start(folder: Path, asked: HapManifest) -> HapManifest:
     """The manifest to go on with: what the folder holds, if it was started with the same, or the new one, written."""
-    there = read_manifest(folder)
+    there, name = read_manifest(folder), shown(folder)
     if there is not None:
         if isinstance(there.request, Mapping) and not isinstance(asked.request, Mapping):
-            raise HafError(f"{folder} was started by an earlier version of asap-train; choose another --out.")
+            raise HafError(f"{name} was started by an earlier version of asap-train; choose another --out.")
         changes = differences(there.compared(), asked.compared())
         if changes:
-            raise HafError(f"{folder} was started with other settings ({'; '.join(changes)}); choose another --out.")
+            raise HafError(f"{name} was started with other settings ({'; '.join(changes)}); choose another --out.")
         return there.model_copy(update={"request": asked.request})
     strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     if strangers:
-        raise HafError(f"{folder} holds other files ({strangers[0]}, ...), not a data set; choose another --out.")
+        raise HafError(f"{name} holds other files ({strangers[0]}, ...), not a data set; choose another --out.")
     with disk_errors(folder):
         write_manifest(folder, asked)
     return asked

@@ -118,10 +118,12 @@ def written(figure: Figure) -> dict[str, str]:
 
 def _data(config: FitConfig) -> dict[str, Any]:
     """What the pairs' own card says of them; nothing where they are no longer there."""
+    from asap_train.hap.manifest import LAYOUT
     from asap_train.hap.read import read_hap
+    from hafbench.stores import reading_copy
 
     try:
-        manifest = read_hap(config.pairs)
+        manifest = read_hap(reading_copy(config.pairs, LAYOUT))
     except HafError:
         return {}
     counts = manifest.counts

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainSerializer, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from asap_train.backbones import BACKBONES, Layers
 from asap_train.training.objectives import OBJECTIVES, LossSettings, NotNegative, Positive
@@ -16,6 +16,7 @@ from hafbench.generators.quantize import Quantization
 from hafbench.scorers import default_scorers
 from hafbench.settings import KeyPath, Spec, parse_settings
 from hafbench.specs import Count, Place, RunSpec
+from hafbench.stores import address_of
 from hafbench.worlds import BUILT_IN, world_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,11 +91,17 @@ class ValidationSettings(Spec):
     seed: Place = 0
 
 
+PairsPath = Annotated[
+    Path, PlainSerializer(lambda path: address_of(path) or str(path), return_type=str, when_used="json")
+]
+"""A data set, here or in a store; its address is written as one."""
+
+
 class FitConfig(Spec):
     """One fit. Defaults of the method are the paper's as reported (arXiv 2605.25759); the others are ours.
 
-    model, as `hafbench run --model`; pairs, a HAP data set, of which the split `train` is used; out, the fit's folder.
-    objective, a name of OBJECTIVES; loss, its numbers. lora: None tunes all weights of the network.
+    model, as `hafbench run --model`; pairs, a HAP data set or its address, of which the split `train` is used; out,
+    the fit's folder. objective, a name of OBJECTIVES; loss, its numbers. lora: None tunes all weights of the network.
 
     max_train_steps, of the optimizer, each on train_batch_size x gradient_accumulation_steps x processes pairs.
     learning_rate; lr_scheduler, of diffusers; lr_warmup_steps; weight_decay, AdamW's; max_grad_norm, the largest norm
@@ -142,7 +149,7 @@ class FitConfig(Spec):
     }
 
     model: str
-    pairs: Path
+    pairs: PairsPath
     out: Path
     objective: str = "asap"
     loss: SerializeAsAny[LossSettings] = Field(default_factory=LossSettings, validate_default=True)

@@ -15,6 +15,7 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from asap_train.backbones import Backbone
 from asap_train.backbones.parts import AUTOENCODER, TEXT_ENCODERS, Parts, open_backbone
+from asap_train.hap.manifest import LAYOUT
 from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
@@ -30,6 +31,7 @@ from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import spread
+from hafbench.stores import reading_copy
 from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
@@ -121,9 +123,9 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         check_text_encoders(backbone, parts.components.empty)
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    root = config.cache_dir or config.out / "cache"
+    root, pairs = config.cache_dir or config.out / "cache", reading_copy(config.pairs, LAYOUT)
     cache = caches.find_cache(
-        root, config.pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
+        root, pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
     )
     prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()

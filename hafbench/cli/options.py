@@ -16,7 +16,10 @@ from hafbench.files import is_utf8
 
 USER_ERROR, NOT_ALL_SCORED, CONDITION_HELD, INTERRUPTED = 2, 3, 4, 130
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to write; the default is below runs/.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder to write, or an address such as s3://; default: below runs/."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -119,14 +122,15 @@ PromptsFile = Annotated[
 def label_stores(runs: Sequence[Path], labels: bool, stores: Sequence[Path]) -> list[Path]:
     """The stores that --labels and --store name; raises HafError where --labels finds none beside the runs."""
     from hafbench.labelling.store import FILE
+    from hafbench.runs import LAYOUT
+    from hafbench.stores import reading_copy, shown
 
     if stores or not labels:
         return list(stores)
-    found = [run / FILE for run in runs if (run / FILE).is_file()]
+    found = [path for run in runs if (path := reading_copy(run, LAYOUT) / FILE).is_file()]
     if not found:
-        raise HafError(
-            f"{runs[0]} has no labels ({FILE}); give some with `hafbench label {runs[0]}`, or name a --store."
-        )
+        name = shown(runs[0])
+        raise HafError(f"{name} has no labels ({FILE}); give some with `hafbench label {name}`, or name a --store.")
     return found
 
 

@@ -150,7 +150,7 @@ def compare_runs(
     unknown = [name for name in margins or {} if name not in quality]
     if unknown:
         raise HafError(
-            f"There is no quality score '{unknown[0]}' in {first.folder}; known: {', '.join(quality) or '-'}."
+            f"There is no quality score '{unknown[0]}' in {first.address}; known: {', '.join(quality) or '-'}."
         )
     versus = [
         _versus(first, run, label, margins or {})
@@ -182,7 +182,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     names = [run.manifest.name for run in runs]
     folders = [run.folder.resolve() for run in runs]
     if len(set(folders)) < len(folders):
-        raise HafError(f"{runs[0].folder} is given twice; compare different run folders.")
+        raise HafError(f"{runs[0].address} is given twice; compare different run folders.")
     labels = [
         name if names.count(name) == 1 else f"{name} ({folder.name})"
         for name, folder in zip(names, folders, strict=True)
@@ -201,7 +201,7 @@ def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, flo
     first = next(iter(tables.values()))
     if first.empty:
         raise HafError(
-            f"{baseline.folder} and {candidate.folder} share no prompt (the same id and text) and no image name: "
+            f"{baseline.address} and {candidate.address} share no prompt (the same id and text) and no image name: "
             "there is nothing to compare."
         )
     shared = describe_shared(baseline, candidate, sides, first, names, remarks)

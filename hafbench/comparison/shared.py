@@ -50,7 +50,7 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[st
         else:
             names.append(name)
     if not names:
-        raise HafError(f"{baseline.folder} and {candidate.folder} share no scorer: {' '.join(remarks)}")
+        raise HafError(f"{baseline.address} and {candidate.address} share no scorer: {' '.join(remarks)}")
     return names
 
 

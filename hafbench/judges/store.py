@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hafbench.errors import RunStopped
+from hafbench.files import cache_root
 
 FORMAT = 1
 _TABLE = """
@@ -26,9 +26,7 @@ _INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 
 def default_store() -> Path:
     """HAFBENCH_CACHE/judge.sqlite, or that file in the system's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("HAFBENCH_CACHE") or pooch.os_cache("hafbench")) / "judge.sqlite"
+    return cache_root() / "judge.sqlite"
 
 
 @dataclass(frozen=True)

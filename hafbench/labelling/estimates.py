@@ -155,7 +155,9 @@ def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
         missed *= 1 - len(imported) / len(rows)
     if not agreed:
         names = ", ".join(map(str, stores))
-        raise HafError(f"{names}: no image of {run.folder} has a label; give some with `hafbench label {run.folder}`.")
+        raise HafError(
+            f"{names}: no image of {run.address} has a label; give some with `hafbench label {run.address}`."
+        )
     bad = np.array([np.nan if (one := agreed.get(image)) is None or one.bad is None else one.bad for image in images])
     # A chance of none is of images that no plan could draw; their labels, if any, count as the rarest.
     chances = 1 - missed

@@ -259,7 +259,7 @@ def labels_for_calibration(store: LabelStore, run: Run | None) -> list[Labelled]
         word, error = WORDS[one.answer], (main.region, main.kind) if main else (None, None)
         found.append(Labelled(picture.image, LABELS[word], picture.run, picture.prompt_id, _reader(picture), *error))
     if not found:
-        what = f"of {run.folder} " if run else ""
+        what = f"of {run.address} " if run else ""
         drawn = "that was not drawn by the scorers' doubts " if active else ""
         raise HafError(f"{store.path}: no image {what}{drawn}has a clear label; give some with `hafbench label`.")
     return found
@@ -294,7 +294,7 @@ def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str
     for read in read_file(path):
         picture = known.get(read.sha256 or "") or known.get(read.image)
         if picture is None:
-            raise HafError(f"{path}: {read.image} is no image of {', '.join(str(run.folder) for run in runs)}.")
+            raise HafError(f"{path}: {read.image} is no image of {', '.join(run.address for run in runs)}.")
         if picture.sha256 in named:
             raise HafError(f"{path}: {read.image} has a label already.")
         named[picture.sha256] = picture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hafbench.errors import HafError
 from hafbench.figures import metrics_of
 from hafbench.labelling.store import Picture
+from hafbench.stores import origin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def pictures_of(run: Run) -> list[Picture]:
     return [
         Picture(
             str(row["sha256"]),
-            run.folder.resolve(),
+            origin_of(run.folder) or str(run.folder.resolve()),
             run.source.address,
             str(row["image"]),
             run.manifest.name,
@@ -60,9 +61,9 @@ def metric_rows(run: Run, scorer: str | None) -> pd.DataFrame:
     """The verdicts by which a run is ranked, or those of a named anatomy scorer; raises HafError without any."""
     every = {name: one for name, one in metrics_of(run).items() if one.facts.role == "anatomy"}
     if scorer is not None and scorer not in every:
-        raise HafError(f"{run.folder} has no verdicts of {scorer}; known: {', '.join(every) or '-'}.")
+        raise HafError(f"{run.address} has no verdicts of {scorer}; known: {', '.join(every) or '-'}.")
     if not every:
-        raise HafError(f"{run.folder} was scored by no anatomy scorer, whose doubt could choose what to label.")
+        raise HafError(f"{run.address} was scored by no anatomy scorer, whose doubt could choose what to label.")
     return (every[scorer] if scorer else next(iter(every.values()))).rows
 
 
@@ -75,7 +76,7 @@ def image_items(runs: Sequence[Run], scorer: str | None, *, doubt: bool) -> list
             cluster = one.prompt_id or one.image
             items.setdefault(one.sha256, Item(one.sha256, str(run.folder), cluster, (one,), (chances.get(one.sha256),)))
     if not items:
-        raise HafError(f"{runs[0].folder} has no image that could be read.")
+        raise HafError(f"{runs[0].address} has no image that could be read.")
     return list(items.values())
 
 
@@ -105,7 +106,7 @@ def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool
             both = chances[0].get(one.sha256), chances[1].get(other.sha256)
             items[key] = Item(key, "pairs", one.prompt_id or one.image, (one, other), both)
     if not items:
-        raise HafError(f"{baseline.folder} and {candidate.folder} share no pair of prompt and seed.")
+        raise HafError(f"{baseline.address} and {candidate.address} share no pair of prompt and seed.")
     return list(items.values())
 
 

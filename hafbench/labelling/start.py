@@ -12,6 +12,7 @@ from hafbench.labelling.frame import Item, image_items, pair_items
 from hafbench.labelling.sampling import Choose, PlanSpec, Target, draw_plan, frame_hash
 from hafbench.labelling.session import Session
 from hafbench.labelling.store import FILE, LabelStore
+from hafbench.stores import address_of
 
 if TYPE_CHECKING:
     from hafbench.runs import Run
@@ -55,6 +56,8 @@ def start(asked: Labelling) -> tuple[Session, list[Run]]:
         raise HafError("--target difference chooses for the difference of two runs: give both, and --choose active.")
     if asked.store is None and len(asked.runs) > 1:
         raise HafError("Labels of several runs are kept in one store: give --store FILE.")
+    if asked.store is None and address_of(asked.runs[0]):
+        raise HafError("Labels are kept in a file of this machine: give --store FILE with a run at an address.")
     raters = tuple(dict.fromkeys(name.strip() for name in asked.raters))
     if not all(0 < len(name) <= 60 and name.isprintable() for name in raters):
         raise HafError("A rater's name has 1 to 60 printable characters.")

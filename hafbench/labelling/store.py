@@ -63,7 +63,7 @@ class Picture:
     """
 
     sha256: str
-    folder: Path
+    folder: str
     root: str
     image: str
     run: str
@@ -148,14 +148,14 @@ class LabelStore:
         """Say where images lie; the latest place counts."""
         with self.writing():
             for one in pictures:
-                values = (one.sha256, str(one.folder), one.root, one.image, one.run)
+                values = (one.sha256, one.folder, one.root, one.image, one.run)
                 more = (one.prompt_id, one.prompt, one.seed, one.width, one.height)
                 self.rows("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more))
 
     def pictures(self) -> dict[str, Picture]:
         """All images that were asked about, by SHA-256."""
         found = (dict(row) for row in self.rows("SELECT * FROM images ORDER BY folder, image"))
-        return {row["sha256"]: Picture(**{**row, "folder": Path(row["folder"])}) for row in found}
+        return {row["sha256"]: Picture(**row) for row in found}
 
     def add_plan(self, name: str, spec: str, entries: Iterable[Entry]) -> None:
         """Keep a plan, unless it is there already."""

@@ -60,7 +60,7 @@ def make_entry(
 
     if not together(run.manifest.scorers):
         why = " ".join(left_out(run.manifest.scorers))
-        raise HafError(f"{run.folder} has no anatomy scorer, by which a leaderboard ranks. {why}".strip())
+        raise HafError(f"{run.address} has no anatomy scorer, by which a leaderboard ranks. {why}".strip())
     named = {
         name: metric.rows
         for name, metric in metrics_of(run).items()
@@ -68,9 +68,9 @@ def make_entry(
     }
     first = next(iter(named.values()))
     if first["prompt_id"].isna().any():
-        raise HafError(f"{run.folder} has images without a prompt; score them with --prompts, so that all have one.")
+        raise HafError(f"{run.address} has images without a prompt; score them with --prompts, so that all have one.")
     if first["is_error"].isna().all():
-        raise HafError(f"{run.folder}: no image could be judged, so there is nothing to rank.")
+        raise HafError(f"{run.address}: no image could be judged, so there is nothing to rank.")
     words, seeds = _words(run, named)
     figures = {one.scorer: one for one in all_figures(run)}
     categories = category_figures(run)
@@ -133,7 +133,7 @@ def make_entry(
                 "records_sha256": records_sha256,
             },
         },
-        str(run.folder),
+        run.address,
     )
 
 

@@ -87,9 +87,9 @@ class Summary(BaseModel):
 def summarize(run: Run, figures: Sequence[ScorerFigures], people: PeopleFigures | None = None) -> Summary:
     """The headline figures of a run."""
     return Summary(
-        run=str(run.folder),
+        run=run.address,
         name=run.manifest.name,
-        report=str(run.folder / "report" / "index.html"),
+        report=f"{run.address}/report/index.html",
         notes=(*run.manifest.notes, *left_out(run.manifest.scorers)),
         counts=run.manifest.counts,
         scorers=tuple(map(_scorer, figures)),

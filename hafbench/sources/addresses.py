@@ -22,6 +22,8 @@ STAMPS = (
 """What stores say of a file that changes with its bytes, the surest first."""
 BLOCK = 1 << 15
 """Bytes read at once while the headers of a shard are looked through: a header, and the texts beside an image."""
+SECRET = re.compile(r"(sig|signature|token|key|secret|password|credential)=", re.IGNORECASE)
+"""In the query of an address that somebody else signed, or with a key in it."""
 MOST_EXPANDED = 1_000_000
 
 
@@ -40,14 +42,15 @@ def is_remote(address: str) -> bool:
 
 
 def absolute(address: str) -> str:
-    """The address as it is kept in run.json: a path is made absolute; raises HafError for one that holds a password."""
+    """The address as it is kept in run.json: a path is made absolute; raises HafError for one that holds a secret."""
     if not is_remote(address):
         return str(Path(address).resolve())
     address = address.rstrip("/") if not address.endswith("://") else address
-    if urlsplit(re.sub(r"[\[\]{}]", "", address)).password is not None:
+    parts = urlsplit(re.sub(r"[\[\]{}]", "", address))
+    if parts.password is not None or SECRET.search(parts.query):
         raise HafError(
-            f"{address.split('://')[0]}://...: an address is kept in run.json and may hold no password; give it by the "
-            "environment or the store's own settings."
+            f"{address.split('://')[0]}://...: an address is kept in run.json and may hold no password or signature; "
+            "give it by the environment or the store's own settings."
         )
     return address
 
@@ -108,7 +111,7 @@ def below(address: str) -> list[Found]:
         # A listing that was kept from before may be of files that are no longer there.
         system.invalidate_cache()
         infos = [info for info in system.find(path, detail=True).values() if info["type"] == "file"]
-    root = system.unstrip_protocol(path).rstrip("/") if is_remote(address) else path
+    root = _whole(system, path).rstrip("/") if is_remote(address) else path
     files = _found(system, infos, is_remote(address))
     shown = [one for one in files if "/." not in one.address[len(root) :]]
     if not shown:
@@ -117,12 +120,17 @@ def below(address: str) -> list[Found]:
 
 
 def _found(system: Any, infos: list[Mapping[str, Any]], remote: bool) -> list[Found]:
-    names = [system.unstrip_protocol(info["name"]) if remote else info["name"] for info in infos]
+    names = [_whole(system, info["name"]) if remote else info["name"] for info in infos]
     files = [
         Found(name, info.get("size"), str(next((info[key] for key in STAMPS if info.get(key) is not None), "")))
         for name, info in zip(names, infos, strict=True)
     ]
     return sorted(files, key=lambda one: one.address)
+
+
+def _whole(system: Any, path: str) -> str:
+    """The address of a path, as people write it: those of memory:// have no slash at their beginning."""
+    return str(system.unstrip_protocol(path)).replace("memory:///", "memory://", 1)
 
 
 def open_at(address: str, block: int | None = None) -> IO[bytes]:
@@ -170,7 +178,13 @@ def reading(address: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise HafError(f"{address}: there is no such file or folder.") from error
     except Exception as error:  # each store's client has errors of its own
-        raise HafError(f"{address} cannot be read ({type(error).__name__}: {one_line(error)}).") from error
+        raise HafError(f"{address} cannot be read {refusal(error)}.") from error
+
+
+def refusal(error: BaseException) -> str:
+    """What a store's client said, and what to do where it has no keys."""
+    text = f"({type(error).__name__}: {one_line(error)})"
+    return f"{text}; set them where its client looks, such as AWS_PROFILE" if "credentials" in text.lower() else text
 
 
 def system_of(address: str) -> tuple[Any, str]:

@@ -10,6 +10,7 @@ from hafbench.errors import HafError
 from hafbench.sources.folder import Folder
 from hafbench.sources.places import Content, read_ahead, read_place
 from hafbench.sources.source import Identity, ImageSource, SourceImage
+from hafbench.stores import address_of
 
 if TYPE_CHECKING:
     from hafbench.records import Sample
@@ -42,7 +43,11 @@ def _read(sample: Sample) -> Sample:
     return replace(sample, place=read_place(sample.place)) if sample.place else sample
 
 
-def lies_in(source: ImageSource, image: SourceImage, folder: Path) -> bool:
-    """Is an image of a local folder below the run's own folder?"""
-    local = source.local if isinstance(source, Folder) else None
-    return local is not None and (local / image.name).is_relative_to(folder.resolve())
+def lies_in(source: ImageSource, image: SourceImage, folder: str | Path) -> bool:
+    """Is an image of a folder below the run's own folder, both here or both in a store?"""
+    if not isinstance(source, Folder):
+        return False
+    local, address = source.local, address_of(folder)
+    if address is not None:
+        return f"{source.address}/{image.name}".startswith(f"{address}/")
+    return local is not None and (local / image.name).is_relative_to(Path(folder).resolve())
