@@ -2,37 +2,51 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import hafbench
-from asap_train.choose import Split
 from hafbench.mannequin.picture import make_pair
 from hafbench.specs import ScoreSpec
 from hafbench.suites import load_suite
 
-PROGRAM = Path(__file__).parents[1] / "research" / "experiment"
+ROOT = Path(__file__).parents[1]
+PROGRAM = ROOT / "research" / "experiment"
 SEEDS, PROMPTS = 2, 3
 NAMES = ("base", "sft-0", "asap-0")
+PARTS = ("selection", "held-out")
+
+
+@pytest.fixture(scope="module")
+def part_of() -> Iterator[Any]:
+    """The program's modules by name, importable while this file's tests run."""
+    sys.path.insert(0, str(PROGRAM))
+    yield import_module
+    sys.path.remove(str(PROGRAM))
 
 
 def call(what: str, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROGRAM), what, "--out", str(out), "--seeds", "1", "--methods", "sft,asap", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `tune` and `make` leave, of renders: the base and SFT draw extra digits, ASAP draws none."""
     out = tmp_path_factory.mktemp("experiment")
-    prompts = [p for p in load_suite("mannequin").prompts if Split().part_of(p.id) == "held-out"][:PROMPTS]
-    suite = out / "held-out.jsonl"
-    suite.write_text("".join(prompt.model_dump_json(exclude_defaults=True) + "\n" for prompt in prompts))
+    suite = PROGRAM / "prompts" / "held-out.jsonl"
+    prompts = load_suite(str(suite)).prompts[:PROMPTS]
     drawn = (make_pair(seed, detail="extra_digit", framing="hand") for seed in count())
     pairs = list(islice(filter(None, drawn), PROMPTS * SEEDS))
     for name in NAMES:
@@ -47,11 +61,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {
                 "images": out / "images" / name,
                 "prompts": suite,
-                "scorers": {"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}},
+                "scorers": {"digits": {}, "clip": {"model": "mannequin"}},
                 "device": "cpu",
             }
         )
         hafbench.score(spec, out=out / "runs" / name)
+    # A front, for which nothing else is drawn here.
+    for point in ("0.25x1", "0.5x1", "1x0.5", "1x1.5"):
+        shutil.copytree(out / "runs" / "asap-0", out / "front" / f"asap-0-{point}")
     for name in NAMES[1:]:
         (out / "fits" / name).mkdir(parents=True)
         row = {"step": 1, "delta": 0.02, "winner": 0.5, "ref_winner": 0.51, "loser": 0.63, "ref_loser": 0.6}
@@ -68,7 +85,7 @@ def row_of(text: str, name: str) -> list[str]:
 
 
 def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> None:
-    sheets = call("sheets", made, "--labelled", str(SEEDS))
+    sheets = call("sheets", made, "--labelled", str(PROMPTS * SEEDS))
     assert sheets.returncode == 0, sheets.stderr
     folder = made / "labels"
     key = list(csv.DictReader((folder / "key.csv").open()))
@@ -86,12 +103,17 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     assert found.returncode == 0, found.stderr
     base, asap, sft = (row_of(found.stdout, name) for name in ("base", "asap", "sft"))
     assert base[1].startswith("100.0 [") and base[1].endswith("(6)") and base[5].startswith("100.0 [")
-    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[6].startswith("-100.0")
-    assert sft[2].startswith("+0.0") and sft[9].startswith("1.00 [0.44, ")
+    assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[7].startswith("-100.0")
+    assert sft[2].startswith("+0.0") and sft[10].startswith("1.00 [0.44, ")
     assert "of 6 clear both times 100.0 % agree (kappa" in found.stdout
     # SFT draws the base's very pictures.
-    assert row_of(found.stdout[found.stdout.index("## The rest") :], "sft")[4:6] == ["0.0000", "1.000"]
-    assert {path.name for path in (made / "docs").iterdir()} == {"forest.png", "curves.png", "grid.png", "labels.csv"}
+    rest = row_of(found.stdout[found.stdout.index("## The rest") :], "sft")
+    assert rest[4] == "0.00" and float(rest[5].split()[0]) == 0 and rest[6:8] == ["0.0000", "1.000"]
+    front = found.stdout[found.stdout.index("## Error against drift") :]
+    assert row_of(front, "asap")[1:4] == ["25 %", "1", "0.0 [0.0, 56.1]"]
+    assert row_of(found.stdout[found.stdout.index("over the base's") :], "asap")[1] == "0.00 [0.00, 0.00]"
+    pictures = {"forest.png", "curves.png", "grid.png", "front.png", "labels.csv"}
+    assert {path.name for path in (made / "docs").iterdir()} == pictures
 
 
 def test_a_label_that_is_none_is_told_with_its_line(made: Path, tmp_path: Path) -> None:
@@ -105,3 +127,114 @@ def test_a_label_that_is_none_is_told_with_its_line(made: Path, tmp_path: Path) 
 def test_without_runs_there_is_no_report(tmp_path: Path) -> None:
     found = call("report", tmp_path)
     assert found.returncode == 1 and "give `make` first" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_the_prompts_are_those_of_the_recipe_and_of_two_sets_of_hands(tmp_path: Path) -> None:
+    recipe = ROOT / "recipes" / "mannequin" / "hands_suite.py"
+    subprocess.run([sys.executable, str(recipe), "--out", str(tmp_path)], check=True, timeout=120)
+    texts: dict[str, set[str]] = {}
+    for part in PARTS:
+        assert (tmp_path / f"{part}.jsonl").read_bytes() == (PROGRAM / "prompts" / f"{part}.jsonl").read_bytes()
+        prompts = load_suite(str(PROGRAM / "prompts" / f"{part}.jsonl")).prompts
+        assert {prompt.tags[0] for prompt in prompts} == {"hand", "two_hands"}
+        texts[part] = {prompt.text for prompt in prompts}
+    assert len(texts["selection"]) == 64 and len(texts["held-out"]) == 160
+    shipped = {prompt.text for prompt in load_suite("mannequin").prompts}
+    assert not texts["selection"] & texts["held-out"] and not shipped & (texts["selection"] | texts["held-out"])
+
+
+def test_every_method_has_as_many_tries_and_a_guard_changes_nothing_else(part_of: Any, tmp_path: Path) -> None:
+    plans = part_of("plan")
+    plan = plans.Plan(tmp_path, "mannequin", plans.Sizes(steps=16))
+    methods = plans.METHODS | plans.ABLATIONS
+    configs = {
+        name: [plan.config("", name, 0, tried, f"{name}-0") for tried in method.tried]
+        for name, method in methods.items()
+    }
+    assert {len(found) for found in configs.values()} == {4}
+    for name in ("dpo", "dpo-local", "margin", "asap"):
+        for plain, guarded in zip(configs[name], configs[f"{name}-guard"], strict=True):
+            loss = guarded.loss.model_copy(update={"guard": "none", "guard_weight": 1.0})
+            assert guarded.loss.guard == "sft" and loss == plain.loss
+            assert guarded.model_copy(update={"loss": plain.loss, "out": plain.out}) == plain
+    assert configs["ours-one-draw"][0].noise_draws == 1 and configs["ours"][0].noise_draws == 4
+    assert [plan.step(point) for point in plans.FRONT] == [4, 8, 16, 16]
+    uneven = plans.Plan(tmp_path, "mannequin", plans.Sizes(steps=300))
+    assert [uneven.step(point) for point in (*plans.FRONT, plans.LAST)] == [74, 148, 300, 300, 300]
+    assert plan.name == "mannequin" and plans.Plan(tmp_path, "/base", plan.sizes).name == "mannequin=/base"
+
+
+def test_a_curve_is_read_at_an_error_rate(part_of: Any) -> None:
+    front = part_of("front")
+    # The base at .4, then less and less, and one point of much drift and more errors again.
+    errors, drifts = np.array([0.4, 0.2, 0.3, 0.35]), np.array([0.0, 4.0, 2.0, 9.0])
+    assert front.drift_at(errors, drifts, 0.35) == pytest.approx(1.0)
+    assert front.drift_at(errors, drifts, 0.25) == pytest.approx(3.0)
+    assert front.drift_at(errors, drifts, 0.4) == 0.0
+    assert front.drift_at(errors, drifts, 0.1) == np.inf
+
+
+def test_twice_the_drift_at_the_same_errors_is_a_ratio_of_two(part_of: Any) -> None:
+    front, plans = part_of("front"), part_of("plan")
+    keys = pd.MultiIndex.from_product([[f"p{number}" for number in range(40)], range(5)])
+    dice = np.random.default_rng(0)
+
+    def verdicts(rate: float) -> "pd.Series[float]":
+        return pd.Series((dice.random(len(keys)) < rate).astype(float), keys)
+
+    def drift(mean: float) -> "pd.Series[float]":
+        return pd.Series(dice.gamma(4, mean / 4, len(keys)), keys)
+
+    last, half = plans.LAST, plans.Point(0.5)
+    low = verdicts(0.2)
+    own = [front.Place(last, low, drift(2.0))]
+    other = [front.Place(half, verdicts(0.5), drift(0.5)), front.Place(last, low, drift(1.0))]
+    estimate, lower, upper = front.ratio(front.Curves(verdicts(0.6), {"own": own, "other": other}), "own", "other")
+    assert lower < estimate < upper and estimate == pytest.approx(2.0, rel=0.15) and lower > 1.5
+
+
+def test_labels_correct_a_ratio_of_rates(part_of: Any) -> None:
+    tables = part_of("tables")
+    keys = pd.MultiIndex.from_product([[f"p{number}" for number in range(60)], range(6)])
+    dice = np.random.default_rng(1)
+    truth = {name: pd.Series((dice.random(len(keys)) < rate).astype(float), keys) for name, rate in RATES.items()}
+    # A judge that also flags a quarter of what is right.
+    judge = {name: own.where(dice.random(len(keys)) > 0.25, 1.0) for name, own in truth.items()}
+    labels = {name: own[own.index.get_level_values(1) < 3] for name, own in truth.items()}
+    alone, _, _ = tables.ratio_of_rates(judge["base"], judge["own"])
+    estimate, low, high = tables.ratio_of_rates(judge["base"], judge["own"], labels["base"], labels["own"])
+    wanted = truth["own"].mean() / truth["base"].mean()
+    assert alone > wanted + 0.1 and low < wanted < high and estimate == pytest.approx(wanted, abs=0.1)
+
+
+RATES = {"base": 0.6, "own": 0.2}
+
+
+def test_drift_counts_only_what_is_outside_the_boxes(part_of: Any) -> None:
+    measures = part_of("measures")
+    one = np.zeros((20, 20, 3), np.uint8)
+    other = one.copy()
+    other[5:10, 5:10] = 255
+    assert measures.outside_difference(one, other, [(5.0, 5.0, 10.0, 10.0)]) == 0.0
+    assert measures.outside_difference(one, other, []) == pytest.approx(25 / 400)
+    assert np.isnan(measures.outside_difference(one, other, [(0.0, 0.0, 20.0, 20.0)]))
+
+
+@pytest.mark.slow
+def test_own_losers_are_the_base_within_m_and_wrong_to_the_tuning_judge(part_of: Any) -> None:
+    from asap_train.hap import from_row
+    from hafbench.scorers.mannequin_card import SHIPPED
+    from hafbench.worlds import built_in
+
+    pairs = part_of("pairs")
+    own = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2)
+    items = list(pairs.seeds(0))[:4]
+    results = own.process_all(items)
+    again = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2).process_all(items)
+    assert results == again and [result.item for result in results] == items
+    rows = [row for result in results for row in result.rows]
+    assert rows and len(rows) + sum(len(result.rejections) for result in results) == 4
+    for row in rows:
+        pair = from_row(row)
+        assert (pair.winner == pair.loser)[~pair.mask].all()
+        assert own.judged(pair.winner) == "right" and own.judged(pair.loser) == "wrong"

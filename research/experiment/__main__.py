@@ -1,18 +1,24 @@
-"""The controlled experiment: the same model tuned on the same pairs by every method, and what became of its errors.
+"""The controlled experiment: the same model tuned on the same scenes by every method, and what became of its errors.
 
-    python research/experiment tune   --out DIR --pairs HAP      settings tried on the suite's selection prompts
-    python research/experiment make   --out DIR --pairs HAP      the fits, and runs on the held-out prompts
-    python research/experiment sheets --out DIR                  numbered pictures, to be labelled by eye
+    python research/experiment cost   --out DIR      what a step and a picture cost here, and so the whole of it
+    python research/experiment pairs  --out DIR      pairs with losers of the renderer, and of the base: as METHODS need
+    python research/experiment tune   --out DIR      settings tried on the selection prompts
+    python research/experiment make   --out DIR      the fits, and runs on the held-out prompts
+    python research/experiment sheets --out DIR      numbered pictures, to be labelled by eye
     python research/experiment report --out DIR [--docs DOCS]    tables and pictures from what is there
 
-Run a command again to resume it. Every method has the same pairs in the same order, the same steps and batch, and as
-many settings tried. Base and fits then draw the same prompts from the same noise.
+Run a command again, with the same options, to resume it. Every method has as many pairs of the same scenes, the same
+steps and batch, and as many settings tried. Base and fits then draw the same prompts from the same noise.
 
+    DIR/cost.json                                 core seconds of everything, as measured
+    DIR/pairs/rendered, pairs/own, pairs/redrawn  data sets of preference pairs
+    DIR/cache                                     their latents and texts, shared by all fits
     DIR/tuning/fits, tuning/runs, tuning.json     what was tried, and what was chosen by it
     DIR/fits/METHOD-SEED, runs/base, runs/METHOD-SEED     what is reported; the last checkpoint counts
+    DIR/front/METHOD-SEED-POINT                   runs of other checkpoints and strengths
     DIR/labels/                                   sheets, key.csv (not for who labels), labels-WHO.csv
-    DIR/measures/                                 the boxes of hands in the runs' images
-    DIR/report/                                   tables.md, forest.png, curves.png, grid.png
+    DIR/measures/                                 boxes of hands, and how far pictures moved outside them
+    DIR/report/                                   tables.md, front.png, forest.png, curves.png, grid.png
 """
 
 from __future__ import annotations
@@ -20,33 +26,62 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from plan import GRID, Plan
+from plan import ABLATIONS, METHODS, Plan, Sizes
 
 from hafbench.errors import HafError
+from hafbench.scorers.mannequin_card import SHIPPED
+from hafbench.worlds import BUILT_IN, built_in
+
+USUAL = Sizes()
+KNOWN = (*METHODS, *ABLATIONS)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("cost", "pairs", "tune", "make", "sheets", "report"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default=BUILT_IN, help="the base: a pipeline's folder in the built-in one's layout")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), help=", ".join(KNOWN))
+    parser.add_argument("--steps", type=int, default=USUAL.steps, help="of every fit")
+    parser.add_argument("--seeds", type=int, default=USUAL.seeds, help="fits of each method")
+    parser.add_argument("--pairs", type=int, default=USUAL.pairs, help="of each kind")
+    parser.add_argument("--images", type=int, default=USUAL.images, help="at least, of the base and of each method")
+    parser.add_argument("--selection", type=int, default=USUAL.selection, help="at least, of each setting tried")
+    parser.add_argument("--front", type=int, default=USUAL.front, help="at least, of each point of a method's front")
+    parser.add_argument("--prompts", type=int, help="of each suite; for trials")
+    parser.add_argument("--labelled", type=int, default=300, help="pictures of the base and each method on the sheets")
+    parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
+    parser.add_argument("--judge", type=Path, default=built_in("detector.pt"), help="the tuning judge's detector")
+    parser.add_argument("--card", type=Path, default=SHIPPED, help="the tuning judge's card")
+    parser.add_argument("--docs", type=Path, help="where the pictures go, too")
+    asked = parser.parse_args()
+    if unknown := [method for method in asked.methods if method not in KNOWN]:
+        parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(KNOWN)}")
+    if asked.what == "tune":
+        asked.methods = [method for method in asked.methods if method in METHODS]
+    return asked
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("tune", "make", "sheets", "report"))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pairs", type=Path, help="a data set of `asap-train synth`; for tune and make")
-    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(GRID), help=", ".join(GRID))
-    parser.add_argument("--steps", type=int, default=300, help="of every fit")
-    parser.add_argument("--seeds", type=int, default=3, help="fits of each method")
-    parser.add_argument("--images", type=int, default=1000, help="at least so many of the base and of each method")
-    parser.add_argument("--tuning-images", type=int, default=4, help="a prompt, for each setting tried")
-    parser.add_argument("--labelled", type=int, default=5, help="pictures a prompt and method on the sheets")
-    parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
-    parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
-    parser.add_argument("--docs", type=Path, help="where the pictures go, too")
-    asked = parser.parse_args()
-    if unknown := [method for method in asked.methods if method not in GRID]:
-        parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(GRID)}")
-    if asked.what in ("tune", "make") and asked.pairs is None:
-        parser.error("--pairs is needed")
+    """Do what is asked."""
+    asked = parsed()
     asked.out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(asked.out, asked.pairs, asked.steps, asked.seeds, asked.images, asked.tuning_images)
-    if asked.what == "tune":
+    sizes = Sizes(asked.steps, asked.seeds, asked.pairs, asked.images, asked.selection, asked.front, asked.prompts)
+    plan = Plan(asked.out, asked.model, sizes)
+    if asked.what == "cost":
+        import cost
+
+        print(cost.table(plan, cost.measured(plan, asked.judge, asked.card)))
+    elif asked.what == "pairs":
+        from pairs import make_pairs, source_of
+
+        for kind in dict.fromkeys((METHODS | ABLATIONS)[method].pairs for method in asked.methods):
+            source = source_of(kind, plan.name, asked.judge, asked.card)
+            made = make_pairs(source, plan.pairs(kind), sizes.pairs, asked.workers)
+            print(f"{made.counts.pairs} pairs in {plan.pairs(kind)}", flush=True)
+    elif asked.what == "tune":
         from making import tune
 
         tune(plan, asked.methods, asked.workers)

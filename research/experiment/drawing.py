@@ -12,10 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from plan import BASE
 from tables import against
 
-from hafbench.evaluate import spread
 from hafbench.images import load_image
-from hafbench.reports.plots import INK, LOOKS, as_svg, draw_interval, draw_legend, make_axes
-from hafbench.suites import load_suite
+from hafbench.reports.plots import INK, as_svg, draw_interval, draw_legend, make_axes
 
 TILE, ROWS = 128, 8
 
@@ -46,14 +44,14 @@ def curves(found: Found, out: Path) -> None:
 
     figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for index, name in enumerate(found.runs):
-        logs = [found.plan.log("", f"{name}-{seed}") for seed in range(found.plan.seeds)]
+        logs = [found.plan.log("", f"{name}-{seed}") for seed in range(found.plan.sizes.seeds)]
         if not logs[0]["delta"].notna().any():
             continue
         both = pd.concat(logs).groupby("step").mean(numeric_only=True)
         smooth = both.rolling(25, min_periods=5, center=True).mean()
         shown = (smooth["delta"], smooth["winner"] - smooth["ref_winner"], smooth["loser"] - smooth["ref_loser"])
         for panel, values in zip(panels, shown, strict=True):
-            panel.plot(smooth.index, values, label=name, color=LOOKS[index % len(LOOKS)][0])
+            panel.plot(smooth.index, values, label=name, color=plt.get_cmap("tab20")(index % 20))
     for panel, title in zip(
         panels, ("gap delta", "L(w) over the reference's", "L(l) over the reference's"), strict=True
     ):
@@ -69,9 +67,10 @@ def curves(found: Found, out: Path) -> None:
 def grid(found: Found, out: Path) -> None:
     """The same prompts and noise by the base and by the first fit of each method: grid.png, a column each."""
     columns = {BASE: pictures([found.base]), **{name: pictures(runs[:1]) for name, runs in found.runs.items()}}
-    prompts = spread(load_suite(str(found.plan.suite("held-out"))).prompts, ROWS)
+    ids = sorted({prompt for prompt, _ in columns[BASE]})
+    shown = ids[:: max(1, len(ids) // ROWS)][:ROWS]
     first = min(seed for _, seed in columns[BASE])
-    compose(columns, [(prompt.id, first) for prompt in prompts]).save(out / "grid.png")
+    compose(columns, [(prompt, first) for prompt in shown]).save(out / "grid.png")
 
 
 def compose(columns: Mapping[str, Mapping], keys: Sequence[tuple[str, int]]) -> Image.Image:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import labels
 import pandas as pd
-from plan import BASE, Plan
+from making import is_done, run_folder
+from plan import BASE, LAST, Plan
 
 from hafbench.errors import HafError
 from hafbench.runs import Run, read_run
@@ -49,14 +51,19 @@ class Found:
 
 def find(plan: Plan, methods: Sequence[str]) -> Found:
     """What is there of the methods whose fits are all finished; raises HafError if there is none."""
-    folder = plan.out / "runs"
     runs = {}
     for method in methods:
-        own = [folder / f"{method}-{seed}" for seed in range(plan.seeds)]
-        if all((run / "records.parquet").exists() for run in own):
-            runs[method] = [read_run(run) for run in own]
-    if not runs or not (folder / BASE / "records.parquet").exists():
-        raise HafError(f"{folder} has no finished runs of the base and of a method; give `make` first.")
-    base = read_run(folder / BASE)
-    verdicts = {name: labels.verdicts(own) for name, own in {BASE: [base], **runs}.items()}
-    return Found(plan, base, runs, verdicts, labels.read(plan))
+        own = finished(run_folder(plan, method, seed, LAST) for seed in range(plan.sizes.seeds))
+        if len(own) == plan.sizes.seeds:
+            runs[method] = own
+    base = plan.out / "runs" / BASE
+    if not runs or not is_done(base):
+        raise HafError(f"{base.parent} has no finished runs of the base and of a method; give `make` first.")
+    own_base = read_run(base)
+    verdicts = {name: labels.verdicts(own) for name, own in {BASE: [own_base], **runs}.items()}
+    return Found(plan, own_base, runs, verdicts, labels.read(plan))
+
+
+def finished(folders: Iterable[Path]) -> list[Run]:
+    """The runs of those folders that have one."""
+    return [read_run(one) for one in folders if is_done(one)]

@@ -28,15 +28,19 @@ BAD: Mapping[str, bool | None] = {"good": False, "bad": True, "unclear": None}
 
 
 def make_sheets(plan: Plan, base: Run, runs: Mapping[str, Sequence[Run]], each: int) -> None:
-    """Sheets of `each` pictures a prompt of the base and of every method, all shuffled, and key.csv.
+    """Sheets of `each` pictures of the base and of every method, all shuffled, and key.csv.
 
-    Methods show the same prompts and seeds, of their fits in turn.
+    Methods show the same prompts and seeds: prompts in turn, and of their fits in turn.
     """
     shown = {BASE: pictures([base]), **{method: pictures(own) for method, own in runs.items()}}
-    seeds = sorted({seed for _, seed in shown[BASE]})
-    of_a_fit = len(seeds) // plan.seeds
-    taken = [seeds[(place % plan.seeds) * of_a_fit + place // plan.seeds] for place in range(each)]
-    tiles = [(name, own[key]) for name, own in shown.items() for key in own if key[1] in taken]
+    prompts, seeds = (sorted(set(column)) for column in zip(*shown[BASE], strict=True))
+    of_a_fit = len(seeds) // plan.sizes.seeds
+    kept = set()
+    for place in range(min(each, len(shown[BASE]))):
+        round_, prompt = divmod(place, len(prompts))
+        fit, seed = (prompt + round_) % plan.sizes.seeds, round_ // plan.sizes.seeds
+        kept.add((prompts[prompt], seeds[fit * of_a_fit + seed % of_a_fit]))
+    tiles = [(name, own[key]) for name, own in shown.items() for key in own if key in kept]
     order = np.random.default_rng(0).permutation(len(tiles))
     folder = plan.out / "labels"
     folder.mkdir(exist_ok=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from plan import ANATOMY, BASE, GRID, TUNING_SEED, Plan
+from plan import ABLATIONS, ANATOMY, BASE, FRONT, LAST, METHODS, PARENTS, TUNING_SEED, Plan, Point, at
 
-from asap_train.autoscore import run, tuned
+from asap_train.autoscore import run
 from asap_train.choose import Split, choose
 from asap_train.data.workers import begin_worker
 from asap_train.training.config import FitConfig
@@ -20,53 +21,94 @@ from hafbench.files import write_whole
 from hafbench.runs import Run, read_run
 from hafbench.specs import RunSpec
 
-Job = tuple[str, FitConfig | None, RunSpec, Path]
-"""A name, the fit (None: the base itself), how it is scored, and the run's folder."""
+
+@dataclass(frozen=True)
+class Job:
+    """A run in the folder `out`, scored by `spec`: of the base, or of a point of the fit `config`, at its `step`."""
+
+    out: Path
+    spec: RunSpec
+    config: FitConfig | None = None
+    step: int = 0
+    scale: float = 1.0
 
 
 def do(job: Job) -> str:
     """Fit and run; either is resumed where it was stopped."""
     from asap_train.training.trainer import train
 
-    name, config, spec, out = job
-    if config:
-        spec = tuned(spec, train(config) / "checkpoints" / f"{config.max_train_steps:06d}")
-    run(spec, out)
-    return name
+    spec = job.spec
+    if job.config:
+        last = job.config.out / "checkpoints" / f"{job.config.max_train_steps:06d}"
+        if not last.is_dir():
+            train(job.config)
+        spec = at(spec, last.with_name(f"{job.step:06d}"), job.scale)
+    run(spec, job.out)
+    return job.out.name
 
 
-def do_all(jobs: Sequence[Job], workers: int) -> None:
+def tried(job: Job) -> str:
+    """What became of a job, for the screen: a fit that diverges is no reason to leave out the others."""
+    try:
+        return f"{do(job)}: done"
+    except HafError as error:
+        return f"{job.out.name}: {error}"
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run is finished."""
+    return (folder / "records.parquet").exists()
+
+
+def do_all(jobs: Iterable[Job], workers: int) -> None:
     """All jobs of which the run is not finished."""
-    waiting = [job for job in jobs if not (job[3] / "records.parquet").exists()]
+    waiting = [job for job in jobs if not is_done(job.out)]
     if workers == 1:
         for job in waiting:
-            print(f"{do(job)}: done", flush=True)
+            print(tried(job), flush=True)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
-        for ended in as_completed([pool.submit(do, job) for job in waiting]):
-            print(f"{ended.result()}: done", flush=True)
+        for ended in as_completed([pool.submit(tried, job) for job in waiting]):
+            print(ended.result(), flush=True)
 
 
-def tune(plan: Plan, methods: Iterable[str], workers: int) -> None:
-    """Try the settings of GRID, and write OUT/tuning.json: the chosen ones, and the figures of all."""
+def tuning_jobs(plan: Plan, methods: Sequence[str]) -> Iterator[Job]:
+    """The base, then every method's first setting, and so on: what is there at any time is as much of each."""
     runs, spec = plan.out / "tuning" / "runs", plan.tuning_spec()
-    tried = {f"{method}-{place}": settings for method in methods for place, settings in enumerate(GRID[method])}
-    configs = {name: plan.config("tuning", name, TUNING_SEED, settings) for name, settings in tried.items()}
-    jobs: list[Job] = [(BASE, None, spec, runs / BASE)]
-    jobs += [(name, config, spec, runs / name) for name, config in configs.items()]
-    do_all(jobs, workers)
-    base, made = read_run(runs / BASE), {name: read_run(runs / name) for name in tried}
-    rows = [
-        {"name": name, "settings": list(settings), **figures(judged(base), judged(made[name]), plan, name)}
-        for name, settings in tried.items()
-    ]
-    chosen = {method: tried[f"{method}-{best(base, made, method)}"] for method in methods}
+    yield Job(runs / BASE, spec)
+    for place in range(max(len(METHODS[method].tried) for method in methods)):
+        for method in methods:
+            name = f"{method}-{place}"
+            config = plan.config("tuning", method, TUNING_SEED, METHODS[method].tried[place], name)
+            yield Job(runs / name, spec, config, plan.step(LAST))
+
+
+def tune(plan: Plan, methods: Sequence[str], workers: int) -> None:
+    """Try all settings of METHODS, and write OUT/tuning.json: the chosen ones, and the figures of all."""
+    runs = plan.out / "tuning" / "runs"
+    do_all(tuning_jobs(plan, methods), workers)
+    if not is_done(runs / BASE):
+        raise HafError(f"{runs / BASE} is not finished: see above why, and give `tune` again.")
+    base = read_run(runs / BASE)
+    chosen, rows = {}, []
+    for method in methods:
+        grid = METHODS[method].tried
+        folders = {place: runs / f"{method}-{place}" for place in range(len(grid))}
+        made = {place: read_run(folder) for place, folder in folders.items() if is_done(folder)}
+        if not made:
+            continue
+        chosen[method] = grid[best(base, made)]
+        rows += [
+            {"name": f"{method}-{place}", "settings": list(grid[place])}
+            | figures(judged(base), judged(own), plan, f"{method}-{place}")
+            for place, own in made.items()
+        ]
     write_whole(plan.out / "tuning.json", json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
 
 
-def best(base: Run, made: Mapping[str, Run], method: str) -> int:
-    """The place in GRID of the best setting, by the rule by which a fit's best checkpoint is chosen."""
-    return choose(base, {place: made[f"{method}-{place}"] for place in range(len(GRID[method]))}, Split()).step
+def best(base: Run, made: Mapping[int, Run]) -> int:
+    """The best setting's place, by the rule for a fit's checkpoints: here all prompts are for selection."""
+    return choose(base, made, Split(share=1.0)).step
 
 
 def judged(run: Run) -> pd.DataFrame:
@@ -93,16 +135,49 @@ def figures(base: pd.DataFrame, own: pd.DataFrame, plan: Plan, name: str) -> dic
     }
 
 
-def make(plan: Plan, methods: Iterable[str], workers: int, given: Path | None = None) -> None:
-    """The fits that are reported, with what the tuning chose or a file gives, and the runs of the base and of them."""
+def chosen_settings(plan: Plan, given: Path | None) -> Mapping[str, Sequence[str]]:
+    """What the tuning chose for each method, or a file says; of ablations what their parents have."""
     path = given or plan.out / "tuning.json"
     if not path.exists():
         raise HafError(f"There is no {path}: give `tune` first, or settings with --chosen.")
-    chosen = json.loads(path.read_text())["chosen"]
-    runs = plan.out / "runs"
-    jobs: list[Job] = [(BASE, None, plan.spec(None), runs / BASE)]
-    for seed in range(plan.seeds):
+    found: dict[str, Sequence[str]] = json.loads(path.read_text())["chosen"]
+    return found | {name: found[parent] for name, parent in PARENTS.items() if parent in found}
+
+
+def run_folder(plan: Plan, method: str, seed: int, point: Point) -> Path:
+    """The run of a point of a fit: OUT/runs/METHOD-SEED of the last, OUT/front/METHOD-SEED-POINT of others."""
+    if point == LAST:
+        return plan.out / "runs" / f"{method}-{seed}"
+    return plan.out / "front" / f"{method}-{seed}-{point.name}"
+
+
+def reported_jobs(plan: Plan, methods: Iterable[str], chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+    """The base, and the last checkpoints of the fits, seed by seed."""
+    yield Job(plan.out / "runs" / BASE, plan.spec(None))
+    for seed in range(plan.sizes.seeds):
         for method in methods:
-            name = f"{method}-{seed}"
-            jobs.append((name, plan.config("", name, seed, chosen[method]), plan.spec(seed), runs / name))
-    do_all(jobs, workers)
+            yield _of_fit(plan, method, seed, chosen, LAST, plan.spec(seed))
+
+
+def front_jobs(plan: Plan, methods: Iterable[str], chosen: Mapping[str, Sequence[str]]) -> Iterator[Job]:
+    """The other points of the methods' fronts; ablations have none."""
+    for seed in range(plan.sizes.seeds):
+        for method in (name for name in methods if name not in ABLATIONS):
+            for point in FRONT:
+                yield _of_fit(plan, method, seed, chosen, point, plan.front_spec(seed))
+
+
+def _of_fit(
+    plan: Plan, method: str, seed: int, chosen: Mapping[str, Sequence[str]], point: Point, spec: RunSpec
+) -> Job:
+    if method not in chosen:
+        raise HafError(f"No settings were chosen for {method}: give `tune` with it first.")
+    config = plan.config("", method, seed, chosen[method], f"{method}-{seed}")
+    return Job(run_folder(plan, method, seed, point), spec, config, plan.step(point), point.scale)
+
+
+def make(plan: Plan, methods: Sequence[str], workers: int, given: Path | None = None) -> None:
+    """The fits that are reported, with what the tuning chose or a file gives, their runs, and those of their fronts."""
+    chosen = chosen_settings(plan, given)
+    do_all(reported_jobs(plan, methods, chosen), workers)
+    do_all(front_jobs(plan, methods, chosen), workers)

@@ -1,9 +1,9 @@
-"""What a method does to the rest of a picture: the distance outside the hands, and whether the prompt is followed."""
+"""What a method does to the rest of a picture: how far it moves outside the hands, and if the prompt is followed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,18 +53,31 @@ def pictures(runs: Sequence[Run]) -> dict[tuple[str, int], Picture]:
     return found
 
 
-def hands_of(name: str, shown: Mapping[tuple[str, int], Picture], out: Path) -> dict[tuple[str, int], list[Box]]:
-    """The boxes of hands that the detector sees in each picture, kept in OUT/measures/NAME.json."""
-    from hafbench.detectors.mannequin import load_mannequin_detector
+@lru_cache(maxsize=1)
+def one_view() -> Callable[[NDArray[np.uint8]], list[Box]]:
+    """The boxes of hands by the judge's net in one view: a quarter of its time, and enough to leave hands out."""
+    from hafbench.detectors.mannequin import MIN_CONFIDENCE, SIDES, assign_parts, average, merge, proposals
+    from hafbench.detectors.ultralytics import every_class, load_yolo
+    from hafbench.worlds import built_in
 
-    path = out / "measures" / f"{name}.json"
-    keys = list(shown)
+    net, predictor = load_yolo(built_in("detector.pt")), every_class()
+
+    def boxes(image: NDArray[np.uint8]) -> list[Box]:
+        shown = np.ascontiguousarray(image[..., ::-1])
+        options = {"conf": MIN_CONFIDENCE, "iou": 0.8, "verbose": False, "device": "cpu", "predictor": predictor}
+        (result,) = net.predict(shown, imgsz=SIDES[0], **options)
+        return [tuple(one.hand.xyxy[0].tolist()) for one in assign_parts(average([merge(proposals(result))])).hands]
+
+    return boxes
+
+
+def hands_of(run: Run, out: Path) -> dict[tuple[str, int], list[Box]]:
+    """The boxes of hands in each picture of a run, kept in OUT/measures/hands-RUN.json."""
+    path = out / "measures" / f"hands-{run.folder.name}.json"
     if not path.exists():
-        detector = load_mannequin_detector()
-        found = [detector.detect(shown[key].pixels) for key in keys]
-        boxes = [[one.hand.xyxy[0].tolist() for one in seen.hands] for seen in found]
+        found = [[*key, one_view()(picture.pixels)] for key, picture in pictures([run]).items()]
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, json.dumps([[*key, own] for key, own in zip(keys, boxes, strict=True)]) + "\n")
+        write_whole(path, json.dumps(found) + "\n")
     return {(prompt, seed): own for prompt, seed, own in json.loads(path.read_text())}
 
 
@@ -103,15 +116,55 @@ def painted(image: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.uint8]
     return own
 
 
-def outside_hands(base: Sequence[Run], runs: Sequence[Run], names: tuple[str, str], out: Path) -> Distance:
+def drift(base: Run, run: Run, out: Path) -> pd.DataFrame:
+    """By (prompt, seed) how far each picture of a run is from the base's at the same noise, outside the hands of both.
+
+    `pixels`: the mean absolute difference of channels, as a share of their range, NaN where the hands are all there is.
+    `clip`: one minus the cosine of CLIP's embeddings, the hands painted over in both. Kept in OUT/measures.
+    """
+    path = out / "measures" / f"drift-{run.folder.name}.csv"
+    if not path.exists():
+        one, other, keys, boxes = _sides([base], [run], out)
+        apart = [outside_difference(one[key].pixels, other[key].pixels, boxes[key]) for key in keys]
+        cosines = (_embedded_outside(one, boxes, keys) * _embedded_outside(other, boxes, keys)).sum(1)
+        rows = [[*key, far, 1 - cosine] for key, far, cosine in zip(keys, apart, cosines, strict=True)]
+        table = pd.DataFrame(rows, columns=["prompt_id", "seed", "pixels", "clip"])
+        write_whole(path, table.to_csv(index=False))
+    return pd.read_csv(path, dtype={"prompt_id": str}).set_index(["prompt_id", "seed"])
+
+
+def outside_difference(one: NDArray[np.uint8], other: NDArray[np.uint8], boxes: Sequence[Box]) -> float:
+    """The mean absolute difference in 0 .. 1 of two images outside all boxes; NaN where nothing is outside."""
+    kept = painted(np.zeros_like(one), boxes)[..., 0] != GREY
+    if not kept.any():
+        return float("nan")
+    return float(np.abs(one.astype(np.int16) - other.astype(np.int16))[kept].mean() / 255)
+
+
+def outside_hands(base: Run, runs: Sequence[Run], out: Path) -> Distance:
     """The kernel distance of CLIP's embeddings, the hands of both images of a pair painted over in both."""
-    one, other = pictures(base), pictures(runs)
-    boxes = [hands_of(name, shown, out) for name, shown in zip(names, (one, other), strict=True)]
-    keys = [key for key in one if key in other]
-    sides = [
-        embedded([painted(shown[key].pixels, boxes[0][key] + boxes[1][key]) for key in keys]) for shown in (one, other)
-    ]
+    one, other, keys, boxes = _sides([base], runs, out)
+    sides = [_embedded_outside(shown, boxes, keys) for shown in (one, other)]
     return kernel_distance(sides[0], sides[1], [prompt for prompt, _ in keys])
+
+
+Key = tuple[str, int]
+
+
+def _sides(
+    base: Sequence[Run], runs: Sequence[Run], out: Path
+) -> tuple[dict[Key, Picture], dict[Key, Picture], list[Key], dict[Key, list[Box]]]:
+    """The pictures of both, the keys that both have, and the boxes of the hands of both."""
+    one, other = pictures(base), pictures(runs)
+    keys = [key for key in one if key in other]
+    hands = [{key: boxes for run in own for key, boxes in hands_of(run, out).items()} for own in (base, runs)]
+    return one, other, keys, {key: hands[0][key] + hands[1][key] for key in keys}
+
+
+def _embedded_outside(
+    shown: Mapping[Key, Picture], boxes: Mapping[Key, Sequence[Box]], keys: Sequence[Key]
+) -> NDArray[np.float64]:
+    return embedded([painted(shown[key].pixels, boxes[key]) for key in keys])
 
 
 def retrieved(runs: Sequence[Run]) -> pd.Series[float]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import drawing
+import front
 import tables
 from found import find
 from plan import Plan
@@ -19,11 +20,16 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     found = find(plan, methods)
     out = plan.out / "report"
     out.mkdir(exist_ok=True)
-    parts = ["## Errors", tables.errors(found)]
+    parts = ["## Errors", tables.errors(found), tables.halved(found)]
     if found.eye is not None:
-        parts += [tables.agreement(found), "## Hands and figures apart", tables.apart(found)]
-    if "asap" in found.runs:
-        parts += ["## ASAP against the others", tables.beaten(found, "asap")]
+        parts += [tables.agreement(found)]
+    if made := front.curves(found):
+        parts += ["## Error against drift", tables.fronts(made), tables.less_change(made)]
+        parts += [tables.off_the_front(made, name) for name in ("asap-guard", "asap") if name in made.places]
+        front.draw(made, out)
+    for best in ("ours", "asap"):
+        if best in found.runs and len(found.runs) > 1:
+            parts += [f"## The others against {best}", tables.beaten(found, best)]
     parts += ["## The rest of the pictures", tables.quality(found, tables.pooled(found))]
     if (plan.out / "tuning.json").exists():
         parts += ["## Tuning", tables.tuning(found)]

@@ -1,4 +1,4 @@
-"""The tables of the experiment, as Markdown: errors by eye and by the judge, all else, what was tried."""
+"""The tables of the experiment, as Markdown: errors by eye and by the judge, fronts, all else, what was tried."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import replace
 from math import isfinite
 
 import measures
+import numpy as np
 import pandas as pd
 from found import Found
-from plan import ANATOMY, BASE
+from front import RESAMPLES, Curves, dominating, ratio
+from numpy.typing import NDArray
+from plan import BASE
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from hafbench.comparison import Comparison, compare_runs
@@ -20,13 +23,16 @@ from hafbench.runs import Run
 from hafbench.statistics import (
     Corrected,
     Difference,
+    Mean,
     Rate,
     compare_means,
     compare_wins,
     error_rate,
     holm,
+    mean_interval,
     prediction_powered_rate,
 )
+from hafbench.statistics.clusters import bootstrap
 
 DASH = "–"
 
@@ -73,7 +79,7 @@ def errors(found: Found) -> str:
     for name in found.names:
         own = judge[name]
         row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if eye else [DASH] * 4)]
-        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0)))]
+        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0))), not_judged(found, name)]
         if name == BASE:
             rows.append([*row, *[DASH] * 4])
             continue
@@ -84,7 +90,13 @@ def errors(found: Found) -> str:
         row += [points(apart[name]), ", ".join(f"{100 * one:+.1f}" for one in each), p_value(p_values[name])]
         rows.append([*row, f"{wins.rsi:.2f} [{wins.rsi_low:.2f}, {wins.rsi_high:.2f}]"])
     heads = ["", "wrong by eye, % (n)", "difference, points", "p", "by eye and judge, %"]
-    return markdown([*heads, "judge's AER, %", "difference, points", "each fit", "p", "RSI"], rows)
+    return markdown([*heads, "judge's AER, %", "no hand found, %", "difference, points", "each fit", "p", "RSI"], rows)
+
+
+def not_judged(found: Found, name: str) -> str:
+    """The share of pictures in which the judge found nothing to judge, in percent."""
+    verdicts = found.verdicts[name]["error"]
+    return f"{100 * verdicts.isna().mean():.1f}"
 
 
 def by_eye(
@@ -122,21 +134,86 @@ def beaten(found: Found, best: str) -> str:
     return markdown(("", "", "difference, points", "p"), rows)
 
 
-def apart(found: Found) -> str:
-    """By eye, the prompts of hands and those of figures apart: by which scorer judged most of the base's pictures."""
-    scored = found.base.records[found.base.records["status"] == "scored"]
-    counts = pd.crosstab(scored["prompt_id"], scored["scorer"]).reindex(columns=list(ANATOMY), fill_value=0)
-    eye, rows = found.by_eye, []
-    for scorer in ANATOMY:
-        prompts = set(counts.index[counts.idxmax(axis=1) == scorer])
-        own = {name: values[values.index.get_level_values(0).isin(prompts)].dropna() for name, values in eye.items()}
-        moved = against(own, BASE, found.runs)
-        p_values = dict(zip(moved, holm([one.p_value for one in moved.values()]), strict=True))
-        for name, values in own.items():
-            told = error_rate(values.to_numpy(), values.index.get_level_values(0))
-            cells = [points(moved[name]), p_value(p_values[name])] if name in moved else [DASH, DASH]
-            rows.append([f"{name}, {scorer} ({len(prompts)} prompts)", f"{rate(told)} ({len(values)})", *cells])
-    return markdown(("", "wrong by eye, % (n)", "difference, points", "p"), rows)
+def halved(found: Found) -> str:
+    """Each method's error rate over the base's: by the judge alone, and by the labels with the judge's help."""
+    judge, eye, rows = found.judge, found.by_eye, []
+    for name in found.runs:
+        told = [ratio_of_rates(judge[BASE], judge[name])]
+        told += [ratio_of_rates(judge[BASE], judge[name], eye[BASE], eye[name])] if eye else []
+        rows.append([name, *(f"{ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, low, high in told)])
+    heads = ["error rate over the base's", "judge", *(["by eye and judge"] if eye else [])]
+    return markdown(heads, rows)
+
+
+def ratio_of_rates(
+    base: pd.Series[float],
+    own: pd.Series[float],
+    base_labels: pd.Series[float] | None = None,
+    own_labels: pd.Series[float] | None = None,
+) -> tuple[float, float, float]:
+    """The ratio of two error rates over shared prompts, and 95 % bounds by a bootstrap of prompts.
+
+    With labels each rate is the judge's plus the mean of label - verdict over the labelled pictures: prediction-powered
+    inference (Angelopoulos et al., Science 2023) with all weight on the judge.
+    """
+    columns = []
+    for verdicts, labels in ((base, base_labels), (own, own_labels)):
+        surplus = verdicts * 0 if labels is None else (labels - verdicts.reindex(labels.index))
+        columns += [verdicts, surplus]
+    prompts = sorted(set(base.index.get_level_values(0)) & set(own.index.get_level_values(0)))
+    grouped = [column.dropna().groupby(level=0) for column in columns]
+    sums = [one.sum().reindex(prompts, fill_value=0.0).to_numpy() for one in grouped]
+    counts = [one.count().reindex(prompts, fill_value=0).to_numpy() for one in grouped]
+    totals = np.array([*sums, *counts], dtype=np.float64).T
+
+    def statistic(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = rows[:, :4] / rows[:, 4:]
+            return np.asarray((means[:, 2] + means[:, 3]) / (means[:, 0] + means[:, 1]))[:, None]
+
+    low, high = bootstrap(totals, statistic, resamples=RESAMPLES, seed=0, confidence=0.95)
+    return float(statistic(totals.sum(0)[None])[0, 0]), float(low[0]), float(high[0])
+
+
+def less_change(found: Curves) -> str:
+    """The drift of each method over that of dpo at the same error, where both have a front."""
+    rows = []
+    for name in found.places:
+        if name == "dpo" or "dpo" not in found.places:
+            continue
+        told, low, high = ratio(found, name, "dpo")
+        rows.append([name, f"{told:.2f} [{low:.2f}, {high:.2f}]"])
+    return markdown(("", "drift over that of dpo at equal error"), rows)
+
+
+def off_the_front(found: Curves, own: str) -> str:
+    """Which points of other methods but `ours` have fewer errors and less drift than the last one of `own`."""
+    rows = [
+        [name, f"{100 * point.share:.0f} %", f"{point.scale:g}", p_value(errors), p_value(drift)]
+        for name, point, errors, drift in dominating(found, own, ("ours",))
+    ]
+    if not rows:
+        return f"No point of another method has both fewer errors and less drift than {own}."
+    heads = (f"fewer errors and less drift than {own}", "steps", "strength", "p of errors", "p of drift")
+    return markdown(heads, rows)
+
+
+def fronts(found: Curves) -> str:
+    """Every point: the share of the steps and the strength of the LoRA, its error rate and its drift."""
+    rows = [
+        [name, f"{100 * place.point.share:.0f} %", f"{place.point.scale:g}", rate(place.error), mean(place.far, 100)]
+        for name, places in found.places.items()
+        for place in sorted(places, key=lambda one: (one.point.share, one.point.scale))
+    ]
+    return markdown(("", "steps", "strength", "judge's AER, %", "drift, %"), rows)
+
+
+def mean(found: Mean, factor: float = 1.0) -> str:
+    """A mean with its interval."""
+    if found.estimate is None:
+        return DASH
+    ends = "" if found.low is None or found.high is None else f" [{factor * found.low:.2f}, {factor * found.high:.2f}]"
+    return f"{factor * found.estimate:.2f}{ends}"
 
 
 def agreement(found: Found) -> str:
@@ -191,27 +268,31 @@ def quality(found: Found, comparison: Comparison) -> str:
     told = measures.retrieved([found.base])
     names = [one.name for one in comparison.versus[0].metrics if one.role != "anatomy"]
     rows = [
-        [BASE, *[DASH] * len(names), rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 4]
+        [BASE, *[DASH] * len(names), rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 6]
     ]
     for versus in comparison.versus:
         name = versus.label
         own = [one for one in versus.metrics if one.role != "anatomy"]
         cells = [f"{(text := line(name, one)).difference} ({text.verdict})" for one in own]
         precision, apart = measures.following(told, measures.retrieved(found.runs[name]))
-        far = measures.outside_hands([found.base], found.runs[name], (BASE, name), found.plan.out)
+        far = measures.outside_hands(found.base, found.runs[name], found.plan.out)
+        moved = pd.concat([measures.drift(found.base, run, found.plan.out) for run in found.runs[name]])
+        prompts = moved.index.get_level_values(0)
         log = last_rows(found, name)
         cells += [rate(precision), f"{points(apart)} (p {p_value(apart.p_value)})"]
+        cells += [mean(mean_interval(moved[what].to_numpy(), prompts), 100) for what in ("pixels", "clip")]
         cells += [f"{round(far.estimate or 0, 4) + 0:.4f}", p_value(far.p_value)]
         told_by = [log[key] for key in ("delta", "winner_rise", "loser_rise")]
         cells += [", ".join(f"{one:+.4f}" for one in told_by) if all(map(isfinite, told_by)) else DASH]
         rows.append([name, *cells])
     heads = ["", *(f"{name}, difference" for name in names), "own prompt nearest, %", "difference, points"]
-    return markdown([*heads, "distance outside hands", "p", "delta, rise of L(w), of L(l)"], rows)
+    heads += ["drift, %", "drift by CLIP, %", "kernel distance outside hands", "p", "delta, rise of L(w), of L(l)"]
+    return markdown(heads, rows)
 
 
 def last_rows(found: Found, name: str) -> dict[str, float]:
     """Means over the last fifth of a method's logs."""
-    both = pd.concat([found.plan.last_steps("", f"{name}-{seed}") for seed in range(found.plan.seeds)])
+    both = pd.concat([found.plan.last_steps("", f"{name}-{seed}") for seed in range(found.plan.sizes.seeds)])
     rises = {f"{side}_rise": float((both[side] - both[f"ref_{side}"]).mean()) for side in ("winner", "loser")}
     return {"delta": float(both["delta"].mean()), **rises}
 

@@ -1,0 +1,306 @@
+"""Pairs of hands whose losers are the renderer's errors, or the base's own: what it draws where M is redrawn.
+
+Both kinds are of the same scenes in the same order. An own loser is kept only where the judge that is meant for tuning
+calls it wrong and the render right; the judge that reports is never asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import cv2
+import numpy as np
+
+from asap_train.data.gates import fingerprint
+from asap_train.data.inpainting import Painter, PainterOptions, load_painter
+from asap_train.data.similarity import measure_similarity
+from asap_train.data.spec import Thresholds
+from asap_train.data.synthesis import add_pairs
+from asap_train.data.workers import ItemResult, Run, processes
+from asap_train.degrade.mannequin import mannequin_pair
+from asap_train.degrade.redraw import CELL, Window, paste
+from asap_train.hap import make_pair, to_row
+from asap_train.hap.manifest import Details, HapManifest, SplitRule
+from asap_train.hap.write import open_hap
+from asap_train.types import Candidate, Mask, Photo
+from hafbench.detectors.mannequin import MannequinDetector
+from hafbench.images import sha256_of
+from hafbench.mannequin.attributes import Framing
+from hafbench.mannequin.captions import caption
+from hafbench.mannequin.picture import SIZE, Picture, correct_picture
+from hafbench.provenance import sha256_of_json
+from hafbench.scorers.digits import judge
+from hafbench.scorers.mannequin_card import load_mannequin_card
+
+if TYPE_CHECKING:
+    from hafbench.types import Pixels, Score
+
+FRAMINGS: tuple[Framing, ...] = ("hand", "hand", "two_hands")
+"""In turn, by seed."""
+FIRST_SEED = 60
+"""Scene i has the seed FIRST_SEED * 10_000_000 + i: of no other data set (docs/studies/mannequin.md)."""
+BLOCK = 8
+"""Scenes that are redrawn in one batch."""
+AT_ONCE = 1000
+"""Scenes of one round."""
+REACH = 7
+"""Pixels by which M is larger than the hull of a hand: room for a digit too many."""
+SURE = 0.8
+"""The tuning judge's chance of an error from which a redraw is wrong; from 1 - SURE down a picture is right."""
+STRENGTH = 0.75
+"""With all steps done again the hand gets another skin and place, of which a caption need say nothing."""
+ALL_FOR_TRAINING = {"train": 1.0}
+
+Kind = Literal["rendered", "own", "redrawn"]
+"""Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
+
+
+def framing_of(seed: int) -> Framing:
+    """What the scene of a seed shows."""
+    return FRAMINGS[seed % len(FRAMINGS)]
+
+
+def row_of(photo: Photo, candidate: Candidate, skipped: Mapping[str, str]) -> dict[str, Any]:
+    """The row of a pair."""
+    similarity = measure_similarity(photo.pixels, candidate.pixels, candidate.mask)
+    mark = fingerprint(photo.pixels, candidate.pixels, candidate.mask)
+    return to_row(make_pair(photo, candidate, photo.caption or "", similarity, mark, skipped))
+
+
+def seeds(round_: int) -> Iterable[str]:
+    """The seeds of a round."""
+    first = FIRST_SEED * 10_000_000 + round_ * AT_ONCE
+    return map(str, range(first, first + AT_ONCE))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Pairs with one exact error, as `asap-train synth --source mannequin` has them, of hands alone."""
+
+    def items(self, round_: int) -> Iterable[str]:
+        """Seeds."""
+        return seeds(round_)
+
+    def process(self, item: str) -> ItemResult:
+        """The pair of a seed, if an error that can be seen found a place."""
+        made = mannequin_pair(int(item), framing=framing_of(int(item)))
+        if made is None:
+            return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
+        return ItemResult(item, (row_of(*made, {}),), ())
+
+
+@dataclass(frozen=True)
+class Own:
+    """Pairs whose losers the base draws. `candidates` redraws a scene; `redrawn`: the winner is one of them, too.
+
+    `strength` is the share of the sampler's steps that are done again inside M, 1 all of them. Models are loaded when
+    they are first needed, so that this can be sent to a worker process.
+    """
+
+    model: str
+    detector: Path
+    card: Path
+    candidates: int = 1
+    strength: float = STRENGTH
+    redrawn: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        loaded = ("painter", "judging")
+        return {name: value for name, value in self.__dict__.items() if name not in loaded}
+
+    @cached_property
+    def painter(self) -> Painter:
+        """The base as an inpainting pipeline."""
+        return load_painter(PainterOptions(model=self.model, arguments={"strength": self.strength}), "cpu")
+
+    @cached_property
+    def judging(self) -> tuple[MannequinDetector, Any]:
+        """The tuning judge's detector and card."""
+        return MannequinDetector(self.detector, "cpu"), load_mannequin_card(self.card)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides the pairs, as JSON values."""
+        weights = {"detector": sha256_of(self.detector), "card": sha256_of(self.card)}
+        return {"painter": dict(self.painter.settings), "tuning_judge": weights, "sure": SURE, "reach": REACH}
+
+    def items(self, round_: int) -> Iterable[str]:
+        """Seeds."""
+        return seeds(round_)
+
+    def process(self, item: str) -> ItemResult:
+        """The pair of a seed, if it gives one."""
+        return self.process_all([item])[0]
+
+    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
+        """The same of several seeds, redrawn in one batch."""
+        scenes = [scene_of(int(item)) for item in items]
+        return [self.result(scene, drawn) for scene, drawn in zip(scenes, self.redraw(scenes), strict=True)]
+
+    def result(self, scene: Scene, drawn: Sequence[Pixels]) -> ItemResult:
+        """A pair of a scene and its redraws, or why there is none."""
+
+        def refused(gate: str, reason: str) -> ItemResult:
+            return ItemResult(str(scene.seed), (), ((gate, reason),))
+
+        verdicts = [self.judged(pixels) for pixels in drawn]
+        if "wrong" not in verdicts:
+            return refused("loser", "the tuning judge calls no redraw wrong")
+        # Most redraws are no losers, so that winners are judged last.
+        if self.redrawn:
+            winner = drawn[verdicts.index("right")] if "right" in verdicts else None
+        else:
+            winner = scene.photo.pixels if self.judged(scene.photo.pixels) == "right" else None
+        if winner is None:
+            return refused("winner", "the tuning judge calls no winner right")
+        loser = self.candidate(scene, drawn[verdicts.index("wrong")])
+        return ItemResult(str(scene.seed), (row_of(replace(scene.photo, pixels=winner), loser, UNGATED),), ())
+
+    def redraw(self, scenes: Sequence[Scene]) -> list[list[Pixels]]:
+        """By scene its redraws, all in one batch, the photo outside of M."""
+        import torch
+
+        drawn: list[list[Pixels]] = [[] for _ in scenes]
+        for number in range(self.candidates):
+            made = self.painter.pipeline(
+                prompt=[scene.photo.caption or "" for scene in scenes],
+                image=[as_pil(scene.photo.pixels) for scene in scenes],
+                mask_image=[as_pil(grown(scene.mask)) for scene in scenes],
+                height=SIZE,
+                width=SIZE,
+                generator=[torch.Generator("cpu").manual_seed(100 * scene.seed + number) for scene in scenes],
+                output_type="np",
+                **self.painter.arguments,
+            ).images
+            for own, scene, image in zip(drawn, scenes, made, strict=True):
+                painted = np.rint(np.clip(np.asarray(image, np.float64), 0, 1) * 255).astype(np.uint8)
+                own.append(paste(scene.photo.pixels, painted, scene.mask, WHOLE))
+        return drawn
+
+    def score(self, pixels: Pixels) -> Score:
+        """What the tuning judge says of a picture."""
+        detector, card = self.judging
+        return judge(detector.detect(pixels).hands, card)
+
+    def judged(self, pixels: Pixels) -> Literal["right", "wrong", "doubtful"]:
+        """Its verdict, where it is sure of it."""
+        score = self.score(pixels)
+        if score.status != "scored" or score.value is None:
+            return "doubtful"
+        return "wrong" if score.value >= SURE else "right" if score.value <= 1 - SURE else "doubtful"
+
+    def candidate(self, scene: Scene, pixels: Pixels) -> Candidate:
+        """A redraw that is wrong, with the judge's worst finding as its error."""
+        finding = self.score(pixels).findings[0]
+        settings = {"seed": scene.seed, "strength": self.strength, "redrawn_winner": self.redrawn}
+        return Candidate(pixels, scene.mask, finding.region, finding.kind, finding.detail, "own", settings)
+
+
+WHOLE = Window(0, 0, SIZE, SIZE, (SIZE, SIZE))
+UNGATED = {name: "redraws are kept by the tuning judge alone" for name in Thresholds.model_fields if "side" in name}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A correct render, and M about one of its hands."""
+
+    seed: int
+    photo: Photo
+    mask: Mask
+
+
+def scene_of(seed: int) -> Scene:
+    """The scene of a seed; of two hands one is drawn by it."""
+    picture = correct_picture(seed, framing_of(seed))
+    text = caption(picture.scene.attributes, random.Random(seed))
+    # As mannequin_pair has it: pairs of one scene are of one source.
+    source = sha256_of_json({"world": "mannequin", "seed": seed, "framing": framing_of(seed)})
+    number = int(np.random.default_rng([seed, 5]).integers(len(picture.truth.hands)))
+    return Scene(seed, Photo(f"mannequin/{seed}", source, picture.image, text), hand_mask(picture, number))
+
+
+def hand_mask(picture: Picture, number: int) -> Mask:
+    """The hull of a hand without its forearm, grown by REACH, less the other hands."""
+
+    def shown(name: str) -> Mask:
+        return picture.truth.mask(name) & ~picture.truth.mask(f"{name}.forearm")
+
+    names = [hand.part for hand in picture.truth.hands]
+    hull = np.zeros((SIZE, SIZE), np.uint8)
+    points = cv2.findNonZero(shown(names[number]).astype(np.uint8))
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    mask = grown(hull > 0, REACH)
+    for other in (name for name in names if name != names[number]):
+        mask &= ~grown(shown(other), 2)
+    return mask
+
+
+def grown(mask: Mask, reach: int = CELL) -> Mask:
+    """The mask with all that is within `reach` pixels; by default a cell of latents, whose edge cells are redrawn."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
+
+
+def as_pil(array: Pixels | Mask) -> Any:
+    """For pipelines."""
+    from PIL import Image
+
+    return Image.fromarray(array)
+
+
+def source_of(kind: Kind, model: str, detector: Path, card: Path) -> Rendered | Own:
+    """What makes the pairs of a kind."""
+    if kind == "rendered":
+        return Rendered()
+    redrawn = kind == "redrawn"
+    return Own(model, detector, card, candidates=4 if redrawn else 1, redrawn=redrawn)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A source whose items are several of another one's, SEED,SEED..."""
+
+    source: Own
+
+    def items(self, round_: int) -> Iterable[str]:
+        """Not asked for: `in_blocks` makes them."""
+        return ()
+
+    def process(self, item: str) -> Any:
+        """The results of a block."""
+        return self.source.process_all(item.split(","))
+
+
+@contextmanager
+def in_blocks(source: Own, workers: int) -> Iterator[Run]:
+    """As `processes`, by batches of BLOCK items."""
+
+    def joined(items: Iterable[str]) -> Iterator[str]:
+        waiting = iter(items)
+        while block := list(islice(waiting, BLOCK)):
+            yield ",".join(block)
+
+    with processes(Blocks(source), workers) as run:
+        yield lambda items: chain.from_iterable(cast("Iterator[list[ItemResult]]", run(joined(items))))
+
+
+def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> HapManifest:
+    """Make the data set of a source, or resume it; all of it is for training."""
+    own = isinstance(source, Own)
+    facts = source.facts if own else {}
+    request = {"pairs": "own" if own else "rendered", "framings": list(FRAMINGS), "first_seed": FIRST_SEED}
+    if own:
+        request |= {"candidates": source.candidates, "strength": source.strength, "redrawn": source.redrawn}
+    details = Details(licence="Apache-2.0", about=("Hands of the built-in world, for the controlled experiment.",))
+    split = SplitRule(shares=ALL_FOR_TRAINING)
+    with open_hap(out, request, facts=facts, details=details, split=split) as hap:
+        runner = in_blocks(source, workers) if own else processes(source, workers)
+        add_pairs(source, hap, count, runner, Thresholds().hash_distance)
+        return hap.finish()
