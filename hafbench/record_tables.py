@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PLAIN = tuple(name for name in COLUMNS if name not in NESTED)
 CODED = ("image", "sha256", "prompt_id", "prompt", "category", "scorer", "scorer_version", "status", "reason", "cause")
 """Columns of text: many rows have one in common."""
-NAMES = ("image", "prompt_id")
-"""Of these the columns that are sorted, joined and put together with others, as categoricals cannot well be."""
+NAMES = ("image", "sha256", "prompt_id")
+"""Of these the columns that are sorted, joined, and compared with another run's, as categoricals cannot well be."""
 FIELDS = ("region", "kind", "detail", "score", "box", "keypoints")
 """What a finding consists of."""
 Tables = Callable[[Sequence[str]], Iterator["pa.Table"]]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import httpx
 import hypothesis
 import pytest
 
@@ -38,6 +39,8 @@ def bucket() -> Iterator[str]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # All servers of a process share their buckets.
+    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "key-of-a-test")
@@ -45,6 +48,8 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         import fsspec
 
+        # fsspec keeps the clients that it has made, with the address of the server that they were made for.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         fsspec.filesystem("s3").mkdir("pictures")
         yield "s3://pictures"
     server.stop()

@@ -184,7 +184,7 @@ def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[
             seeds = list(next(iter(alike)))
     words = {}
     for name, rows in named.items():
-        missing = rows["cause"].map({"absent": ABSENT}).fillna(UNJUDGED)
+        missing = rows["cause"].astype(object).map({"absent": ABSENT}).fillna(UNJUDGED)
         letters = (
             rows["is_error"].map({True: ERROR, False: SOUND}).astype(object).where(rows["is_error"].notna(), missing)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,37 @@ def bundled(totals: Floats) -> Floats:
     return found
 
 
+def _blocks(rows: int, k: int) -> Iterator[range]:
+    """The rows of a table of k columns, as many at once as CELLS allows."""
+    step = max(1, CELLS // k)
+    return (range(first, min(first + step, rows)) for first in range(0, rows, step))
+
+
+@lru_cache(maxsize=2)
+def _draws(k: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """How often each of k clusters is drawn in each resample, blocks (r, k): the same for all metrics of a run."""
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for rows in _blocks(resamples, k):
+        drawn = rng.integers(k, size=(len(rows), k)) + k * np.arange(len(rows))[:, None]
+        times = np.bincount(drawn.ravel(), minlength=len(rows) * k).reshape(len(rows), k)
+        blocks.append(times.astype(np.uint16))
+    return tuple(blocks)
+
+
+@lru_cache(maxsize=2)
+def _exchanges(k: int, resamples: int, seed: int) -> tuple[NDArray[np.int8], ...]:
+    """Which of k clusters change places in each resample, 0 or 1, blocks (r, k)."""
+    rng = np.random.default_rng([seed, 1])
+    return tuple(rng.integers(2, size=(len(rows), k), dtype=np.int8) for rows in _blocks(resamples, k))
+
+
+def _every_exchange(k: int) -> Iterator[Ints]:
+    """All 2^k of them."""
+    for rows in _blocks(2**k, k):
+        yield (np.arange(rows.start, rows.stop)[:, None] >> np.arange(k)) & 1
+
+
 def bootstrap(
     totals: Floats, statistic: Callable[[Floats], Floats], *, resamples: int, seed: int, confidence: float
 ) -> tuple[Floats, Floats]:
@@ -89,14 +121,7 @@ def bootstrap(
 
     totals = bundled(totals)
     k = len(totals)
-    rng = np.random.default_rng(seed)
-    step = max(1, CELLS // k)
-    values = []
-    for first in range(0, resamples, step):
-        rows = min(step, resamples - first)
-        drawn = rng.integers(k, size=(rows, k)) + k * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * k).reshape(rows, k).astype(np.float64)
-        values.append(statistic(times @ totals))
+    values = [statistic(times.astype(np.float64) @ totals) for times in _draws(k, resamples, seed)]
     tail = float(norm.cdf(np.sqrt(k / (k - 1)) * t.ppf((1 - confidence) / 2, k - 1)))
     # "lower" and "higher" rather than between two values: a ratio may be infinite, and inf - inf is no number.
     every = np.concatenate(values)
@@ -121,15 +146,8 @@ def permutation_p_value(
     observed = abs(float(difference(one.sum(0)[None], other.sum(0)[None])[0]))
     exact = 2**k <= resamples if k < 60 else False
     count = 2**k if exact else resamples
-    rng = np.random.default_rng([seed, 1])
-    step = max(1, CELLS // k)
     as_far = 0
-    for first in range(0, count, step):
-        rows = min(step, count - first)
-        if exact:
-            swap = (np.arange(first, first + rows)[:, None] >> np.arange(k)) & 1
-        else:
-            swap = rng.integers(2, size=(rows, k), dtype=np.int8)
+    for swap in _every_exchange(k) if exact else _exchanges(k, resamples, seed):
         moved = swap.astype(np.float64) @ apart
         values = difference(one.sum(0) + moved, other.sum(0) - moved)
         # Sums in another order differ by rounding, and an exact tie must count.
