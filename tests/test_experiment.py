@@ -84,6 +84,7 @@ def row_of(text: str, name: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> None:
     sheets = call("sheets", made, "--labelled", str(PROMPTS * SEEDS))
     assert sheets.returncode == 0, sheets.stderr
@@ -116,6 +117,7 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     assert {path.name for path in (made / "docs").iterdir()} == pictures
 
 
+@pytest.mark.slow
 def test_a_label_that_is_none_is_told_with_its_line(made: Path, tmp_path: Path) -> None:
     wrong = made / "labels" / "labels-wrong.csv"
     wrong.write_text("number,label\n0,perhaps\n")
