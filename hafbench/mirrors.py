@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -72,6 +72,11 @@ def writing(where: str | Path, layout: Layout) -> Iterator[tuple[Path, Mirror | 
                 mirror.close()
             raise
         mirror.close()
+
+
+def changing(mirror: Mirror | None) -> AbstractContextManager[None]:
+    """`Mirror.changing` of a folder that has a mirror; nothing around the changes of any other."""
+    return mirror.changing() if mirror else nullcontext()
 
 
 def check_out(where: str | Path | None) -> None:

@@ -61,6 +61,20 @@ def worker_ended(remedy: str) -> RunStopped:
 
 
 @contextmanager
+def stderr_closed() -> Iterator[None]:
+    """What C++ code writes to stderr goes nowhere: of notices that have no switch."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (only its number is wanted)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Processes that are started meanwhile are not reached by Ctrl-C, which would print a traceback for each."""
     if not hasattr(signal, "pthread_sigmask"):

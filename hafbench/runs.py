@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,8 +15,8 @@ from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import encode_image
 from hafbench.manifest import FILE, Counts, Manifest, read_manifest, write_manifest
-from hafbench.mirrors import Leaving, Mirror, writing
-from hafbench.record_parts import JOURNAL, PARTS, GrowingRecords
+from hafbench.mirrors import Leaving, Mirror, changing, writing
+from hafbench.record_parts import JOURNAL, PARTS, WHOLE, GrowingRecords
 from hafbench.records import Record, Sample
 from hafbench.sources import open_source
 from hafbench.sources.addresses import is_remote
@@ -71,7 +71,7 @@ class Run:
     @property
     def table(self) -> Path:
         """The file of its records."""
-        return self.folder / "records.parquet"
+        return self.folder / WHOLE
 
     @cached_property
     def source(self) -> ImageSource:
@@ -91,24 +91,28 @@ def source_of(folder: Path, manifest: Manifest) -> ImageSource:
 def read_run(where: str | Path) -> Run:
     """Read a finished run from its folder or its address in a store; raises HafError if it is not one."""
     folder = reading_copy(where, LAYOUT)
-    manifest, path = read_manifest(folder), folder / "records.parquet"
+    manifest = read_manifest(folder)
     if manifest is None:
         raise HafError(f"{folder} is not a run folder: it has no run.json.")
-    if not path.exists() or not manifest.ended:
+    if not _is_whole(folder, manifest):
         raise HafError(f"{shown(folder)} is an unfinished run: run the command that started it again to finish it.")
-    run = Run(folder, manifest, record_tables.read_table(path, _roles(manifest)))
+    run = Run(folder, manifest, record_tables.read_table(folder / WHOLE, _roles(manifest)))
     statuses = run.records["status"].value_counts().to_dict()
     counts = Counts.model_validate({"images": run.records["image"].nunique(), **statuses})
     if counts != manifest.counts:
         change = "; ".join(differences(manifest.counts.model_dump(), counts.model_dump()))
-        raise HafError(f"{path} has other rows than run.json counts ({change}); run the same command again.")
+        raise HafError(f"{run.table} has other rows than run.json counts ({change}); run the same command again.")
     return run
 
 
 def is_finished(folder: Path) -> bool:
     """Whether `folder` is a run that can be read; raises HafError for a run.json that cannot."""
     manifest = read_manifest(folder)
-    return manifest is not None and bool(manifest.ended) and (folder / "records.parquet").exists()
+    return manifest is not None and _is_whole(folder, manifest)
+
+
+def _is_whole(folder: Path, manifest: Manifest) -> bool:
+    return bool(manifest.ended) and (folder / WHOLE).exists()
 
 
 def _roles(manifest: Manifest) -> dict[str, Role]:
@@ -127,9 +131,6 @@ class RunFolder:
     records: GrowingRecords
     mirror: Mirror | None = None
     grown: bool = False
-
-    def _changing(self) -> AbstractContextManager[None]:
-        return self.mirror.changing() if self.mirror else nullcontext()
 
     @cached_property
     def source(self) -> ImageSource:
@@ -152,7 +153,7 @@ class RunFolder:
     def update_manifest(self, **changes: Any) -> None:
         """Change fields of run.json."""
         self.manifest = self.manifest.model_copy(update=changes)
-        with self._changing(), disk_errors(self.folder):
+        with changing(self.mirror), disk_errors(self.folder):
             write_manifest(self.folder, self.manifest)
 
     def check_samples(self, samples: Sequence[Sample]) -> None:
@@ -197,7 +198,7 @@ class RunFolder:
 
     def append(self, added: Sequence[Record]) -> None:
         """Add all records of one image in one write, and have them on disk before returning."""
-        with self._changing(), disk_errors(self.folder):
+        with changing(self.mirror), disk_errors(self.folder):
             self.records.append(added)
         self.grown = True
 
@@ -217,7 +218,7 @@ class RunFolder:
         """
         if self.manifest.ended and not self.grown:
             return read_run(self.folder)
-        with self._changing():
+        with changing(self.mirror):
             with disk_errors(self.folder):
                 statuses = record_tables.write_tables(
                     self.records.tables, self.folder, order, list(self.manifest.scorers)
@@ -225,7 +226,7 @@ class RunFolder:
             counts = Counts.model_validate({"images": len(order), **statuses})
             self.update_manifest(ended=provenance.now(), counts=counts)
             with disk_errors(self.folder):
-                self.records.replace(self.folder / "records.parquet", len(order), statuses.total())
+                self.records.replace(self.folder / WHOLE, len(order), statuses.total())
         return read_run(self.folder)
 
 

@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked, write_whole
 from hafbench.images import sha256_of
-from hafbench.mirrors import Mirror, writing
+from hafbench.mirrors import Mirror, changing, writing
 from hafbench.runs import differences
 from hafbench.stores import shown
 
@@ -68,9 +68,6 @@ class Hap:
     _rejected: list[Rejection] = field(default_factory=list)
     _shards: dict[str, Shard] = field(default_factory=dict)
     _synced: float = 0.0
-
-    def _changing(self) -> AbstractContextManager[None]:
-        return self.mirror.changing() if self.mirror else nullcontext()
 
     def done(self, item: str) -> bool:
         """Is the work of this item finished, by this process or one before it?"""
@@ -97,7 +94,7 @@ class Hap:
             else:
                 new[row["id"]] = row
         line = ItemLine(item, tuple(new), tuple(rejected))
-        with self._changing(), disk_errors(self.folder):
+        with changing(self.mirror), disk_errors(self.folder):
             if new:
                 split = self.manifest.split.split_of(rows[0]["source"])
                 growing = self._growing(split)
@@ -115,7 +112,7 @@ class Hap:
         """
         from asap_train.hap.card import describe, write_card
 
-        with self._changing(), disk_errors(self.folder):
+        with changing(self.mirror), disk_errors(self.folder):
             for split in SPLITS:
                 if self._growing(split).exists():
                     self._close(split)
@@ -249,7 +246,7 @@ def open_hap(
     )
     with writing(where, LAYOUT) as (folder, mirror), locked(folder, "data set"):
         hap = Hap(folder, _start(folder, asked), shard_bytes, mirror)
-        with hap._changing(), disk_errors(folder):
+        with changing(mirror), disk_errors(folder):
             for name in (".growing", "data"):
                 (folder / name).mkdir(exist_ok=True)
             hap._resume()

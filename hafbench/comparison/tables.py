@@ -283,7 +283,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 def _run(run: Run) -> dict[str, str]:
     """Which run it is, by the hash of its records as in a leaderboard's entry."""
-    records_sha256 = sha256_of(run.folder / "records.parquet")
+    records_sha256 = sha256_of(run.table)
     return {"run": run.address, "name": run.manifest.name, "records_sha256": records_sha256}
 
 

@@ -8,9 +8,7 @@ pose_landmark; Bazarevsky & Zhang 2019; Zhang et al., arXiv 2006.10214; Bazarevs
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from hafbench.processes import stderr_closed
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -67,24 +67,11 @@ class Roi:
         return Roi(self.x, self.y, self.side * scale, self.rotation + math.radians(degrees))
 
 
-@contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """LiteRT's C++ code announces its delegate and unaligned tensors on stderr, and has no switch for it."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (only its number is wanted)
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def interpreter_of(model: bytes) -> Interpreter:
     """A TensorFlow Lite net, ready to run on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with _stderr_closed():
+    with stderr_closed():  # LiteRT announces its delegate and unaligned tensors there
         interpreter = Interpreter(model_content=model, num_threads=1)
         interpreter.allocate_tensors()
     return interpreter

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from weakref import WeakSet
 
 from hafbench.engines.units import Row
 from hafbench.errors import HafError, RunStopped, one_line
+from hafbench.processes import stderr_closed
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     _check(address)
     try:
-        with _quiet_stderr():
+        with stderr_closed():  # its C++ part says there, as it starts, that it has read the level of its log
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises errors of many kinds where it cannot connect
         where = f"--address {address}" if address else "Ray"
@@ -70,20 +70,6 @@ def _end_streams() -> None:
     """End the work of those who stopped taking rows, as on Ctrl-C, while there still is a connection to do so."""
     for rows in list(_STREAMS):
         rows.close()
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Without what the C++ part of Ray writes there as it starts: that it has read the level of its log."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _check(address: str | None) -> None:

@@ -106,7 +106,7 @@ def make_entry(
         if one.mean and one.mean.n
     }
     machine = run.manifest.machine
-    records_sha256 = sha256_of(run.folder / "records.parquet")
+    records_sha256 = sha256_of(run.table)
     places, ranked = _places(first, seeds), words[next(iter(named))]
     return check_entry(
         {

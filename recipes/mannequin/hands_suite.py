@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -62,15 +63,10 @@ def prompts() -> Iterator[tuple[str, Prompt]]:
         for framing, count in zip(("hand", "two_hands"), counts, strict=True):
             for number in range(1, count + 1):
                 plain, setting = next(decks[framing]), next(settings)
-                attributes = Attributes(
-                    plain.framing,
-                    plain.skin,
-                    setting,
-                    None if setting == "outdoor" else next(walls),
-                    side=plain.side,
-                    view=plain.view,
-                    gesture=plain.gesture,
-                    held=plain.held,
+                attributes = replace(
+                    plain,
+                    setting=setting,
+                    setting_colour=None if setting == "outdoor" else next(walls),
                     held_colour=next(things) if plain.held else None,
                 )
                 text = ""

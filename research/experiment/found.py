@@ -8,11 +8,11 @@ from pathlib import Path
 
 import labels
 import pandas as pd
-from making import is_done, run_folder
+from making import run_folder
 from plan import BASE, LAST, Plan
 
 from hafbench.errors import HafError
-from hafbench.runs import Run, read_run
+from hafbench.runs import Run, is_finished, read_run
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
         if len(own) == plan.sizes.seeds:
             runs[method] = own
     base = plan.out / "runs" / BASE
-    if not runs or not is_done(base):
+    if not runs or not is_finished(base):
         raise HafError(f"{base.parent} has no finished runs of the base and of a method; give `make` first.")
     own_base = read_run(base)
     verdicts = {name: labels.verdicts(own) for name, own in {BASE: [own_base], **runs}.items()}
@@ -66,4 +66,4 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
 
 def finished(folders: Iterable[Path]) -> list[Run]:
     """The runs of those folders that have one."""
-    return [read_run(one) for one in folders if is_done(one)]
+    return [read_run(one) for one in folders if is_finished(one)]

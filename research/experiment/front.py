@@ -52,6 +52,10 @@ class Curves:
     base: pd.Series[float]
     places: Mapping[str, Sequence[Place]]
 
+    def last(self, method: str) -> Place:
+        """The point of a method that is reported."""
+        return next(place for place in self.places[method] if place.point == LAST)
+
 
 def curves(found: Found) -> Curves | None:
     """All that is there; None where no method has a whole front."""
@@ -113,7 +117,7 @@ def ratio(found: Curves, own: str, other: str) -> tuple[float, float, float]:
 
     0 where the other never has so few errors; infinite where it has as few without any drift.
     """
-    mine = next(place for place in found.places[own] if place.point == LAST)
+    mine = found.last(own)
     columns = [found.base, mine.errors, mine.drift]
     columns += [values for place in found.places[other] for values in (place.errors, place.drift)]
     prompts = found.base.index.get_level_values(0)
@@ -140,7 +144,7 @@ def dominating(found: Curves, own: str, exempt: Sequence[str]) -> list[tuple[str
 
     Holm is over all points of all methods but the exempt ones, of both tests.
     """
-    mine = next(place for place in found.places[own] if place.point == LAST)
+    mine = found.last(own)
     others = [(name, one) for name, places in found.places.items() if name not in (own, *exempt) for one in places]
     prompts = found.base.index.get_level_values(0)
     moved = [

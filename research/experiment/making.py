@@ -18,7 +18,7 @@ from asap_train.data.workers import begin_worker
 from asap_train.training.config import FitConfig
 from hafbench.errors import HafError
 from hafbench.files import write_whole
-from hafbench.runs import Run, read_run
+from hafbench.runs import Run, is_finished, read_run
 from hafbench.specs import RunSpec
 
 
@@ -55,14 +55,9 @@ def tried(job: Job) -> str:
         return f"{job.out.name}: {error}"
 
 
-def is_done(folder: Path) -> bool:
-    """Whether a run is finished."""
-    return (folder / "records.parquet").exists()
-
-
 def do_all(jobs: Iterable[Job], workers: int) -> None:
     """All jobs of which the run is not finished."""
-    waiting = [job for job in jobs if not is_done(job.out)]
+    waiting = [job for job in jobs if not is_finished(job.out)]
     if workers == 1:
         for job in waiting:
             print(tried(job), flush=True)
@@ -87,14 +82,14 @@ def tune(plan: Plan, methods: Sequence[str], workers: int) -> None:
     """Try all settings of METHODS, and write OUT/tuning.json: the chosen ones, and the figures of all."""
     runs = plan.out / "tuning" / "runs"
     do_all(tuning_jobs(plan, methods), workers)
-    if not is_done(runs / BASE):
+    if not is_finished(runs / BASE):
         raise HafError(f"{runs / BASE} is not finished: see above why, and give `tune` again.")
     base = read_run(runs / BASE)
     chosen, rows = {}, []
     for method in methods:
         grid = METHODS[method].tried
         folders = {place: runs / f"{method}-{place}" for place in range(len(grid))}
-        made = {place: read_run(folder) for place, folder in folders.items() if is_done(folder)}
+        made = {place: read_run(folder) for place, folder in folders.items() if is_finished(folder)}
         if not made:
             continue
         chosen[method] = grid[best(base, made)]

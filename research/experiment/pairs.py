@@ -58,6 +58,7 @@ STRENGTH = 0.75
 """With all steps done again the hand gets another skin and place, of which a caption need say nothing."""
 ALL_FOR_TRAINING = {"train": 1.0}
 
+Verdict = Literal["right", "wrong", "doubtful"]
 Kind = Literal["rendered", "own", "redrawn"]
 """Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
 
@@ -150,7 +151,8 @@ class Own:
         def refused(gate: str, reason: str) -> ItemResult:
             return ItemResult(str(scene.seed), (), ((gate, reason),))
 
-        verdicts = [self.judged(pixels) for pixels in drawn]
+        scores = [self.score(pixels) for pixels in drawn]
+        verdicts = [verdict(score) for score in scores]
         if "wrong" not in verdicts:
             return refused("loser", "the tuning judge calls no redraw wrong")
         # Most redraws are no losers, so that winners are judged last.
@@ -160,7 +162,8 @@ class Own:
             winner = scene.photo.pixels if self.judged(scene.photo.pixels) == "right" else None
         if winner is None:
             return refused("winner", "the tuning judge calls no winner right")
-        loser = self.candidate(scene, drawn[verdicts.index("wrong")])
+        wrong = verdicts.index("wrong")
+        loser = self.candidate(scene, drawn[wrong], scores[wrong])
         return ItemResult(str(scene.seed), (row_of(replace(scene.photo, pixels=winner), loser, UNGATED),), ())
 
     def redraw(self, scenes: Sequence[Scene]) -> list[list[Pixels]]:
@@ -189,18 +192,22 @@ class Own:
         detector, card = self.judging
         return judge(detector.detect(pixels).hands, card)
 
-    def judged(self, pixels: Pixels) -> Literal["right", "wrong", "doubtful"]:
-        """Its verdict, where it is sure of it."""
-        score = self.score(pixels)
-        if score.status != "scored" or score.value is None:
-            return "doubtful"
-        return "wrong" if score.value >= SURE else "right" if score.value <= 1 - SURE else "doubtful"
+    def judged(self, pixels: Pixels) -> Verdict:
+        """Its verdict on a picture."""
+        return verdict(self.score(pixels))
 
-    def candidate(self, scene: Scene, pixels: Pixels) -> Candidate:
+    def candidate(self, scene: Scene, pixels: Pixels, score: Score) -> Candidate:
         """A redraw that is wrong, with the judge's worst finding as its error."""
-        finding = self.score(pixels).findings[0]
+        finding = score.findings[0]
         settings = {"seed": scene.seed, "strength": self.strength, "redrawn_winner": self.redrawn}
         return Candidate(pixels, scene.mask, finding.region, finding.kind, finding.detail, "own", settings)
+
+
+def verdict(score: Score) -> Verdict:
+    """What the tuning judge says, where it is sure of it."""
+    if score.status != "scored" or score.value is None:
+        return "doubtful"
+    return "wrong" if score.value >= SURE else "right" if score.value <= 1 - SURE else "doubtful"
 
 
 WHOLE = Window(0, 0, SIZE, SIZE, (SIZE, SIZE))
