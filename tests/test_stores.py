@@ -177,6 +177,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         monkeypatch.setattr(MemoryFileSystem, name, limited(getattr(MemoryFileSystem, name)))
     yield left
     MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]  # as it begins
 
 
 CUTS = [
