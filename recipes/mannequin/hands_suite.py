@@ -1,8 +1,8 @@
-"""Write the prompts of the second experiment: hands alone, in two suites that share no combination of attributes.
+"""Write the prompts of the second experiment: one hand each, in two suites that share no combination of attributes.
 
     python recipes/mannequin/hands_suite.py
 
-A combination is framing, gesture, side, view and skin; each is in one prompt of one suite. No text trains anything, or
+A combination is gesture, side, view and skin; each is in one prompt of one suite. No text trains anything, or
 is in prompts/mannequin.jsonl. The same seed writes the same files, research/experiment/prompts/.
 """
 
@@ -26,26 +26,22 @@ from hafbench.suites import Category, Prompt, load_suite
 
 SEED = 20261130
 HERE = Path(__file__).parents[2] / "research" / "experiment" / "prompts"
-COUNTS = {"selection": (44, 20), "held-out": (110, 50)}
-"""By suite the prompts of one hand and of two."""
-
-HandFraming = Literal["hand", "two_hands"]
+COUNTS = {"selection": 64, "held-out": 160}
+"""By suite the number of prompts."""
 
 
-def combinations(framing: HandFraming, rng: Random) -> list[Attributes]:
-    """All of a framing, a gesture in turn, with nothing said of the surroundings yet."""
-    sides = SIDES if framing == "hand" else (None,)
-    gestures = [gesture for gesture in GESTURES if framing == "hand" or gesture != "grip"]
-    decks = {gesture: list(product(sides, VIEWS, SKINS)) for gesture in gestures}
+def combinations(rng: Random) -> list[Attributes]:
+    """All of one hand, a gesture in turn, with nothing said of the surroundings yet."""
+    decks = {gesture: list(product(SIDES, VIEWS, SKINS)) for gesture in GESTURES}
     for deck in decks.values():
         rng.shuffle(deck)
     found = []
     for round_ in range(len(next(iter(decks.values())))):
-        order = list(gestures)
+        order = list(GESTURES)
         rng.shuffle(order)
         for gesture in order:
             side, view, skin = decks[gesture][round_]
-            found.append(Attributes(framing, skin, "plain", side=side, view=view, gesture=gesture, held=_held(gesture)))
+            found.append(Attributes("hand", skin, "plain", side=side, view=view, gesture=gesture, held=_held(gesture)))
     return found
 
 
@@ -57,28 +53,25 @@ def prompts() -> Iterator[tuple[str, Prompt]]:
     """All prompts with the suite that each is of."""
     rng = Random(SEED)  # noqa: S311
     settings, walls, things = deal(SETTINGS, rng), deal(COLOURS, rng), deal(COLOURS, rng)
-    decks = {framing: iter(combinations(framing, rng)) for framing in ("hand", "two_hands")}
+    deck = iter(combinations(rng))
     seen = {prompt.text for prompt in load_suite(str(SUITE)).prompts}
-    for part, counts in COUNTS.items():
-        for framing, count in zip(("hand", "two_hands"), counts, strict=True):
-            for number in range(1, count + 1):
-                plain, setting = next(decks[framing]), next(settings)
-                attributes = replace(
-                    plain,
-                    setting=setting,
-                    setting_colour=None if setting == "outdoor" else next(walls),
-                    held_colour=next(things) if plain.held else None,
-                )
-                text = ""
-                while not text or text in seen or not is_held_out(text) or not says_enough(text, attributes):
-                    text = draw(attributes, rng)
-                seen.add(text)
-                category: Category = "basic_anatomy" if plain.gesture == "open" else "semantic_gestures"
-                name = f"{part}-{framing.replace('_', '-')}-{number:03d}"
-                yield (
-                    part,
-                    Prompt(id=name, text=text, category=category, tags=tags(attributes), expect=expected(attributes)),
-                )
+    for part, count in COUNTS.items():
+        for number in range(1, count + 1):
+            plain, setting = next(deck), next(settings)
+            attributes = replace(
+                plain,
+                setting=setting,
+                setting_colour=None if setting == "outdoor" else next(walls),
+                held_colour=next(things) if plain.held else None,
+            )
+            text = ""
+            while not text or text in seen or not is_held_out(text) or not says_enough(text, attributes):
+                text = draw(attributes, rng)
+            seen.add(text)
+            category: Category = "basic_anatomy" if plain.gesture == "open" else "semantic_gestures"
+            expect = expected(attributes)
+            name = f"{part}-{number:03d}"
+            yield part, Prompt(id=name, text=text, category=category, tags=tags(attributes), expect=expect)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pairs of hands whose losers are the renderer's errors, or the base's own: what it draws where M is redrawn.
+"""Pairs of one hand each whose losers are the renderer's errors, or the base's own: what it draws where M is redrawn.
 
 Both kinds are of the same scenes in the same order. An own loser is kept only where the judge that is meant for tuning
 calls it wrong and the render right; the judge that reports is never asked.
@@ -42,8 +42,8 @@ from hafbench.scorers.mannequin_card import load_mannequin_card
 if TYPE_CHECKING:
     from hafbench.types import Pixels, Score
 
-FRAMINGS: tuple[Framing, ...] = ("hand", "hand", "two_hands")
-"""In turn, by seed."""
+FRAMING: Framing = "hand"
+"""What the scenes show, as the prompts ask for it."""
 FIRST_SEED = 60
 """Scene i has the seed FIRST_SEED * 10_000_000 + i: of no other data set (docs/studies/mannequin.md)."""
 BLOCK = 8
@@ -61,11 +61,6 @@ ALL_FOR_TRAINING = {"train": 1.0}
 Verdict = Literal["right", "wrong", "doubtful"]
 Kind = Literal["rendered", "own", "redrawn"]
 """Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
-
-
-def framing_of(seed: int) -> Framing:
-    """What the scene of a seed shows."""
-    return FRAMINGS[seed % len(FRAMINGS)]
 
 
 def row_of(photo: Photo, candidate: Candidate, skipped: Mapping[str, str]) -> dict[str, Any]:
@@ -91,7 +86,7 @@ class Rendered:
 
     def process(self, item: str) -> ItemResult:
         """The pair of a seed, if an error that can be seen found a place."""
-        made = mannequin_pair(int(item), framing=framing_of(int(item)))
+        made = mannequin_pair(int(item), framing=FRAMING)
         if made is None:
             return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
         return ItemResult(item, (row_of(*made, {}),), ())
@@ -216,7 +211,7 @@ UNGATED = {name: "redraws are kept by the tuning judge alone" for name in Thresh
 
 @dataclass(frozen=True)
 class Scene:
-    """A correct render, and M about one of its hands."""
+    """A correct render, and M about its hand."""
 
     seed: int
     photo: Photo
@@ -224,29 +219,21 @@ class Scene:
 
 
 def scene_of(seed: int) -> Scene:
-    """The scene of a seed; of two hands one is drawn by it."""
-    picture = correct_picture(seed, framing_of(seed))
+    """The scene of a seed."""
+    picture = correct_picture(seed, FRAMING)
     text = caption(picture.scene.attributes, random.Random(seed))
     # As mannequin_pair has it: pairs of one scene are of one source.
-    source = sha256_of_json({"world": "mannequin", "seed": seed, "framing": framing_of(seed)})
-    number = int(np.random.default_rng([seed, 5]).integers(len(picture.truth.hands)))
-    return Scene(seed, Photo(f"mannequin/{seed}", source, picture.image, text), hand_mask(picture, number))
+    source = sha256_of_json({"world": "mannequin", "seed": seed, "framing": FRAMING})
+    return Scene(seed, Photo(f"mannequin/{seed}", source, picture.image, text), hand_mask(picture))
 
 
-def hand_mask(picture: Picture, number: int) -> Mask:
-    """The hull of a hand without its forearm, grown by REACH, less the other hands."""
-
-    def shown(name: str) -> Mask:
-        return picture.truth.mask(name) & ~picture.truth.mask(f"{name}.forearm")
-
-    names = [hand.part for hand in picture.truth.hands]
+def hand_mask(picture: Picture) -> Mask:
+    """The hull of the hand without its forearm, grown by REACH."""
+    name = picture.truth.hands[0].part
+    shown = picture.truth.mask(name) & ~picture.truth.mask(f"{name}.forearm")
     hull = np.zeros((SIZE, SIZE), np.uint8)
-    points = cv2.findNonZero(shown(names[number]).astype(np.uint8))
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
-    mask = grown(hull > 0, REACH)
-    for other in (name for name in names if name != names[number]):
-        mask &= ~grown(shown(other), 2)
-    return mask
+    cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(shown.astype(np.uint8))), 1)
+    return grown(hull > 0, REACH)
 
 
 def grown(mask: Mask, reach: int = CELL) -> Mask:
@@ -302,7 +289,7 @@ def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> H
     """Make the data set of a source, or resume it; all of it is for training."""
     own = isinstance(source, Own)
     facts = source.facts if own else {}
-    request = {"pairs": "own" if own else "rendered", "framings": list(FRAMINGS), "first_seed": FIRST_SEED}
+    request = {"pairs": "own" if own else "rendered", "framing": FRAMING, "first_seed": FIRST_SEED}
     if own:
         request |= {"candidates": source.candidates, "strength": source.strength, "redrawn": source.redrawn}
     details = Details(licence="Apache-2.0", about=("Hands of the built-in world, for the controlled experiment.",))
