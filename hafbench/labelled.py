@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
+from hafbench.mannequin.attributes import HANDS
 from hafbench.sources import open_source
 from hafbench.types import Kind, Region
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hafbench.types import Pixels
 
 LABELS = {"good": False, "bad": True, "unclear": None}
-FRAMINGS: Mapping[Region, tuple[str, ...]] = {"hands": ("hand", "two_hands"), "limbs": ("upper_body", "full_body")}
+FRAMINGS: Mapping[Region, tuple[str, ...]] = {"hands": HANDS, "limbs": ("upper_body", "full_body")}
 """Which pictures of mannequins a scorer of a region can judge."""
 VIEWS: Mapping[Region, tuple[str, ...]] = {
     "hands": ("hand",),

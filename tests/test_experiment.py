@@ -138,7 +138,7 @@ def test_the_prompts_are_those_of_the_recipe_and_of_two_sets_of_hands(tmp_path: 
     for part in PARTS:
         assert (tmp_path / f"{part}.jsonl").read_bytes() == (PROGRAM / "prompts" / f"{part}.jsonl").read_bytes()
         prompts = load_suite(str(PROGRAM / "prompts" / f"{part}.jsonl")).prompts
-        assert {prompt.tags[0] for prompt in prompts} == {"hand"}
+        assert {prompt.tags[0] for prompt in prompts} == {"open_hand"}
         texts[part] = {prompt.text for prompt in prompts}
     assert len(texts["selection"]) == 64 and len(texts["held-out"]) == 160
     shipped = {prompt.text for prompt in load_suite("mannequin").prompts}

@@ -14,7 +14,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hafbench.mannequin import dataset
-from hafbench.mannequin.attributes import FRAMINGS, GESTURES, RAISED, SIDES, Attributes, Framing, Gesture, Side
+from hafbench.mannequin.attributes import (
+    FRAMINGS,
+    GESTURES,
+    HANDS,
+    ONE_HAND,
+    RAISED,
+    SIDES,
+    Attributes,
+    Framing,
+    Gesture,
+    Side,
+)
 from hafbench.mannequin.backgrounds import background
 from hafbench.mannequin.errors import JUDGING, TUNING, ErrorSettings, malform, possible
 from hafbench.mannequin.figure import make_figure
@@ -126,11 +137,11 @@ def test_the_size_changes_the_resolution_only() -> None:
 
 
 @few
-@given(SEEDS, st.sampled_from(("hand", "two_hands")))
+@given(SEEDS, st.sampled_from(HANDS))
 def test_counts_of_correct_hands_agree_with_their_masks(seed: int, framing: Framing) -> None:
     picture = correct_picture(seed, framing)
     truth = picture.truth
-    assert len(truth.hands) == (1 if framing == "hand" else 2)
+    assert len(truth.hands) == (2 if framing == "two_hands" else 1)
     for hand in truth.hands:
         assert len(hand.digits) == 5
         assert sum(digit.raised for digit in hand.digits) == sum(RAISED[picture.scene.attributes.gesture or "open"])
@@ -213,7 +224,7 @@ def test_an_error_goes_into_any_scene_or_is_refused(seed: int, framing: Framing)
         changed = malform(scene, rng, JUDGING, detail)
         assert changed is None or (changed.error is not None and changed.error.detail == detail)
     assert (
-        malform(scene, rng, JUDGING, "extra_leg" if framing == "hand" else "extra_digit") is None
+        malform(scene, rng, JUDGING, "extra_leg" if framing in ONE_HAND else "extra_digit") is None
         or framing == "two_hands"
     )
 

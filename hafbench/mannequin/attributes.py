@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Framing = Literal["hand", "two_hands", "upper_body", "full_body"]
+Framing = Literal["hand", "two_hands", "upper_body", "full_body", "open_hand"]
 Skin = Literal["very_light", "light", "tan", "brown", "dark", "very_dark"]
 Side = Literal["left", "right"]
 View = Literal["palm", "back"]
@@ -23,6 +23,8 @@ Setting = Literal["plain", "gradient", "noise", "indoor", "outdoor"]
 Colour = Literal["white", "grey", "black", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"]
 
 FRAMINGS: tuple[Framing, ...] = get_args(Framing)
+ONE_HAND: tuple[Framing, ...] = ("hand", "open_hand")
+HANDS: tuple[Framing, ...] = (*ONE_HAND, "two_hands")
 SKINS: tuple[Skin, ...] = get_args(Skin)
 SIDES: tuple[Side, ...] = get_args(Side)
 VIEWS: tuple[View, ...] = get_args(View)
@@ -34,6 +36,7 @@ HAIRS: tuple[Hair, ...] = get_args(Hair)
 BOTTOMS: tuple[Bottom, ...] = get_args(Bottom)
 SLEEVES: tuple[Sleeves, ...] = get_args(Sleeves)
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
+WALLS: tuple[Setting, ...] = ("plain", "gradient")
 COLOURS: tuple[Colour, ...] = get_args(Colour)
 
 # Thumb, index, middle, ring, little: which are raised.
@@ -57,6 +60,7 @@ class Attributes:
     """What the caption of a picture may say. Fields that a framing does not show are None.
 
     hand: side, view, gesture (and `held` = "rod" exactly for the gesture grip).
+    open_hand: side and view; the gesture is open. It fills the picture, before a plain wall.
     two_hands: view and gesture, which both hands share.
     upper_body: arms, held, hair, top, sleeves. full_body: these and legs, bottom, bottom_colour.
     All: framing, skin, setting, setting_colour (the colour of walls in indoor, None for outdoor).

@@ -60,7 +60,7 @@ def raised(attributes: Attributes) -> int | None:
 
 def _draw(attributes: Attributes, rng: Random, tell: float) -> str:
     match attributes.framing:
-        case "hand":
+        case "hand" | "open_hand":
             parts = _hand(attributes, rng, tell)
         case "two_hands":
             parts = _two_hands(attributes, rng, tell)

@@ -71,6 +71,16 @@ JUDGING = ErrorSettings(
     stump=(0.05, 0.4),
 )
 
+# What the base of the controlled experiment learns: only errors that can be counted.
+COUNTING = replace(
+    TUNING,
+    name="counting",
+    weights={
+        "extra_digit": 3.0, "missing_digit": 2.0, "forked_digit": 1.0, "fused_digits": 1.0, "two_thumbs": 1.0,
+        "bent_digit": 0.0, "long_digit": 0.0, "short_digit": 0.0, "turned_hand": 0.0,
+    },
+)  # fmt: skip
+
 
 def _moved(digit: Digit, dx: float, degrees: float) -> Digit:
     base = digit.points[0]

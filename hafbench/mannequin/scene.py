@@ -26,7 +26,8 @@ HAIR_RGB: dict[Colour, tuple[float, float, float]] = {
     "black": (0.10, 0.09, 0.09), "brown": (0.33, 0.21, 0.13), "yellow": (0.86, 0.71, 0.38), "red": (0.62, 0.26, 0.13),
     "grey": (0.62, 0.62, 0.63),
 }  # fmt: skip
-_FRAMING_SHARES = {"hand": 0.45, "two_hands": 0.15, "upper_body": 0.15, "full_body": 0.25}
+_FRAMING_SHARES = {"hand": 0.45, "two_hands": 0.15, "upper_body": 0.15, "full_body": 0.25, "open_hand": 0.0}
+"""Open hands alone are drawn where they are asked for."""
 _HELD_COLOURS: tuple[Colour, ...] = ("red", "yellow", "blue", "green", "brown", "black")
 
 
@@ -66,18 +67,19 @@ def _choose(rng: np.random.Generator, options: tuple[T, ...]) -> T:
 def random_attributes(rng: np.random.Generator, framing: Framing | None = None) -> Attributes:
     """Attributes for a framing, or for one by the usual shares; what they say is always drawn."""
     if framing is None:
-        framing = words.FRAMINGS[int(rng.choice(4, p=[_FRAMING_SHARES[name] for name in words.FRAMINGS]))]
+        shares = [_FRAMING_SHARES[name] for name in words.FRAMINGS]
+        framing = words.FRAMINGS[int(rng.choice(len(shares), p=shares))]
     skin = _choose(rng, words.SKINS)
-    setting: Setting = _choose(rng, words.SETTINGS)
+    setting: Setting = _choose(rng, words.WALLS if framing == "open_hand" else words.SETTINGS)
     colour = None if setting == "outdoor" else _choose(rng, words.COLOURS)
     held_colour = _choose(rng, _HELD_COLOURS)
-    if framing in ("hand", "two_hands"):
+    if framing in words.HANDS:
         # An open hand is what people ask for most.
         gesture = "open" if rng.random() < 0.25 else _choose(rng, words.GESTURES)
-        if framing == "two_hands" and gesture == "grip":
+        if framing == "open_hand" or (framing == "two_hands" and gesture == "grip"):
             gesture = "open"
         view: View = "palm" if rng.random() < 0.6 else "back"
-        side = _choose(rng, words.SIDES) if framing == "hand" else None
+        side = _choose(rng, words.SIDES) if framing in words.ONE_HAND else None
         grip = gesture == "grip"
         return Attributes(
             framing, skin, setting, colour, side, view, gesture,
@@ -122,7 +124,7 @@ def _look(attributes: Attributes, rng: np.random.Generator) -> Look:
     return Look(tone, clothes, setting, sleeve, light, int(rng.integers(2**31)))
 
 
-def _legible(attributes: Attributes) -> bool:
+def legible(attributes: Attributes) -> bool:
     """Whether what matters stands out: bare skin and limbs against the wall, arms against the torso."""
     if attributes.setting in ("outdoor", "indoor") or attributes.setting_colour is None:
         behind = None
@@ -149,9 +151,9 @@ def _hand_scene(attributes: Attributes, rng: np.random.Generator) -> tuple[tuple
         turn = rotation(2, lean) @ rotation(1, view + rng.uniform(-18, 18)) @ rotation(0, rng.uniform(-14, 14))
         return replace(hand, turn=turn, place=np.array([x, rng.uniform(-0.05, 0.05), 0.0]))
 
-    if attributes.framing == "hand":
+    if attributes.framing in words.ONE_HAND:
         hand = turned(make_hand(attributes.side or "right", gesture, rng), 0.0, float(rng.normal(0, 12)))
-        zoom = rng.uniform(0.52, 0.76)
+        zoom = rng.uniform(*((0.74, 0.9) if attributes.framing == "open_hand" else (0.52, 0.76)))
         slack = 0.5 / zoom - 0.6
         centre = np.array(
             [rng.uniform(-1, 1) * max(0.05, slack), 0.48 + rng.uniform(-1, 1) * max(0.04, slack * 0.6), 0]
@@ -194,10 +196,10 @@ def random_scene(
     rng = np.random.default_rng([seed, attempt])
     if attributes is None:
         attributes = random_attributes(rng, framing)
-        while not _legible(attributes):
+        while not legible(attributes):
             attributes = random_attributes(rng, attributes.framing)
     look = _look(attributes, rng)
-    if attributes.framing in ("hand", "two_hands"):
+    if attributes.framing in words.HANDS:
         hands, (centre, zoom) = _hand_scene(attributes, rng)
         forearms = tuple(hand.turn for hand in hands)
         return Scene(seed, attributes, hands, None, (np.eye(3), centre, zoom), look, forearms)

@@ -42,7 +42,7 @@ from hafbench.scorers.mannequin_card import load_mannequin_card
 if TYPE_CHECKING:
     from hafbench.types import Pixels, Score
 
-FRAMING: Framing = "hand"
+FRAMING: Framing = "open_hand"
 """What the scenes show, as the prompts ask for it."""
 FIRST_SEED = 60
 """Scene i has the seed FIRST_SEED * 10_000_000 + i: of no other data set (docs/studies/mannequin.md)."""
