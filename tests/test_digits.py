@@ -3,6 +3,7 @@ and what they see in renders of known anatomy."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from hafbench.scorers import digits, limb_count
 from hafbench.scorers.mannequin_card import Curve, MannequinCard, load_mannequin_card
 from hafbench.suites import Prompt
 from hafbench.types import Box, Scorer
+from hafbench.worlds import built_in
 from small import a_scorer
 
 HAND: Box = (0, 0, 100, 100)
@@ -268,6 +270,19 @@ def test_the_settings_name_the_detectors_file_and_checksum_only(scorers: dict[st
     for scorer in scorers.values():
         ((name, checksum),) = scorer.settings["weights"].items()
         assert name == "detector.pt" and len(checksum) == 64
+
+
+def test_another_detector_and_card_can_be_asked_for(tmp_path: Path) -> None:
+    picture = correct_picture(884_000_000, "hand").image
+    card = tmp_path / "card.json"
+    curves = {detail: Curve(slope=0, offset=9) for detail in DETAILS}
+    card.write_text(CARD.model_copy(update={"version": "sure", "curves": curves}).model_dump_json())
+    own = shutil.copy(built_in("detector.pt"), tmp_path / "own.pt")
+    scorer = a_scorer("digits", detector=own, card=card)
+    assert scorer.version == "4-card-sure" and list(scorer.settings["weights"]) == ["own.pt"]
+    assert scorer.score(picture, None).is_error
+    with pytest.raises(HafError, match="There is no file"):
+        a_scorer("digits", detector=tmp_path / "missing.pt")
 
 
 def test_a_mirrored_picture_is_judged_alike(scorers: dict[str, Scorer]) -> None:

@@ -221,9 +221,12 @@ class MannequinDetector:
         return assign_parts(average(views))
 
 
-@lru_cache(maxsize=1)
-def load_mannequin_detector(device: str = "auto") -> MannequinDetector:
-    """The detector that comes with hafbench; raises Unavailable if this installation lacks it."""
+@lru_cache(maxsize=2)
+def load_mannequin_detector(device: str = "auto", path: Path | None = None) -> MannequinDetector:
+    """The detector that comes with hafbench, or the one in a file of its format; loaded once by all that ask for it.
+
+    Raises Unavailable if this installation lacks it, HafError for a file that is no such detector.
+    """
     from hafbench.worlds import built_in
 
-    return MannequinDetector(built_in("detector.pt"), device)
+    return MannequinDetector(path or built_in("detector.pt"), device)

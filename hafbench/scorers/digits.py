@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hafbench.detectors.mannequin import DetectedHand, chance, share
-from hafbench.registry import Options
 from hafbench.scorers.absence import unseen
-from hafbench.scorers.mannequin import finding, load_scorer
+from hafbench.scorers.mannequin import Options, finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Cause, Finding, Kind, Score
 
@@ -74,5 +73,5 @@ def judge(hands: tuple[DetectedHand, ...], card: MannequinCard, prompt: Prompt |
 
 
 def load(options: Options, device: str) -> Scorer:
-    """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("digits", ABOUT, "4", lambda sight, *rest: judge(sight.hands, *rest), device)
+    """The scorer; raises what `load_scorer` raises."""
+    return load_scorer("digits", ABOUT, "4", lambda sight, *rest: judge(sight.hands, *rest), options, device)

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hafbench.detectors.mannequin import DetectedPerson, chance, share
-from hafbench.registry import Options
 from hafbench.scorers.absence import unseen
-from hafbench.scorers.mannequin import finding, load_scorer
+from hafbench.scorers.mannequin import Options, finding, load_scorer
 from hafbench.scorers.mannequin_card import MannequinCard
 from hafbench.types import Finding, Kind, Score
 
@@ -56,5 +55,7 @@ def judge(people: tuple[DetectedPerson, ...], card: MannequinCard, prompt: Promp
 
 
 def load(options: Options, device: str) -> Scorer:
-    """The scorer; raises Unavailable if the detector is not in this installation."""
-    return load_scorer("limb_count", ABOUT, "mannequin-4", lambda sight, *rest: judge(sight.people, *rest), device)
+    """The scorer; raises what `load_scorer` raises."""
+    return load_scorer(
+        "limb_count", ABOUT, "mannequin-4", lambda sight, *rest: judge(sight.people, *rest), options, device
+    )

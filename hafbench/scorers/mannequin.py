@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from hafbench import registry
 from hafbench.detectors import as_keypoints
 from hafbench.detectors.mannequin import Detected, MannequinDetector, keypoints_of
-from hafbench.scorers.mannequin_card import THRESHOLD, MannequinCard, load_mannequin_card
+from hafbench.scorers.mannequin_card import SHIPPED, THRESHOLD, MannequinCard, load_mannequin_card
 from hafbench.types import Finding, Kind, Region, Role, Score
 
 if TYPE_CHECKING:
@@ -17,6 +21,13 @@ if TYPE_CHECKING:
     from hafbench.types import Pixels
 
 Judge = Callable[[Detected, MannequinCard, "Prompt | None"], Score]
+
+
+class Options(registry.Options):
+    """Another detector and its card, which belong together, as recipes/mannequin makes them."""
+
+    detector: Path | None = Field(None, description="the detector's weights, .pt or .onnx; None: the shipped ones")
+    card: Path | None = Field(None, description="its card of chances, .json; None: the shipped one")
 
 
 class MannequinScorer:
@@ -47,8 +58,12 @@ def finding(region: Region, kind: Kind, detail: str, suspicion: float, part: sv.
     return Finding(region, kind, detail, float(suspicion), (x1, y1, x2, y2), as_keypoints(keypoints_of(part)))
 
 
-def load_scorer(name: str, about: str, version: str, judge: Judge, device: str) -> MannequinScorer:
-    """A scorer with the shipped detector and card; raises Unavailable if this installation lacks the detector."""
+def load_scorer(name: str, about: str, version: str, judge: Judge, options: Options, device: str) -> MannequinScorer:
+    """A scorer with its detector and card.
+
+    Raises Unavailable if this installation lacks the detector, HafError for a file that is no detector or card.
+    """
     from hafbench.detectors.mannequin import load_mannequin_detector
 
-    return MannequinScorer(name, about, version, judge, load_mannequin_detector(device), load_mannequin_card())
+    card = load_mannequin_card(options.card or SHIPPED)
+    return MannequinScorer(name, about, version, judge, load_mannequin_detector(device, options.detector), card)

@@ -26,13 +26,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from plan import ABLATIONS, METHODS, Plan, Sizes
+from plan import ABLATIONS, METHODS, Judge, Plan, Sizes
 
 from hafbench.errors import HafError
-from hafbench.scorers.mannequin_card import SHIPPED
-from hafbench.worlds import BUILT_IN, built_in
+from hafbench.worlds import BUILT_IN
 
 USUAL = Sizes()
+SHIPPED = Judge()
 KNOWN = (*METHODS, *ABLATIONS)
 
 
@@ -53,8 +53,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--labelled", type=int, default=300, help="pictures of the base and each method on the sheets")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
-    parser.add_argument("--judge", type=Path, default=built_in("detector.pt"), help="the tuning judge's detector")
-    parser.add_argument("--card", type=Path, default=SHIPPED, help="the tuning judge's card")
+    parser.add_argument("--judge", type=Path, default=SHIPPED.detector, help="the reporting judge's detector")
+    parser.add_argument("--card", type=Path, default=SHIPPED.card, help="the reporting judge's card")
+    parser.add_argument("--tuning-judge", type=Path, default=SHIPPED.detector, help="the tuning judge's detector")
+    parser.add_argument("--tuning-card", type=Path, default=SHIPPED.card, help="the tuning judge's card")
     parser.add_argument("--docs", type=Path, help="where the pictures go, too")
     asked = parser.parse_args()
     if unknown := [method for method in asked.methods if method not in KNOWN]:
@@ -69,16 +71,17 @@ def main() -> None:
     asked = parsed()
     asked.out.mkdir(parents=True, exist_ok=True)
     sizes = Sizes(asked.steps, asked.seeds, asked.pairs, asked.images, asked.selection, asked.front, asked.prompts)
-    plan = Plan(asked.out, asked.model, sizes)
+    plan = Plan(asked.out, asked.model, sizes, Judge(asked.judge.resolve(), asked.card.resolve()))
+    tuning = Judge(asked.tuning_judge, asked.tuning_card)
     if asked.what == "cost":
         import cost
 
-        print(cost.table(plan, cost.measured(plan, asked.judge, asked.card)))
+        print(cost.table(plan, cost.measured(plan, tuning)))
     elif asked.what == "pairs":
         from pairs import make_pairs, source_of
 
         for kind in dict.fromkeys((METHODS | ABLATIONS)[method].pairs for method in asked.methods):
-            source = source_of(kind, plan.name, asked.judge, asked.card)
+            source = source_of(kind, plan.name, tuning)
             made = make_pairs(source, plan.pairs(kind), sizes.pairs, asked.workers)
             print(f"{made.counts.pairs} pairs in {plan.pairs(kind)}", flush=True)
     elif asked.what == "tune":

@@ -10,12 +10,11 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from measures import embedded, one_view
 from pairs import BLOCK, Own, Rendered, make_pairs, seeds
-from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
+from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Judge, Method, Plan, Sizes
 
 from hafbench.files import write_whole
 from hafbench.suites import load_suite
@@ -43,11 +42,11 @@ class Cost:
     losers: float
 
 
-def measured(plan: Plan, judge: Path, card: Path) -> Cost:
+def measured(plan: Plan, tuning: Judge) -> Cost:
     """The costs in OUT/cost.json, measured first where they are not there."""
     path = plan.out / "cost.json"
     if not path.exists():
-        made = measure(plan, judge, card)
+        made = measure(plan, tuning)
         write_whole(path, json.dumps(asdict(made), indent=1) + "\n")
     return Cost(**json.loads(path.read_text()))
 
@@ -59,7 +58,7 @@ def spent(work: Callable[[], object], count: int = 1) -> float:
     return (time.process_time() - began) / count
 
 
-def measure(plan: Plan, judge: Path, card: Path) -> Cost:
+def measure(plan: Plan, tuning: Judge) -> Cost:
     """Do a little of everything, in a folder of its own that is deleted."""
     import torch
 
@@ -91,7 +90,7 @@ def measure(plan: Plan, judge: Path, card: Path) -> Cost:
     one_view()(shown[0])
     embedded(shown[:1])
     seconds["drift"] = spent(lambda: ([*map(one_view(), shown)], embedded([*shown, *shown])), PICTURES)
-    drawer = Own(plan.name, judge, card)
+    drawer = Own(plan.name, tuning.detector, tuning.card)
     items = list(seeds(0))
     drawer.process(items[-1])  # loads the models
     found: list[int] = []

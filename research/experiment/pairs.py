@@ -40,6 +40,8 @@ from hafbench.scorers.digits import judge
 from hafbench.scorers.mannequin_card import load_mannequin_card
 
 if TYPE_CHECKING:
+    from plan import Judge
+
     from hafbench.types import Pixels, Score
 
 FRAMING: Framing = "open_hand"
@@ -249,12 +251,12 @@ def as_pil(array: Pixels | Mask) -> Any:
     return Image.fromarray(array)
 
 
-def source_of(kind: Kind, model: str, detector: Path, card: Path) -> Rendered | Own:
+def source_of(kind: Kind, model: str, tuning: Judge) -> Rendered | Own:
     """What makes the pairs of a kind."""
     if kind == "rendered":
         return Rendered()
     redrawn = kind == "redrawn"
-    return Own(model, detector, card, candidates=4 if redrawn else 1, redrawn=redrawn)
+    return Own(model, tuning.detector, tuning.card, candidates=4 if redrawn else 1, redrawn=redrawn)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -17,10 +17,11 @@ from asap_train.autoscore import tuned
 from asap_train.choose import Part
 from asap_train.training.config import FitConfig
 from hafbench.evaluate import spread
+from hafbench.scorers.mannequin_card import SHIPPED
 from hafbench.settings import read_settings
 from hafbench.specs import RunSpec
 from hafbench.suites import load_suite
-from hafbench.worlds import BUILT_IN
+from hafbench.worlds import BUILT_IN, built_in
 
 BASE = "base"
 ANATOMY = ("digits",)
@@ -132,12 +133,24 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """The files of a judge: a detector of the built-in world, and its card."""
+
+    detector: Path = field(default_factory=lambda: built_in("detector.pt"))
+    card: Path = SHIPPED
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The experiment in the folder `out` on the base `model`: the built-in one, or a folder of its layout."""
+    """The experiment in the folder `out` on the base `model`: the built-in one, or a folder of its layout.
+
+    reporting: the judge whose verdicts are reported.
+    """
 
     out: Path
     model: str
     sizes: Sizes
+    reporting: Judge = field(default_factory=Judge)
 
     @property
     def name(self) -> str:
@@ -205,8 +218,11 @@ class Plan:
         first = fit * self.each(self.sizes.images)
         return self._spec("held-out", seeds=each, first_seed=first, scorers=ANATOMY)
 
-    def _spec(self, part: Part, **settings: Any) -> RunSpec:
+    def _spec(self, part: Part, scorers: Sequence[str], **settings: Any) -> RunSpec:
+        judge = {"detector": str(self.reporting.detector), "card": str(self.reporting.card)}
+        scorers = {name: judge if name in ANATOMY else {} for name in scorers}
         given = {"model": self.name, "suite": str(PROMPTS / f"{part}.jsonl"), "limit": self.sizes.prompts, **settings}
+        given |= {"scorers": scorers}
         return RunSpec.model_validate(given).resolved()
 
 
