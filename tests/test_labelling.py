@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from commands import command
 from hafbench import api
 from hafbench.errors import HafError
 from hafbench.labelling.answers import Given, Label, Mark
@@ -451,12 +451,11 @@ def test_a_store_without_labels_of_the_run_is_said(run: Run, tmp_path: Path) -> 
 
 
 def test_the_command_says_what_is_wrong(run: Run) -> None:
-    code = "from hafbench.cli import main; main()"
     for words, said in (
         (["label", str(run.folder), "--choose", "some"], "--choose some: give one of all, random, active"),
         (["report", str(run.folder), "--labels"], "has no labels (labels.sqlite)"),
     ):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        done = command(*words)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
