@@ -1,9 +1,7 @@
 """Labels by people: what is kept, who is shown what, who may talk to the server, and what labels say of a run."""
 
 import json
-import os
 import re
-import signal
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -243,7 +241,7 @@ def test_kill_9_between_labels_loses_none(run: Run, tmp_path: Path) -> None:
                 label = {"id": f"event-{number:04}", "item": task["item"], "turn": task["turn"], "rater": "rater"}
                 assert server.post("/api/labels", {**label, "answer": "good", "seconds": 1}).json()["new"]
                 kept.append(task["item"])
-            os.kill(server.process.pid, signal.SIGKILL)
+            server.kill()
     assert [one.item for one in labels_in(store)] == kept and len(set(kept)) == 14
 
 
