@@ -89,7 +89,7 @@ def said(home: Path) -> dict[str, str]:
             if name in ("empty", "cut"):
                 file.write_bytes(file.read_bytes()[: 0 if name == "empty" else 2000])
     environment = {**os.environ, "TORCH_HOME": str(home)}
-    words = [sys.executable, "-c", LOAD, home, *names]
+    words = [sys.executable, "-c", LOAD, str(home), *names]
     done = subprocess.run(words, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
