@@ -52,7 +52,7 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     from asap_train.training.trainer import train
 
     check_launch(config)
-    # A missing data set is better refused before the base is scored than after.
+    # A missing data set is better refused before the base is scored than after; training reads the copy made here.
     read_hap(reading_copy(config.pairs, LAYOUT))
     scoring = Autoscore(config, config.score, progress) if config.score else None
     with closing(scoring) if scoring else nullcontext():

@@ -1,4 +1,4 @@
-"""What a picture costs a CPU and a disk: `python benchmarks/costs.py [IMAGES] [--number 6] [--size 1024]`.
+"""What a picture costs a CPU and a disk: `python -m benchmarks.costs [IMAGES] [--number 6] [--size 1024]`.
 
 The first images of a folder, or rendered people of so many pixels a side, half hands, half whole figures. CPU seconds
 a picture of each image format and of each scorer that needs no GPU, with one thread and without loading; bytes; and the
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image, fromarray
 
+from benchmarks.image_formats import timed
 from hafbench.files import write_whole
 from hafbench.images import ENCODINGS, encode_image, find_images, load_image
 from hafbench.people.render import render
@@ -43,9 +44,8 @@ def mean_time(calls: list[Callable[[], object]], clock: Callable[[], float] = ti
 def formats(images: list[Image]) -> None:
     """A line for each format."""
     for title, encoding in ENCODINGS.items():
-        calls: list[Callable[[], object]] = [partial(encode_image, image, encoding.suffix) for image in images]
-        size = np.mean([len(encode_image(image, encoding.suffix)) for image in images]) / 1e6
-        print(f"| {title} | {mean_time(calls):.3f} | {size:.2f} |", flush=True)
+        files, seconds = timed(images, encoding)
+        print(f"| {title} | {seconds:.3f} | {np.mean([len(file) for file in files]) / 1e6:.2f} |", flush=True)
 
 
 def writing(images: list[Image]) -> None:

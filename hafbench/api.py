@@ -13,7 +13,7 @@ from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
 from hafbench.engines import start
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
-from hafbench.files import check_local, disk_errors, slug
+from hafbench.files import disk_errors, slug
 from hafbench.images import sha256_of
 from hafbench.manifest import ImagesFacts, Manifest, SuiteFacts
 from hafbench.mirrors import check_out, writing
@@ -39,7 +39,7 @@ from hafbench.sources import (
 from hafbench.sources.unchanged import check_unchanged, lies_in
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
-from hafbench.stores import address_of, names_apart
+from hafbench.stores import address_of, check_local, names_apart
 from hafbench.suites import Prompt, Suite, load_suite
 from hafbench.types import Described
 from hafbench.worlds import PHOTOGRAPHS

@@ -84,15 +84,6 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def check_local(folder: Path, what: str) -> None:
-    """Raises HafError for an address of a store, such as s3://: a path has lost one of its slashes by then."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+]+:/", str(folder)):
-        raise HafError(
-            f"{folder}: a {what} is kept on a disk of this machine; name a local folder, and copy it from or to the "
-            "store as a whole."
-        )
-
-
 def cache_root() -> Path:
     """Where what can be made or fetched again is kept: HAFBENCH_CACHE, or the system's cache folder."""
     import pooch
@@ -108,7 +99,6 @@ def locked(folder: Path, what: str, name: str | None = None) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    check_local(folder, what)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", blocking=False)

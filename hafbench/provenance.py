@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,12 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of ours, Python's, and of every package that shapes a number, where installed."""
-    found = {"hafbench": hafbench.__version__, "python": platform.python_version()}
+    return {"hafbench": hafbench.__version__, "python": platform.python_version(), **_installed()}
+
+
+@cache
+def _installed() -> dict[str, str]:
+    found = {}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -84,8 +90,12 @@ def _processor() -> str:
     )
 
 
+@cache
 def git_revision() -> str | None:
-    """The commit of the checkout that the package lies in, with `+changes` if it was edited; None elsewhere."""
+    """The commit of the checkout that the package lies in, with `+changes` if it was edited; None elsewhere.
+
+    As it was when a process first asked: what is edited later is not what the process runs.
+    """
     root = Path(hafbench.__file__).parents[1]
     if not (root / ".git").exists():
         return None

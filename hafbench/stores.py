@@ -71,6 +71,15 @@ def address_of(where: str | Path) -> str | None:
     return absolute(f"{match[1]}://{match[2]}")
 
 
+def check_local(folder: Path, what: str) -> None:
+    """Raises HafError for an address of a store: `what` is kept on a disk of this machine."""
+    if address := address_of(folder):
+        raise HafError(
+            f"{address}: a {what} is kept on a disk of this machine; name a local folder, and copy it from or to the "
+            "store as a whole."
+        )
+
+
 def home_of(address: str, kind: Literal["work", "read"]) -> Path:
     """The folder of this machine that a copy and its state are in."""
     return _copies() / kind / hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -124,6 +133,14 @@ def reading_copy(where: str | Path, layout: Layout) -> Path:
             (folder / name).unlink()
         write_state(home, CopyState(address=address, files=found))
     return folder
+
+
+def kept_copy(where: str | Path, layout: Layout) -> Path:
+    """As `reading_copy`, but a copy that is on this machine is taken as it is: nothing is asked of the store."""
+    address = address_of(where)
+    if address is not None and read_state(home := home_of(address, "read")) is not None:
+        return folder_in(home, address)
+    return reading_copy(where, layout)
 
 
 def files_in(folder: Path, apart: str | None = None) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """A server of labels as a user starts it, and what tests ask of it."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from hafbench.labelling.store import LabelStore
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
-from small import COLOURS, Blueness, Painted, manifest_of
+from small import COLOURS, Blueness, Painted, manifest_of, not_none
 
-ROOT = Path(__file__).parents[1]
+PRELOAD = ["fastapi", "uvicorn", "pandas", "PIL.Image", "hafbench.cli", "hafbench.labelling.start"]
+"""What the server imports, once for all of them."""
 
 
 def pictured_run(folder: Path, verdicts: dict[str, str], *, name: str = "a model", text: str = "a hand") -> Run:
@@ -47,7 +50,7 @@ def pictured_run(folder: Path, verdicts: dict[str, str], *, name: str = "a model
 class Served:
     """A running `hafbench label` and the addresses that it printed."""
 
-    process: subprocess.Popen[str]
+    process: BaseProcess
     addresses: tuple[str, ...]
 
     @property
@@ -62,32 +65,45 @@ class Served:
 
     def kill(self) -> None:
         """End it at once, without a chance to clean up."""
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        os.kill(not_none(self.process.pid), signal.SIGKILL)
+        self.process.join()
 
     def post(self, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
         """A request as the page sends it."""
         return httpx.post(self.base + path, json=body, headers={"Origin": self.base, **headers})
 
 
+def _label(words: list[str], out: Connection) -> None:
+    """The command in this process, with all that it prints in the pipe."""
+    from hafbench.cli import main
+
+    for stream in (1, 2):
+        os.dup2(out.fileno(), stream)
+    # A stream knows whether it may seek from when it was opened.
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+    sys.argv = ["hafbench", "label", *words]
+    main()
+
+
 @contextmanager
 def served(*words: str | Path, port: int = 0) -> Iterator[Served]:
-    """`hafbench label` with these arguments, until the block ends."""
-    code = "from hafbench.cli import main; main()"
-    command = [sys.executable, "-c", code, "label", *map(str, words), "--no-open", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """`hafbench label` with these arguments in a process of its own, until the block ends."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    printed, out = context.Pipe(duplex=False)
+    process = context.Process(target=_label, args=([*map(str, words), "--no-open", "--port", str(port)], out))
+    process.start()
+    out.close()
     try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        raters = max(1, words.count("--rater"))
-        lines = [process.stdout.readline().strip() for _ in range(raters)]
-        assert all("http://" in line for line in lines), [first, *lines]
-        yield Served(process, tuple(line[line.index("http://") :] for line in lines))
+        with os.fdopen(os.dup(printed.fileno())) as lines:
+            first = lines.readline()
+            raters = [lines.readline().strip() for _ in range(max(1, words.count("--rater")))]
+            assert all("http://" in line for line in raters), [first, *raters]
+            yield Served(process, tuple(line[line.index("http://") :] for line in raters))
     finally:
         process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.join()
+        printed.close()
 
 
 def labels_in(store: Path) -> list[Label]:

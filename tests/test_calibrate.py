@@ -290,11 +290,11 @@ def test_renders_of_the_built_in_world_are_labelled_by_their_truth(tmp_path: Pat
     }
     assert [one.name for one in renders] == [one.name for one in render_world("mannequin", ("hands",), 6, 41)]
     result = CliRunner().invoke(
-        app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "24", "--out", str(tmp_path / "d.json"), "-q"]
+        app, ["calibrate", "mannequin", "--scorer", "digits", "--limit", "16", "--out", str(tmp_path / "d.json"), "-q"]
     )
     assert result.exit_code == 0, result.output
     card = read_card(tmp_path / "d.json")
-    assert card.bad + card.good + card.unknown_bad + card.unknown_good == 24
+    assert card.bad + card.good + card.unknown_bad + card.unknown_good == 16
     assert not_none(card.auroc.estimate) > 0.8
     whole, *kinds = card.kinds
     assert (whole.region, whole.kind, whole.sensitivity) == ("hands", None, card.sensitivity)

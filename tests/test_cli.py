@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import command
 from small import painted
 
 HEAVY = {
@@ -23,21 +24,8 @@ HEAVY = {
     "transformers",
     "cv2",
     "jinja2",
+    "scipy",
 }
-
-
-HAFBENCH = Path(sys.executable).with_name("hafbench")
-
-
-def command(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HAFBENCH, *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("module", ["hafbench.cli", "asap_train.cli"])
@@ -62,10 +50,13 @@ def test_cv2_comes_once() -> None:
 
 
 @pytest.mark.parametrize("program", ["hafbench", "asap-train"])
-def test_the_installed_programs_say_their_version(program: str) -> None:
+def test_the_installed_programs_say_their_version_and_what_is_wrong(program: str) -> None:
     path = Path(sys.executable).with_name(program)
     process = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
     assert process.stdout == f"{program} 0.1.0\n"
+    wrong = subprocess.run([path, "schema", "nothing"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith(f"{program}: There is no") and wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -93,8 +84,11 @@ def test_the_installed_programs_say_their_version(program: str) -> None:
         (["weights", "pull", "hand_landmark_ful.tflite"], "hand_landmark_full.tflite"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, words: list[str], sentence: str) -> None:
-    process = command(*words, cwd=tmp_path)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = command(*words)
     assert process.returncode == 2, process.stderr
     assert sentence in process.stderr
     assert "Traceback" not in process.stderr
@@ -102,7 +96,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path, words: list[s
     assert process.stdout == ""
 
 
-def test_a_pipe_or_endless_nesting_in_place_of_settings_is_one_sentence(tmp_path: Path) -> None:
+def test_a_pipe_or_endless_nesting_in_place_of_settings_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "deep.yaml").write_text("[" * 100_000)
     for words, sentence in [
@@ -112,7 +109,7 @@ def test_a_pipe_or_endless_nesting_in_place_of_settings_is_one_sentence(tmp_path
         (["score", "caf\udce9"], "is not UTF-8"),
         (["score", "line\nbreak\x1b[31m"], r"line\nbreak\x1b[31m is not a folder"),
     ]:
-        process = command(*words, cwd=tmp_path)
+        process = command(*words)
         assert process.returncode == 2, process.stderr
         assert sentence in process.stderr
         assert len(process.stderr.strip().splitlines()) == 1
@@ -129,19 +126,20 @@ main()
 """
 
 
-def test_ctrl_c_says_how_to_resume_and_a_log_gets_lines(tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_resume_and_a_log_gets_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
     for number in range(3):
         painted("a", number).resize((64, 64)).save(tmp_path / "pictures" / f"{number}.png")
     words = ["score", "pictures", "--scorers", "iqa", "--out", "run"]
     stopped = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_AT_THE_FIRST_RECORD, *words], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", INTERRUPTED_AT_THE_FIRST_RECORD, *words], capture_output=True, text=True
     )
     assert (stopped.returncode, stopped.stderr) == (
         130,
         "hafbench: stopped; run the same command again to resume.\n",
     )
-    again = command(*words, cwd=tmp_path)
+    again = command(*words)
     assert again.returncode == 0, again.stderr
     assert again.stderr.splitlines()[-1].startswith("3/3 images")
     assert "\r" not in again.stderr

@@ -19,6 +19,7 @@ from hafbench.detectors.nets import Roi
 from hafbench.errors import HafError
 from hafbench.scorers.card import FEATURES, SHIPPED, Card, load_card
 from hafbench.scorers.detectability import DetectabilityScorer, Options, load
+from hafbench.types import Score
 from hand_photos import PHOTOS, SHARED, jpeg, needs_shared, photo
 
 values = st.fixed_dictionaries({name: st.floats(-6, 6) for name in FEATURES})
@@ -124,6 +125,12 @@ def strict(scorer: DetectabilityScorer, tmp_path_factory: pytest.TempPathFactory
         return load(Options(card=path), "cpu")
 
 
+@pytest.fixture(scope="module")
+def found(strict: DetectabilityScorer) -> dict[str, Score]:
+    """What the strict scorer says of each photo."""
+    return {start: strict.score(photo(start), None) for start in PHOTOS}
+
+
 @needs_shared
 def test_settings_are_json_and_name_the_weights(scorer: DetectabilityScorer) -> None:
     settings = json.loads(json.dumps(scorer.settings))
@@ -135,27 +142,25 @@ def test_settings_are_json_and_name_the_weights(scorer: DetectabilityScorer) -> 
 def test_jpeg_mirror_and_brightness_hardly_matter(scorer: DetectabilityScorer) -> None:
     for start in PHOTOS[:2]:  # in the third, a mirrored sleeve is taken for a hand
         image = photo(start)
-        value = scorer.score(image, None).value
-        assert value is not None
+        before = scorer.score(image, None)
+        assert before.value is not None
         changes = (jpeg(image, 95), np.ascontiguousarray(image[:, ::-1]), (image * 0.9).astype(np.uint8))
         for changed in changes:
-            assert scorer.score(changed, None).is_error == scorer.score(image, None).is_error
+            assert scorer.score(changed, None).is_error == before.is_error
 
 
 @needs_shared
-def test_a_close_crop_is_scored_like_the_picture(scorer: DetectabilityScorer, strict: DetectabilityScorer) -> None:
+def test_a_close_crop_is_scored_like_the_picture(scorer: DetectabilityScorer, found: dict[str, Score]) -> None:
     for start in PHOTOS[:3]:
-        image = photo(start)
-        x1, y1, x2, y2 = (round(v) for v in strict.score(image, None).findings[0].box or ())
-        whole, crop = scorer.score(image, None).value, scorer.score(image[y1:y2, x1:x2].copy(), None).value
+        x1, y1, x2, y2 = (round(v) for v in found[start].findings[0].box or ())
+        whole, crop = found[start].value, scorer.score(photo(start)[y1:y2, x1:x2].copy(), None).value
         assert whole is not None
         assert crop == pytest.approx(whole, abs=0.15)
 
 
 @needs_shared
-def test_a_finding_is_localized(strict: DetectabilityScorer) -> None:
-    image = photo(PHOTOS[0])
-    score = strict.score(image, None)
+def test_a_finding_is_localized(found: dict[str, Score]) -> None:
+    image, score = photo(PHOTOS[0]), found[PHOTOS[0]]
     assert score.is_error
     (finding,) = score.findings
     assert (finding.region, finding.kind, finding.detail) == ("hands", "configuration", "detectability")
@@ -168,12 +173,11 @@ def test_a_finding_is_localized(strict: DetectabilityScorer) -> None:
 
 
 @needs_shared
-def test_mangled_hands_score_higher(scorer: DetectabilityScorer, strict: DetectabilityScorer) -> None:
+def test_mangled_hands_score_higher(scorer: DetectabilityScorer, found: dict[str, Score]) -> None:
     """Each photo's hand is swirled about its middle knuckle."""
     rises = []
     for start in PHOTOS:
-        image = photo(start)
-        before = strict.score(image, None)
+        image, before = photo(start), found[start]
         points = np.array(before.findings[0].keypoints)[:, :2]
         reach = 1.0 * np.hypot(*(points[9] - points[0]))
         y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from commands import command
 from hafbench import weights
 from hafbench.runs import read_run
 from tiny_pipelines import build_sdxl
@@ -19,10 +20,6 @@ MISSING = [name for name in weights.WEIGHTS if weights.find(name) is None]
 needs_weights = pytest.mark.skipif(bool(MISSING), reason=f"run `hafbench weights pull` first: {', '.join(MISSING)}")
 
 
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(HAFBENCH), *map(str, words)], capture_output=True, text=True, timeout=300, check=False)
-
-
 @needs_weights
 def test_a_folder_of_pictures_is_scored_and_everything_is_written(tmp_path: Path) -> None:
     pictures, out = tmp_path / "pictures", tmp_path / "out"
@@ -30,7 +27,7 @@ def test_a_folder_of_pictures_is_scored_and_everything_is_written(tmp_path: Path
     for name in ("open-palm", "boardwalk", "thumbs-up"):
         shutil.copy(EXAMPLES / "people" / f"{name}.jpg", pictures)
     words = ("score", pictures, "--prompts", EXAMPLES / "people.jsonl", "--scorers", "hands,limbs,iqa", "--out", out)
-    process = command(*words, "--json")
+    process = subprocess.run([HAFBENCH, *words, "--json"], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     summary = json.loads(process.stdout)
     assert [entry["scorer"] for entry in summary["scorers"]] == ["hands", "limbs", "iqa"]

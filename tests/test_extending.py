@@ -79,41 +79,36 @@ def test_a_generator_and_a_judge_make_a_run(installed: dict[str, str], tmp_path:
         assert found.manifest.scorers["judge"].version == "cautious, single-1"
 
 
-def test_a_family_makes_candidates_and_has_its_options(installed: dict[str, str]) -> None:
-    code = """
-import numpy as np
+TAKEN = """
+import numpy as np, torch
+from asap_train.backbones import BACKBONES
 from asap_train.data.spec import SynthSpec
 from asap_train.degrade import load_family
+from asap_train.training.losses import Residuals, compute
+from asap_train.training.objectives import OBJECTIVES
 from asap_train.types import Part, Photo
+
 spec = SynthSpec(photos="photos", count=1, families={"blur": {"sigma": 3}})
 (family,) = (load_family(one.name, one.options, "cpu") for one in spec.families)
 pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
 mask = np.zeros((40, 40), bool); mask[10:30, 10:30] = True
 (made,) = family.degrade(Photo("a", "0", pixels), Part("hands", "left_hand", mask), np.random.default_rng(0))
 print((made.pixels != pixels)[~mask].any(), (made.pixels != pixels)[mask].mean() > 0.9, made.settings)
-"""
-    assert python(installed, code).strip() == "False True {'sigma': 3.0}"
 
-
-def test_an_objective_is_a_loss_with_its_own_numbers(installed: dict[str, str]) -> None:
-    code = """
-import torch
-from asap_train.training.losses import Residuals, compute
-from asap_train.training.objectives import OBJECTIVES
 winner, loser, mask = torch.zeros(2, 4), torch.ones(2, 4), torch.zeros(2, 1)
 settings = OBJECTIVES.get("hinge").settings(tau=2.5)
 print(compute("hinge", Residuals(winner, loser, mask, loser, loser), settings).total.item())
-"""
-    assert float(python(installed, code)) == pytest.approx(1.5)  # delta = 1
 
-
-def test_a_backbone_is_found_by_its_pipelines_class(installed: dict[str, str]) -> None:
-    code = """
-from asap_train.backbones import BACKBONES
 entry = BACKBONES.get("TinyPipeline")
 print(entry.defaults["learning_rate"], entry.load().__name__)
 """
-    assert python(installed, code).split() == ["0.001", "load"]
+
+
+def test_a_family_an_objective_and_a_backbone_are_taken_with_their_settings(installed: dict[str, str]) -> None:
+    family, objective, backbone = python(installed, TAKEN).splitlines()
+    assert family == "False True {'sigma': 3.0}"
+    assert float(objective) == pytest.approx(1.5)  # delta = 1
+    assert backbone.split() == ["0.001", "load"]
 
 
 def test_a_name_that_exists_already_is_refused() -> None:

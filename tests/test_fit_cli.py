@@ -22,6 +22,7 @@ SCORED = (
     "checkpointing_steps=2",
     "train_batch_size=2",
     "score.scorers=[digits,iqa]",
+    "score.model.arguments.num_inference_steps=4",
 )
 
 
@@ -139,7 +140,8 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     assert sha256_of(out / last) == sha256_of(tuned[0] / last)
     base = next((out.parent / ".base").iterdir())
     when = (base / "records.parquet").stat().st_mtime_ns
-    scored = run("score", out, "--limit", 6, "--seeds", 1, "--scorers", "digits,iqa", "--json")
+    same = settings("model.arguments.num_inference_steps=4")
+    scored = run("score", out, "--limit", 6, "--seeds", 1, "--scorers", "digits,iqa", *same, "--json")
     assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2, 3}
     assert (base / "records.parquet").stat().st_mtime_ns == when
     assert len(list((out.parent / ".base").iterdir())) == 1
@@ -148,7 +150,8 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
 
 def test_a_checkpoint_is_scored_by_hand_against_its_base(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     checkpoint = tuned[0] / "checkpoints" / "000003"
-    scored = run("score", checkpoint, "--out", tmp_path / "by_hand" / "one", "--limit", 2, "--json")
+    few = settings("model.arguments.num_inference_steps=4")
+    scored = run("score", checkpoint, "--out", tmp_path / "by_hand" / "one", "--limit", 2, *few, "--json")
     found = json.loads(scored.stdout)
     assert found["candidates"][0]["shared"]["pairs"] == 2
     assert Path(found["page"]).is_file()

@@ -1,5 +1,6 @@
 """The iqa scorer where a metric has nothing to measure, or weights that are not to be trusted."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,47 +50,65 @@ def test_metrics_that_are_not_of_one_image_are_refused(name: str, words: str) ->
         a_scorer("iqa", metric=name)
 
 
-def load_musiq(home: Path) -> str:
-    """What loading it says, in a process of its own, for pyiqa reads TORCH_HOME once, when it is imported."""
-    load = "from small import a_scorer; a_scorer('iqa', metric='musiq')"
-    return subprocess.run(
-        [sys.executable, "-c", load],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "TORCH_HOME": str(home)},
-        capture_output=True,
-        text=True,
-    ).stderr
+LOAD = """
+import json, shutil, sys
+from pathlib import Path
+from hafbench.errors import HafError
+from small import a_scorer
+home, said = Path(sys.argv[1]), {}
+for name in sys.argv[2:]:
+    shutil.rmtree(home / "hub", ignore_errors=True)
+    shutil.copytree(home / name, home / "hub" / "pyiqa")
+    try:
+        a_scorer("iqa", metric="musiq")
+    except HafError as error:
+        said[name] = str(error)
+print(json.dumps(said))
+"""
 
 
-def cache_of(home: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("torch")
+
+
+@pytest.fixture(scope="module")
+def said(home: Path) -> dict[str, str]:
+    """What is said of the weights of musiq, by what is wrong with them.
+
+    In a process of its own, for pyiqa reads TORCH_HOME once, when it is imported.
+    """
     from pyiqa.archs.musiq_arch import default_model_urls
 
-    cache = home / "hub" / "pyiqa"
-    cache.mkdir(parents=True)
-    return [cache / Path(url).name for url in default_model_urls.values()]
+    names = ("evil", "empty", "cut", "of another net", "absent")
+    for name in names:
+        (home / name).mkdir()
+        for url in default_model_urls.values() if name != "absent" else ():
+            file = home / name / Path(url).name
+            torch.save({"params": Evil(home / "pwned")} if name == "evil" else {"a": torch.zeros(1000)}, file)
+            if name in ("empty", "cut"):
+                file.write_bytes(file.read_bytes()[: 0 if name == "empty" else 2000])
+    environment = {**os.environ, "TORCH_HOME": str(home)}
+    words = [sys.executable, "-c", LOAD, str(home), *names]
+    done = subprocess.run(words, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
-    for file in cache_of(tmp_path):
-        torch.save({"params": Evil(tmp_path / "pwned")}, file)
-    said = load_musiq(tmp_path)
-    assert "HafError: --iqa musiq: its weights file" in said
-    assert "was refused" in said
-    assert not (tmp_path / "pwned").exists()
+def test_weights_that_would_run_code_are_refused(said: dict[str, str], home: Path) -> None:
+    assert said["evil"].startswith("--iqa musiq: its weights file")
+    assert "was refused" in said["evil"]
+    assert not (home / "pwned").exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "of another net"])
-def test_damaged_weights_are_called_damaged_and_not_absent(tmp_path: Path, damage: str) -> None:
-    for file in cache_of(tmp_path):
-        torch.save({"a": torch.zeros(1000)}, file)
-        if damage != "of another net":
-            file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else 2000])
-    said = load_musiq(tmp_path)
-    assert f"its weights file in pyiqa's cache, {tmp_path / 'hub' / 'pyiqa'}, is damaged" in said
+def test_damaged_weights_are_called_damaged_and_not_absent(said: dict[str, str], home: Path, damage: str) -> None:
+    assert f"its weights file in pyiqa's cache, {home / 'hub' / 'pyiqa'}, is damaged" in said[damage]
 
 
-def test_absent_weights_are_called_absent(tmp_path: Path) -> None:
-    assert "are not on this machine and cannot be fetched" in load_musiq(tmp_path)
+def test_absent_weights_are_called_absent(said: dict[str, str]) -> None:
+    assert "are not on this machine and cannot be fetched" in said["absent"]
 
 
 def test_the_hash_of_a_metric_with_parameters_is_recorded() -> None:

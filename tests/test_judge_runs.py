@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from benchmarks.scripted_judge import Script, Server, scripted
+from commands import command
 from hafbench import api
 from hafbench.errors import HafError, RunStopped
 from hafbench.judges.parts import cut, load_parts, shown
@@ -231,13 +232,6 @@ def test_text_in_an_image_reaches_the_judge_as_part_of_a_picture_that_it_is_told
     assert "answer: no error" not in asked and "answer no error" not in asked  # neither read out nor by the file's name
 
 
-def run_cli(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = str(Path(sys.executable).with_name("hafbench"))
-    return subprocess.run(
-        [path, *words], env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -257,7 +251,7 @@ def run_cli(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     make_images(tmp_path / "images", [True])
-    done = run_cli("score", str(tmp_path / "images"), "--out", str(tmp_path / "out"), *words)
+    done = command("score", str(tmp_path / "images"), "--out", str(tmp_path / "out"), *words)
     assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
     assert said in done.stderr
 
@@ -265,19 +259,19 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(tmp_path: Path, words: tuple
 def test_kept_answers_are_counted_and_exported(server: Server, tmp_path: Path) -> None:
     scored(server, tmp_path, Script(), [True, False])
     store = str(tmp_path / "judge.sqlite")
-    done = run_cli("judge", "cache", "--store", store, "--export", str(tmp_path / "all.jsonl"), "--json")
+    done = command("judge", "cache", "--store", store, "--export", str(tmp_path / "all.jsonl"), "--json")
     (row,) = json.loads(done.stdout)
     assert (row["judge"], row["protocol"], row["answers"]) == ("scripted", "single-1", 2)
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {json.loads(line["text"])["error"] for line in lines} == {"yes", "no"}
-    missing = run_cli("judge", "cache", "--store", str(tmp_path / "none"))
+    missing = command("judge", "cache", "--store", str(tmp_path / "none"))
     assert missing.returncode == 2 and "There are no answers yet" in missing.stderr
 
 
 WORDS = ("score", "images", "--scorers", "judge", "--judge-protocol", "single", "--out", "out", "--quiet")
 
 
-def command(server: Server, folder: Path, *more: str) -> subprocess.Popen[str]:
+def started(server: Server, folder: Path, *more: str) -> subprocess.Popen[str]:
     """The command in a process of its own, with its store in the folder."""
     words = [*WORDS, "--judge", f"{server.url}?token={SECRET}", "--judge-model", "scripted", *more]
     environment = {**os.environ, "HAFBENCH_CACHE": str(folder / "cache"), "HAFBENCH_JUDGE_API_KEY": SECRET}
@@ -298,7 +292,7 @@ def test_a_run_that_is_ended_at_any_moment_pays_for_what_was_in_flight_at_most_t
     truth = make_images(tmp_path / "images", [True, False] * 30)
     server.change(Script(truth=truth, latency_s=0.1))
     stats = server.stats()
-    process = command(server, tmp_path)
+    process = started(server, tmp_path)
     until_answered(server, process, 20, stats.answered)
     in_flight = server.stats().in_flight
     began = time.monotonic()
@@ -308,7 +302,7 @@ def test_a_run_that_is_ended_at_any_moment_pays_for_what_was_in_flight_at_most_t
         assert time.monotonic() - began < 6  # below 2 where nothing else runs (docs/studies/judges.md)
         assert process.returncode == 130
         assert said.strip().splitlines() == ["hafbench: stopped; run the same command again to resume."]
-    again = command(server, tmp_path)
+    again = started(server, tmp_path)
     assert again.wait(timeout=120) == 0
     asked = seen(server) - stats.seen
     # After Ctrl-C the answers that were on their way came, and were kept.

@@ -1,10 +1,7 @@
 """Labels by people: what is kept, who is shown what, who may talk to the server, and what labels say of a run."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from commands import command
 from hafbench import api
 from hafbench.errors import HafError
 from hafbench.labelling.answers import Given, Label, Mark
@@ -243,7 +241,7 @@ def test_kill_9_between_labels_loses_none(run: Run, tmp_path: Path) -> None:
                 label = {"id": f"event-{number:04}", "item": task["item"], "turn": task["turn"], "rater": "rater"}
                 assert server.post("/api/labels", {**label, "answer": "good", "seconds": 1}).json()["new"]
                 kept.append(task["item"])
-            os.kill(server.process.pid, signal.SIGKILL)
+            server.kill()
     assert [one.item for one in labels_in(store)] == kept and len(set(kept)) == 14
 
 
@@ -451,12 +449,11 @@ def test_a_store_without_labels_of_the_run_is_said(run: Run, tmp_path: Path) -> 
 
 
 def test_the_command_says_what_is_wrong(run: Run) -> None:
-    code = "from hafbench.cli import main; main()"
     for words, said in (
         (["label", str(run.folder), "--choose", "some"], "--choose some: give one of all, random, active"),
         (["report", str(run.folder), "--labels"], "has no labels (labels.sqlite)"),
     ):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        done = command(*words)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 

@@ -78,17 +78,18 @@ def test_a_limb_that_reaches_keeps_its_bones_lengths(values: list[float], upper:
 
 def _brute_force(bones: Bones, samples: int, steps: int = 1500) -> tuple[np.ndarray, np.ndarray]:
     """Depth and winning bone by very many spheres along each bone."""
-    grid = np.arange(samples) + 0.5
+    grid, t = np.arange(samples) + 0.5, np.linspace(0, 1, steps)[:, None]
     x, y = np.meshgrid(grid, grid)
     best, winner = np.full((samples, samples), -np.inf), np.full((samples, samples), -1)
-    for i in range(len(bones.start)):
-        for t in np.linspace(0, 1, steps):
-            c = (bones.start[i] + t * (bones.end[i] - bones.start[i])).numpy()
-            r = float(bones.radii[i, 0] + t * (bones.radii[i, 1] - bones.radii[i, 0]))
-            under = r**2 - (x - c[0]) ** 2 - (y - c[1]) ** 2
-            height = np.where(under > 0, c[2] + np.sqrt(np.maximum(under, 0)), -np.inf)
-            winner = np.where(height > best, i, winner)
-            best = np.maximum(best, height)
+    for i, (start, end, radii) in enumerate(
+        zip(*(one.numpy() for one in (bones.start, bones.end, bones.radii)), strict=True)
+    ):
+        c = (start + t * (end - start))[:, :, None, None]
+        r = (radii[0] + t * (radii[1] - radii[0]))[:, :, None]
+        under = r**2 - (x - c[:, 0]) ** 2 - (y - c[:, 1]) ** 2
+        height = np.where(under > 0, c[:, 2] + np.sqrt(np.maximum(under, 0)), -np.inf).max(0)
+        winner = np.where(height > best, i, winner)
+        best = np.maximum(best, height)
     return best, winner
 
 

@@ -24,6 +24,7 @@ from asap_train.hap.read import read_hap, read_pairs
 from asap_train.hap.validate import validate
 from asap_train.hap.write import open_hap
 from asap_train.training.config import FitConfig, as_plain
+from asap_train.training.fit_folder import opened
 from hafbench import record_parts
 from hafbench.api import samples_of, score_manifest
 from hafbench.cli import app
@@ -37,7 +38,7 @@ from hafbench.runs import LAYOUT, Run, open_run, read_run
 from hafbench.sources import open_source
 from hafbench.sources.unchanged import lies_in
 from hafbench.specs import ScorerSpec, ScoreSpec
-from hafbench.stores import address_of, reading_copy, shown
+from hafbench.stores import address_of, kept_copy, reading_copy, shown
 from hafbench.suites import Prompt
 from hap_pairs import painted as painted_pair
 from small import Brightness, Painter, manifest_of, not_none, painted
@@ -102,6 +103,26 @@ def assert_same_run(address: str, here: Path) -> None:
         assert there[name] == (here / name).read_bytes(), name
     images = {f"images/{sample.image}": (here / "images" / sample.image).read_bytes() for sample in SAMPLES}
     assert {name: content for name, content in there.items() if name.startswith("images/")} == images
+
+
+def made(where: str | Path, watch: Callable[[Any], object] = lambda mirror: None) -> None:
+    """A data set of 14 pairs in shards of a few."""
+    with open_hap(where, {"source": "tests"}, shard_bytes=60_000) as hap:
+        for number in range(14):
+            if not hap.done(str(number)):
+                hap.add(str(number), [to_row(painted_pair(number))])
+            if number % 3 == 2:
+                watch(hap.mirror)
+        hap.finish()
+
+
+def assert_same_pairs(address: str, here: Path) -> None:
+    there = files_at(address)
+    shards = {f"data/{path.name}": path.read_bytes() for path in (here / "data").iterdir()}
+    assert {name: content for name, content in there.items() if name.startswith("data/")} == shards
+    assert len(shards) > 3
+    assert sorted(there["journal.jsonl"].splitlines()) == sorted((here / "journal.jsonl").read_bytes().splitlines())
+    assert not any(name.startswith(".growing") for name in there)
 
 
 def test_a_run_in_a_store_has_the_files_of_one_here_a_report_and_a_comparison(
@@ -187,18 +208,31 @@ CUTS = [
 """After how many writes to a store the line is cut."""
 
 
+WRITERS: dict[str, tuple[Callable[..., object], Callable[[str, Path], None]]] = {
+    "run": (drawn, assert_same_run),
+    "data set": (made, assert_same_pairs),
+}
+
+
 @pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_a_machine_may_be_lost_in_the_middle_of_any_upload(
-    tmp_path: Path, line: list[int], elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch, cuts: range
+    tmp_path: Path,
+    line: list[int],
+    elsewhere: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    cuts: range,
 ) -> None:
     monkeypatch.setattr(record_parts, "PART_ROWS", 3)
-    drawn(tmp_path / "here")
+    write, assert_same = WRITERS[kind]
+    write(tmp_path / "here")
     for writes in cuts:
-        address = f"memory://lost{writes}/run"
+        address = f"memory://lost{writes}/folder"
         line[0] = writes
         elsewhere()
         try:
-            drawn(address, lambda mirror: mirror.upload())
+            write(address, lambda mirror: mirror.upload())
         except RunStopped as error:
             assert "the line is cut" in str(error)
         else:
@@ -206,8 +240,8 @@ def test_a_machine_may_be_lost_in_the_middle_of_any_upload(
         line[0] = 10**6
         elsewhere()
         expire(address)
-        drawn(address)
-        assert_same_run(address, tmp_path / "here")
+        write(address)
+        assert_same(address, tmp_path / "here")
     assert writes > 15
 
 
@@ -376,48 +410,6 @@ def test_labels_of_a_run_in_a_store_are_kept_here(line: list[int], tmp_path: Pat
     assert f"{address} has no labels" in str(result.exception)
 
 
-def made(where: str | Path, watch: Callable[[Any], object] = lambda mirror: None) -> None:
-    """A data set of 14 pairs in shards of a few."""
-    with open_hap(where, {"source": "tests"}, shard_bytes=60_000) as hap:
-        for number in range(14):
-            if not hap.done(str(number)):
-                hap.add(str(number), [to_row(painted_pair(number))])
-            if number % 3 == 2:
-                watch(hap.mirror)
-        hap.finish()
-
-
-def assert_same_pairs(address: str, here: Path) -> None:
-    there = files_at(address)
-    shards = {f"data/{path.name}": path.read_bytes() for path in (here / "data").iterdir()}
-    assert {name: content for name, content in there.items() if name.startswith("data/")} == shards
-    assert sorted(there["journal.jsonl"].splitlines()) == sorted((here / "journal.jsonl").read_bytes().splitlines())
-    assert not any(name.startswith(".growing") for name in there)
-
-
-@pytest.mark.parametrize("cuts", CUTS)
-def test_a_data_set_may_lose_its_machine_in_the_middle_of_any_upload(
-    tmp_path: Path, line: list[int], elsewhere: Callable[[], None], cuts: range
-) -> None:
-    made(tmp_path / "here")
-    assert len(list((tmp_path / "here" / "data").iterdir())) > 3
-    for writes in cuts:
-        address = f"memory://hap{writes}/pairs"
-        line[0] = writes
-        elsewhere()
-        try:
-            made(address, lambda mirror: mirror.upload())
-        except RunStopped:
-            line[0] = 10**6
-            elsewhere()
-            expire(address)
-            made(address)
-        else:
-            break
-        assert_same_pairs(address, tmp_path / "here")
-    assert writes > 15
-
-
 def test_a_data_set_in_a_store_is_validated_audited_exported_and_fitted(
     tmp_path: Path, bucket: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,6 +437,13 @@ def test_a_data_set_in_a_store_is_validated_audited_exported_and_fitted(
     assert as_plain(config)["pairs"] == address
     with pytest.raises(HafError, match="is not a data set folder: it has no"):
         reading_copy(f"{bucket}/sets/none", HAP)
+    with pytest.raises(HafError, match="a fit is kept on a disk"), opened(config.model_copy(update={"out": address})):
+        pass
+    fsspec.filesystem("s3").rm("pictures/sets/pairs", recursive=True)
+    assert kept_copy(address, HAP) == copy  # the store is not asked
+    elsewhere()
+    with pytest.raises(HafError, match="is not a data set folder"):
+        kept_copy(address, HAP)
 
 
 def test_scored_images_of_a_folder_here(tmp_path: Path, line: list[int]) -> None:

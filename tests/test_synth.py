@@ -163,7 +163,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("set") / "hap"
-    words = ("--photos", photos, "--count", 6, "--out", out, "--regions", "hands", "--scorers", "", "--workers", 2)
+    words = ("--photos", photos, "--count", 6, "--out", out, "--regions", "hands", "--scorers", "", "--workers", 1)
     return out, run("synth", *words)
 
 
@@ -182,6 +182,16 @@ def test_photos_end_to_end(made: tuple[Path, Result], photos: Path) -> None:
         assert pair.caption == ("a man in a suit who shows his palm" if pair.name == "hand.jpg" else pair.caption)
     assert len({pair.split for pair in pairs}) == 1
     assert run("validate", out).exit_code == 0
+
+
+@pytest.mark.slow
+@needs_nets
+def test_photos_give_the_same_pairs_whatever_the_number_of_processes(
+    made: tuple[Path, Result], photos: Path, tmp_path: Path
+) -> None:
+    words = ("--photos", photos, "--count", 6, "--out", tmp_path / "set", "--regions", "hands", "--scorers", "")
+    assert run("synth", *words, "--workers", 2).exit_code == 0
+    assert ids(tmp_path / "set") == ids(made[0])
 
 
 @needs_nets

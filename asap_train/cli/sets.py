@@ -70,8 +70,7 @@ def export_(
     """Write pairs as jpg_0, jpg_1, label_0 and caption, with the mask beside them, for other trainers."""
     from asap_train.hap.exchange import export_pairs
     from asap_train.hap.manifest import LAYOUT
-    from hafbench.files import check_local
-    from hafbench.stores import reading_copy
+    from hafbench.stores import check_local, reading_copy
 
     check_local(out, "file of pairs")
     count = export_pairs(reading_copy(folder, LAYOUT), out, split)

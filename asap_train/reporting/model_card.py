@@ -120,10 +120,10 @@ def _data(config: FitConfig) -> dict[str, Any]:
     """What the pairs' own card says of them; nothing where they are no longer there."""
     from asap_train.hap.manifest import LAYOUT
     from asap_train.hap.read import read_hap
-    from hafbench.stores import reading_copy
+    from hafbench.stores import kept_copy
 
     try:
-        manifest = read_hap(reading_copy(config.pairs, LAYOUT))
+        manifest = read_hap(kept_copy(config.pairs, LAYOUT))
     except HafError:
         return {}
     counts = manifest.counts

@@ -13,6 +13,7 @@ from hafbench.errors import HafError
 from hafbench.files import disk_errors, locked
 from hafbench.runs import differences
 from hafbench.settings import read_settings
+from hafbench.stores import check_local
 
 SETTINGS = "fit.yaml"
 WRITTEN = (
@@ -29,6 +30,7 @@ def opened(config: FitConfig) -> Iterator[None]:
 
     Raises HafError for a fit with other settings, and for a folder without a fit whose files this one would replace.
     """
+    check_local(config.out, "fit")
     with locked(config.out, "fit"):
         path = config.out / SETTINGS
         if path.exists():

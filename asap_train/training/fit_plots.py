@@ -69,13 +69,13 @@ def _against(axes: Any, table: dict[str, NDArray[np.float64]], part: str) -> boo
 
 def _loss(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     _title(axes, f"loss of {config.objective}")
-    axes.set_yscale("log")
+    _logarithmic(axes)
     return _line(axes, table, table["loss"], TEAL)
 
 
 def _norm(axes: Any, table: dict[str, NDArray[np.float64]], config: FitConfig) -> bool:
     _title(axes, "norm of the gradient")
-    axes.set_yscale("log")
+    _logarithmic(axes)
     return _line(axes, table, table["norm"], VIOLET)
 
 
@@ -129,6 +129,15 @@ def _axes() -> tuple[Any, Any]:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure, axes
+
+
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import LogFormatter
+
+    axes.set_yscale("log")
+    # Plain text: of its own accord matplotlib sets each label as a formula, which takes most of a plot's time.
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def _title(axes: Any, text: str) -> None:

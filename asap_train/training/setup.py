@@ -31,7 +31,7 @@ from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import spread
-from hafbench.stores import reading_copy
+from hafbench.stores import kept_copy
 from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         check_text_encoders(backbone, parts.components.empty)
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
-    root, pairs = config.cache_dir or config.out / "cache", reading_copy(config.pairs, LAYOUT)
+    root, pairs = config.cache_dir or config.out / "cache", kept_copy(config.pairs, LAYOUT)
     cache = caches.find_cache(
         root, pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
     )

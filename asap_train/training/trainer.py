@@ -74,7 +74,8 @@ def train(
 
     `on_checkpoint(checkpoint, step)` is called when a checkpoint is whole, and for the newest one when a fit is
     resumed; if it returns True the fit ends. Only the main process calls it, and reports the task `steps`. `scoring` is
-    asked before it, in all processes, and before checkpoints are deleted.
+    asked before it, in all processes, and before checkpoints are deleted. Of pairs in a store the copy on this machine
+    is read, where there is one: `asap_train.fit` has brought it up to date.
 
     Raises HafError for a folder with a fit of other settings or that another process is writing, and for numbers that
     are not finite or explode; Unavailable for a model or a package that is unavailable.

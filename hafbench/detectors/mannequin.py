@@ -188,16 +188,22 @@ def assign_parts(found: sv.Detections, min_confidence: float = 0.3) -> Detected:
 
 
 class MannequinDetector:
-    """Detects the hands and people of the built-in world."""
+    """Detects the hands and people of the built-in world.
+
+    It averages what it sees in the image at each size of `sides`, in pixels, and with `mirrored` in its mirror image.
+    """
 
     name = "mannequin"
 
-    def __init__(self, path: Path, device: str = "auto") -> None:
+    def __init__(
+        self, path: Path, device: str = "auto", *, sides: Sequence[int] = SIDES, mirrored: bool = True
+    ) -> None:
         from hafbench.detectors.ultralytics import every_class, load_yolo
         from hafbench.images import sha256_of
 
         self._model = load_yolo(path)
         self.weights: Mapping[str, str] = {path.name: sha256_of(path)}
+        self._sides, self._mirrored = tuple(sides), mirrored
         self._last: tuple[bytes, Detected] | None = None
         # Its own suppression only drops the very same box of a class; `merge` does the rest.
         self._options: dict[str, Any] = {"conf": MIN_CONFIDENCE, "iou": 0.8, "verbose": False}
@@ -213,11 +219,12 @@ class MannequinDetector:
 
     def _detect(self, image: Pixels) -> Detected:
         # What the net sees in the mirrored image, or in another size, errs elsewhere; the mean is nearer to the truth.
-        pair = [np.ascontiguousarray(view[..., ::-1]) for view in (image, image[:, ::-1])]
+        shown = (image, image[:, ::-1]) if self._mirrored else (image,)
+        flipped = [np.ascontiguousarray(view[..., ::-1]) for view in shown]
         views = []
-        for side in SIDES:
-            plain, mirrored = map(proposals, self._model.predict(pair, imgsz=side, **self._options))
-            views += [merge(plain), merge(mirror(mirrored, float(image.shape[1])))]
+        for side in self._sides:
+            plain, *mirrored = map(proposals, self._model.predict(flipped, imgsz=side, **self._options))
+            views += [merge(plain), *(merge(mirror(one, float(image.shape[1]))) for one in mirrored)]
         return assign_parts(average(views))
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -79,9 +80,9 @@ def write(
     images = np.lib.format.open_memmap(out / "images.npy", "w+", np.uint8, (count, size, size, 3))
     seeds = range(seed * 10_000_000, seed * 10_000_000 + count)
     work = partial(draw, malformed=malformed, settings=settings, size=size, framings=framings)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start) as pool, (out / "truth.jsonl").open("w", encoding="utf-8") as lines:
-        for i, (image, truth) in enumerate(pool.imap(work, seeds, chunksize=32)):
+    processes = multiprocessing.get_context("spawn").Pool(workers, _start) if workers > 1 else nullcontext()
+    with processes as pool, (out / "truth.jsonl").open("w", encoding="utf-8") as lines:
+        for i, (image, truth) in enumerate(pool.imap(work, seeds, chunksize=32) if pool else map(work, seeds)):
             images[i] = image
             lines.write(json.dumps(truth) + "\n")
     images.flush()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from measures import embedded, one_view
+from measures import embedded, hands_in
 from pairs import BLOCK, Own, Rendered, make_pairs, seeds
 from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Judge, Method, Plan, Sizes
 
@@ -87,9 +87,9 @@ def measure(plan: Plan, tuning: Judge) -> Cost:
         scorer = load_scorer(one.name, one.options, "cpu")
         scorer.score(shown[0], prompts[0])
         seconds[name] = spent(lambda scorer=scorer: [*map(scorer.score, shown[1:], prompts[1:])], PICTURES - 1)
-    one_view()(shown[0])
+    hands_in(shown[0])
     embedded(shown[:1])
-    seconds["drift"] = spent(lambda: ([*map(one_view(), shown)], embedded([*shown, *shown])), PICTURES)
+    seconds["drift"] = spent(lambda: ([*map(hands_in, shown)], embedded([*shown, *shown])), PICTURES)
     drawer = Own(plan.name, tuning.detector, tuning.card)
     items = list(seeds(0))
     drawer.process(items[-1])  # loads the models

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from hafbench.runs import Run
 from hafbench.sources import Place
 from hafbench.statistics import Difference, Distance, Rate, compare_means, error_rate, kernel_distance
 from hafbench.types import Box
+
+if TYPE_CHECKING:
+    from hafbench.detectors.mannequin import MannequinDetector
 
 GREY = 128
 """What hands are painted over with, in both images of a pair alike."""
@@ -54,28 +57,24 @@ def pictures(runs: Sequence[Run]) -> dict[tuple[str, int], Picture]:
 
 
 @lru_cache(maxsize=1)
-def one_view() -> Callable[[NDArray[np.uint8]], list[Box]]:
-    """The boxes of hands by the judge's net in one view: a quarter of its time, and enough to leave hands out."""
-    from hafbench.detectors.mannequin import MIN_CONFIDENCE, SIDES, assign_parts, average, merge, proposals
-    from hafbench.detectors.ultralytics import every_class, load_yolo
+def one_view() -> MannequinDetector:
+    """The judge's net in one view: a quarter of its time, and enough to leave hands out."""
+    from hafbench.detectors.mannequin import SIDES, MannequinDetector
     from hafbench.worlds import built_in
 
-    net, predictor = load_yolo(built_in("detector.pt")), every_class()
+    return MannequinDetector(built_in("detector.pt"), "cpu", sides=SIDES[:1], mirrored=False)
 
-    def boxes(image: NDArray[np.uint8]) -> list[Box]:
-        shown = np.ascontiguousarray(image[..., ::-1])
-        options = {"conf": MIN_CONFIDENCE, "iou": 0.8, "verbose": False, "device": "cpu", "predictor": predictor}
-        (result,) = net.predict(shown, imgsz=SIDES[0], **options)
-        return [tuple(one.hand.xyxy[0].tolist()) for one in assign_parts(average([merge(proposals(result))])).hands]
 
-    return boxes
+def hands_in(image: NDArray[np.uint8]) -> list[Box]:
+    """The boxes of hands in one view of an RGB image of shape (height, width, 3)."""
+    return [tuple(one.hand.xyxy[0].tolist()) for one in one_view().detect(image).hands]
 
 
 def hands_of(run: Run, out: Path) -> dict[tuple[str, int], list[Box]]:
     """The boxes of hands in each picture of a run, kept in OUT/measures/hands-RUN.json."""
     path = out / "measures" / f"hands-{run.folder.name}.json"
     if not path.exists():
-        found = [[*key, one_view()(picture.pixels)] for key, picture in pictures([run]).items()]
+        found = [[*key, hands_in(picture.pixels)] for key, picture in pictures([run]).items()]
         path.parent.mkdir(exist_ok=True)
         write_whole(path, json.dumps(found) + "\n")
     return {(prompt, seed): own for prompt, seed, own in json.loads(path.read_text())}
