@@ -5,20 +5,20 @@ Ray is not imported: a worker is an object that is called with a row of Ray Data
 
 from __future__ import annotations
 
-import hashlib
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hafbench.engines.drawing import draw_files
+from hafbench.engines.drawing import draw, to_file
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.provenance import versions
 from hafbench.scorers.loading import load_scorers
 from hafbench.scoring import Job, Scored, score_images
-from hafbench.sources import Content, Place, read_place
+from hafbench.sources import Place, read_place
 from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.types import BatchScorer
 
@@ -160,10 +160,11 @@ class Worker:
 
 
 class Draws(Worker):
-    """Draws the pictures that are not there yet."""
+    """Draws the pictures that are not there yet: one unit at a time, while others are encoded in other threads."""
 
     def load(self) -> None:
         """The model, with the settings that it has elsewhere."""
+        self.drawing = threading.Lock()
         self.generator = self.asked.load_generator()
         if GeneratorFacts.of(self.generator) != self.found.generator:
             raise HafError(f"{_node()} has another model of this name, or other settings for it, than other nodes.")
@@ -172,9 +173,11 @@ class Draws(Worker):
         """With pictures, as files in the format of their names."""
         if unit.images:
             return unit
-        files = draw_files(self.generator, unit.samples)
-        images = (one if isinstance(one, str) else Content(one, hashlib.sha256(one).hexdigest()) for one in files)
-        return replace(unit, images=tuple(images), drawn=True)
+        with self.drawing:
+            drawn = list(draw(self.generator, unit.samples))
+        pictures = zip(unit.samples, drawn, strict=True)
+        images = tuple(one if isinstance(one, str) else to_file(sample.image, one) for sample, one in pictures)
+        return replace(unit, images=images, drawn=True)
 
 
 class Scores(Worker):
