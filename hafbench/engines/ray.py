@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Made, Started
-from hafbench.engines.drawing import ENCODERS
 from hafbench.engines.ray_data import Stage, connected, in_parts, stream
 from hafbench.engines.units import (
     Asked,
@@ -184,8 +183,7 @@ class Cluster:
         if any(unit.images for unit in units) and not is_remote(run.manifest.image_root):
             stages.append(Stage(read_images))
         if not all(unit.images for unit in units):
-            draws = Stage(Draws, given, pools.generators, pools.generator_cpus, pools.generator_gpus, 1 + ENCODERS)
-            stages.append(draws)
+            stages.append(Stage(Draws, given, pools.generators, pools.generator_cpus, pools.generator_gpus))
         return [*stages, Stage(Scores, given, pools.scorers, pools.scorer_cpus, pools.scorer_gpus)]
 
 

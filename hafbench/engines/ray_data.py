@@ -94,8 +94,7 @@ def _check(address: str | None) -> None:
 class Stage:
     """What is done with each row: by a class, of which so many actors are made with `given`, or by a function.
 
-    A function runs on the machine of the command, as for reading its disk. `calls`: so many rows are in work in one
-    actor at a time, each in a thread of its own.
+    A function runs on the machine of the command, as for reading its disk.
     """
 
     work: Any
@@ -103,7 +102,6 @@ class Stage:
     actors: int = 0
     cpus: float = 0.0
     gpus: float = 0.0
-    calls: int = 1
 
 
 def in_parts(items: Iterable[T]) -> Iterator[list[T]]:
@@ -141,11 +139,7 @@ def stream(rows: Sequence[Row], stages: Sequence[Stage], in_flight_mb: int) -> I
                 data = data.map(
                     stage.work,
                     fn_constructor_args=stage.given,
-                    compute=ActorPoolStrategy(
-                        size=stage.actors,
-                        max_concurrent_calls_per_actor=stage.calls,
-                        enable_true_multi_threading=stage.calls > 1,
-                    ),
+                    compute=ActorPoolStrategy(size=stage.actors),
                     num_cpus=stage.cpus,
                     num_gpus=stage.gpus,
                 )

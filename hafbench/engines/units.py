@@ -6,7 +6,6 @@ Ray is not imported: a worker is an object that is called with a row of Ray Data
 from __future__ import annotations
 
 import pickle
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -160,11 +159,10 @@ class Worker:
 
 
 class Draws(Worker):
-    """Draws the pictures that are not there yet: one unit at a time, while others are encoded in other threads."""
+    """Draws the pictures that are not there yet."""
 
     def load(self) -> None:
         """The model, with the settings that it has elsewhere."""
-        self.drawing = threading.Lock()
         self.generator = self.asked.load_generator()
         if GeneratorFacts.of(self.generator) != self.found.generator:
             raise HafError(f"{_node()} has another model of this name, or other settings for it, than other nodes.")
@@ -173,9 +171,7 @@ class Draws(Worker):
         """With pictures, as files in the format of their names."""
         if unit.images:
             return unit
-        with self.drawing:
-            drawn = list(draw(self.generator, unit.samples))
-        pictures = zip(unit.samples, drawn, strict=True)
+        pictures = zip(unit.samples, draw(self.generator, unit.samples), strict=True)
         images = tuple(one if isinstance(one, str) else to_file(sample.image, one) for sample, one in pictures)
         return replace(unit, images=images, drawn=True)
 
