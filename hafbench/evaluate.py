@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -98,11 +98,13 @@ def evaluate(
         # So few images wait at a time that memory stays flat.
         most = max(batch_size, pools.depth)
         try:
-            # Images of others may be far away; our own are read from memory, when they have just been made.
-            made = ((one, _job(run, one)) for one in engine.make(run, _batches(samples, batch_size, finished)))
-            for one, job in read_ahead(made, _read, most if engine.only_reads else 0):
-                queue.write(most - 1)
-                queue.add(one, job)
+            # What was drawn is saved before the run is left.
+            with closing(engine.make(run, _batches(samples, batch_size, finished))) as making:
+                made = ((one, _job(run, one)) for one in making)
+                # Images of others may be far away; our own are in memory, when they have just been made.
+                for one, job in read_ahead(made, _read, most if engine.only_reads else 0):
+                    queue.write(most - 1)
+                    queue.add(one, job)
             queue.write(0)
         except BaseException:
             pools.stop()
@@ -124,7 +126,7 @@ def _job(run: RunFolder, made: Made) -> Job | None:
     sample = made.sample
     if made.problem is not None or (made.scored is not None and made.scored.problem is not None):
         return None
-    return Job(sample.image, sample.place or run.source.place(sample.image), sample.prompt)
+    return Job(sample.image, made.content or sample.place or run.source.place(sample.image), sample.prompt)
 
 
 def _read(made: tuple[Made, Job | None]) -> tuple[Made, Job | None]:

@@ -23,13 +23,16 @@ T = TypeVar("T")
 
 
 class WorkerProcesses:
-    """So many processes; each begins with `begin(*given)`. It ends when it is told to stop, and when this one ends."""
+    """So many processes; each begins with `begin(*given)`. It ends when it is told to stop, and when this one ends.
 
-    def __init__(self, count: int, begin: Callable[..., None], *given: Any) -> None:
+    `share`: of so many processes in all, which share the cores, where that is more than `count`.
+    """
+
+    def __init__(self, count: int, begin: Callable[..., None], *given: Any, share: int = 1) -> None:
         self.count = count
         context = multiprocessing.get_context("spawn")
         reader, self._writer = context.Pipe(duplex=False)
-        threads = max(1, cores() // count)
+        threads = max(1, cores() // max(count, share))
         self._pool = ProcessPoolExecutor(count, context, _begin, (reader, threads, begin, given))
 
     def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:

@@ -208,8 +208,7 @@ class RunFolder:
 
     def save_bytes(self, name: str, content: bytes) -> Path:
         """Save the bytes of an image file below images/, whole or not at all."""
-        with disk_errors(self.folder):
-            return write_whole(self.folder / "images" / name, content)
+        return save_picture(self.folder, name, content)
 
     def finish(self, order: Sequence[str]) -> Run:
         """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.
@@ -228,6 +227,12 @@ class RunFolder:
             with disk_errors(self.folder):
                 self.records.replace(self.folder / WHOLE, len(order), statuses.total())
         return read_run(self.folder)
+
+
+def save_picture(folder: Path, name: str, content: bytes) -> Path:
+    """Save the bytes of an image file below images/ of a run's folder, whole or not at all, from any process."""
+    with disk_errors(folder):
+        return write_whole(folder / "images" / name, content, shared=True)
 
 
 @contextmanager

@@ -68,9 +68,9 @@ def _read(job: Job) -> _Image | str:
     """The image, or why it cannot be read."""
     import numpy as np
 
-    from hafbench.sources.places import Content, Unreadable, read_place
+    from hafbench.sources.places import Unreadable, read_place
 
-    found = job.place if isinstance(job.place, Content | Unreadable) else read_place(job.place)
+    found = read_place(job.place)
     if isinstance(found, Unreadable):
         return f"{job.image}: the image cannot be read ({found.reason}); {RENEW}"
     try:

@@ -189,3 +189,14 @@ def coloured_run(
             colour = np.array(COLOURS[word[sample.seed - first_seed]]) + rng.integers(0, 5, 3)
             run.save_image(sample.image, Image.new("RGB", (16, 16), tuple(int(c) for c in colour)))
         return evaluate(run, samples, scorers)
+
+
+def assert_stored(address: str, here: Path) -> None:
+    """A store has the records and pictures of a run of this machine, byte for byte."""
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(address)
+    images = [path.relative_to(here).as_posix() for path in sorted((here / "images").rglob("*.png"))]
+    assert images
+    for name in ("records.jsonl", "records.parquet", "records.csv", *images):
+        assert system.cat_file(f"{root}/{name}") == (here / name).read_bytes(), name

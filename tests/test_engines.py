@@ -20,7 +20,7 @@ from hafbench.images import load_image
 from hafbench.records import Sample
 from hafbench.runs import open_run
 from hafbench.specs import RunSpec, ScoreSpec
-from small import Blueness, folder_manifest, not_none, painted
+from small import Blueness, assert_stored, folder_manifest, not_none, painted
 
 QUIET = PoolSizes(1, 1, 0.0, 1.0, 0.0, 1.0)
 
@@ -189,3 +189,15 @@ def test_two_devices_draw_the_pictures_of_one(
     assert len(images) == 3
     for image in images:
         assert (two.folder / image.relative_to(one.folder)).read_bytes() == image.read_bytes()
+
+
+@pytest.mark.slow
+def test_devices_write_a_run_in_a_store(
+    tmp_path: Path, bucket: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HAFBENCH_CACHE", str(tmp_path / "cache"))
+    spec = RunSpec.model_validate({"limit": 2, "batch_size": 1, "scorers": ["digits"], "device": "cpu"})
+    here = api.run(spec, out=tmp_path / "here")
+    api.run(spec.model_copy(update={"devices": "cpu"}), out=f"{bucket}/devices")
+    assert_stored(f"{bucket}/devices", here.folder)

@@ -20,6 +20,7 @@ from hafbench.engines.ray_data import Stage, stream
 from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
 from scored_fits import Seen, fit_config, make_parts
+from small import assert_stored
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -136,6 +137,18 @@ def test_a_killed_driver_is_resumed_and_records_are_those_of_one_process(
     assert remote.manifest.scorers == local.manifest.scorers
     for image in (local.folder / "images").rglob("*.png"):
         assert (remote.folder / image.relative_to(local.folder)).read_bytes() == image.read_bytes()
+
+
+def test_a_cluster_writes_a_run_in_a_store(
+    bucket: str, cluster: Any, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiny_pipelines import build_flux
+
+    build_flux(tmp_path / "flux")
+    monkeypatch.setenv("HAFBENCH_CACHE", str(tmp_path / "cache"))
+    here = api.run(asked(tmp_path), out=tmp_path / "here")
+    api.run(asked(tmp_path, engine="ray"), out=f"{bucket}/ray")
+    assert_stored(f"{bucket}/ray", here.folder)
 
 
 def test_ctrl_c_is_one_sentence_and_leaves_no_process(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import abc
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.scoring import Scored
+    from hafbench.sources import Content
     from hafbench.specs import RunSpec, ScoreSpec
     from hafbench.types import Described, Generator, Scorer
 
@@ -32,12 +34,14 @@ class Batch:
 class Made:
     """A picture that lies in the run's folder of images, or `problem`, which says why there is none.
 
-    `scored` is what those scorers say that the engine asks; None where it asks none.
+    `scored` is what those scorers say that the engine asks; None where it asks none. `content` is the file of a picture
+    that was just made, where this process has it.
     """
 
     sample: Sample
     problem: str | None = None
     scored: Scored | None = None
+    content: Content | None = None
 
 
 class Engine(Protocol):
@@ -48,10 +52,10 @@ class Engine(Protocol):
     only_reads: bool
     """Nothing is drawn, and nothing scored: images of others, which may be far away, are better read ahead."""
 
-    def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
+    def make(self, run: RunFolder, batches: Iterable[Batch]) -> abc.Generator[Made]:
         """What is to do of each batch, in order, when it is asked for: a few pictures ahead at most.
 
-        Raises RunStopped where nothing more can be made.
+        Closed before its time, it saves what is drawn. Raises RunStopped where nothing more can be made.
         """
         ...
 

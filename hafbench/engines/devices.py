@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import abc, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hafbench.devices import pick_devices
 from hafbench.engines import Batch, Made
-from hafbench.engines.drawing import draw_files, save
+from hafbench.engines.drawing import ENCODERS, Encoders, Saved, missing
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.processes import WorkerProcesses, worker_ended
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
-
     from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.specs import GeneratorSpec
     from hafbench.types import Described, Generator
-
-AHEAD = 2
-"""Batches a process that are drawn or wait to be: one that it draws, and one for when that is done."""
 
 
 @contextmanager
@@ -37,21 +34,41 @@ def devices_engine(model: GeneratorSpec, devices: str) -> Iterator[tuple[Devices
     Raises HafError for devices that are not there, and whatever loading the model raises.
     """
     names = pick_devices(devices)
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    for name in names:
-        queue.put(name)
-    pool = WorkerProcesses(len(names), _begin, model.model_dump(mode="json"), queue)
+    asked = model.model_dump(mode="json")
+    processes = [WorkerProcesses(1, _begin, asked, name, share=len(names)) for name in names]
     try:
         try:
-            facts = pool.submit(_facts).result()
+            facts = processes[0].submit(_facts).result()
         except BrokenProcessPool as error:
             raise worker_ended("with fewer --devices") from error
-        yield Devices(pool), facts
+        yield Devices(processes), facts
     except BaseException:
-        pool.stop()
+        for process in processes:
+            process.stop()
         raise
     finally:
-        pool.close()
+        for process in processes:
+            process.close()
+
+
+@dataclass
+class _Drawing:
+    """A batch that a process draws, then encodes while it draws the next one, and saves; `drawn` ends before that."""
+
+    process: WorkerProcesses
+    number: int
+    drawn: Future[None]
+    _problems: Future[list[str | None]] | None = field(default=None, init=False)
+
+    def ask(self) -> Future[list[str | None]]:
+        """Ask for the problems of its pictures: the process answers when all are saved, and does nothing else until."""
+        self._problems = self._problems or self.process.submit(_problems, self.number)
+        return self._problems
+
+    def problems(self) -> list[str | None]:
+        """Of each picture why there is none, once all are saved."""
+        self.drawn.result()
+        return self.ask().result()
 
 
 class Devices:
@@ -60,35 +77,61 @@ class Devices:
     scorers: Mapping[str, Described] = {}
     only_reads = False
 
-    def __init__(self, pool: WorkerProcesses) -> None:
-        self._pool = pool
+    def __init__(self, processes: Sequence[WorkerProcesses]) -> None:
+        self._processes = processes
+        self._numbers = count()
 
-    def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
-        """Whole batches, a few ahead; what is on disk already is not saved again."""
-        drawn: deque[tuple[Batch, Future[list[bytes | str]] | None]] = deque()
+    def make(self, run: RunFolder, batches: Iterable[Batch]) -> abc.Generator[Made]:
+        """Whole batches, a few ahead; what is on disk already is not saved again.
+
+        Of each process: those that it encodes, one that it draws, and one for when that is done.
+        """
+        ahead: deque[tuple[Batch, _Drawing | None]] = deque()
         try:
             for batch in batches:
-                there = run.has_images(batch.samples)
-                drawn.append((batch, None if there else self._pool.submit(_draw, batch.samples)))
-                if len(drawn) >= AHEAD * self._pool.count:
-                    yield from _save_first(run, drawn)
-            while drawn:
-                yield from _save_first(run, drawn)
+                wanted = missing(run, batch.samples)
+                ahead.append((batch, self._draw(run, batch, wanted, ahead) if wanted else None))
+                if len(ahead) >= (_encoded(batch) + 2) * len(self._processes):
+                    yield from _first(ahead)
+            while ahead:
+                yield from _first(ahead)
         except BrokenProcessPool as error:
             raise worker_ended("with fewer --devices") from error
 
+    def _draw(
+        self, run: RunFolder, batch: Batch, wanted: Sequence[str], ahead: Iterable[tuple[Batch, _Drawing | None]]
+    ) -> _Drawing:
+        """Have the process draw a batch that has the least to draw, and then tell of one that it was given before."""
+        given = {process: [one for _, one in ahead if one and one.process is process] for process in self._processes}
+        process = min(given, key=lambda process: sum(not one.drawn.done() for one in given[process]))
+        number = next(self._numbers)
+        drawing = _Drawing(process, number, process.submit(_draw, number, run.folder, batch.samples, wanted))
+        if len(given[process]) >= _encoded(batch):
+            given[process][-_encoded(batch)].ask()
+        return drawing
 
-def _save_first(run: RunFolder, drawn: deque[tuple[Batch, Future[list[bytes | str]] | None]]) -> Iterator[Made]:
-    batch, files = drawn.popleft()
-    return save(run, batch, files.result() if files else None)
+
+def _encoded(batch: Batch) -> int:
+    """Batches that a process encodes at a time, to keep its threads busy."""
+    return -(-ENCODERS // len(batch.samples))
+
+
+def _first(ahead: deque[tuple[Batch, _Drawing | None]]) -> Iterator[Made]:
+    batch, drawing = ahead.popleft()
+    problems = drawing.problems() if drawing else [None] * len(batch.samples)
+    for sample, problem in zip(batch.samples, problems, strict=True):
+        if sample in batch.todo:
+            yield Made(sample, problem)
 
 
 _ASKED: list[tuple[Mapping[str, Any], str]] = []
 """In a worker process: the spec of its model, and its device."""
+_DRAWN: dict[int, list[Future[Saved]]] = {}
+"""In a worker process: batches that are drawn, by their numbers."""
 
 
-def _begin(model: Mapping[str, Any], devices: SimpleQueue[str]) -> None:
-    _ASKED[:] = [(model, devices.get())]
+def _begin(model: Mapping[str, Any], device: str) -> None:
+    _ASKED[:] = [(model, device)]
 
 
 @cache
@@ -99,9 +142,21 @@ def _generator() -> Generator:
     return load_generator(GeneratorSpec.model_validate(model), device)
 
 
+@cache
+def _encoders(folder: Path) -> Encoders:
+    return Encoders(folder)
+
+
 def _facts() -> GeneratorFacts:
     return GeneratorFacts.of(_generator())
 
 
-def _draw(samples: tuple[Sample, ...]) -> list[bytes | str]:
-    return list(draw_files(_generator(), samples))
+def _draw(number: int, folder: Path, samples: Sequence[Sample], wanted: Sequence[str]) -> None:
+    """Draw a batch, and begin to save it."""
+    _DRAWN[number] = list(_encoders(folder).draw(_generator(), samples, wanted))
+
+
+def _problems(number: int) -> list[str | None]:
+    """Wait until a batch is saved; why there is no picture, where there is none."""
+    saved = [one.result() for one in _DRAWN.pop(number)]
+    return [one if isinstance(one, str) else None for one in saved]

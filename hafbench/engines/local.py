@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import abc, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hafbench.engines import Batch, Engine, Made, Started
-from hafbench.engines.drawing import draw_files, save
-from hafbench.errors import HafError
+from hafbench.engines.drawing import Encoders, Saved, known, missing
+from hafbench.errors import HafError, RunStopped
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.pools import Workers
@@ -16,6 +17,9 @@ from hafbench.scorers.loading import load_scorers
 from hafbench.specs import RunSpec
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from hafbench.records import Sample
     from hafbench.runs import RunFolder
     from hafbench.specs import ScoreSpec
     from hafbench.types import Described, Generator
@@ -55,10 +59,34 @@ class Here:
         self._generator = generator
         self.only_reads = generator is None
 
-    def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
-        """One batch at a time; what is on disk already is not saved again."""
-        for batch in batches:
-            files = None
-            if self._generator is not None and not run.has_images(batch.samples):
-                files = draw_files(self._generator, batch.samples)
-            yield from save(run, batch, files)
+    def make(self, run: RunFolder, batches: Iterable[Batch]) -> abc.Generator[Made]:
+        """This thread draws one batch after the other, while other threads encode and save what it drew before.
+
+        What is on disk already is not saved again.
+        """
+        with Encoders(run.folder) as encoders:
+            for sample, is_todo, future in self._drawn(run, batches, encoders):
+                saved = future.result()
+                if is_todo:
+                    yield Made(sample, saved) if isinstance(saved, str) else Made(sample, content=saved)
+
+    def _drawn(
+        self, run: RunFolder, batches: Iterable[Batch], encoders: Encoders
+    ) -> Iterator[tuple[Sample, bool, Future[Saved]]]:
+        """Each sample, and whether it is to do, when its picture is saved, or when too many wait for that."""
+        waiting: deque[tuple[Sample, bool, Future[Saved]]] = deque()
+        try:
+            for batch in batches:
+                for sample, saved in zip(batch.samples, self._draw(run, batch.samples, encoders), strict=True):
+                    waiting.append((sample, sample in batch.todo, saved))
+                while waiting and (waiting[0][2].done() or len(waiting) > len(batch.samples) + encoders.count):
+                    yield waiting.popleft()
+        except RunStopped:  # the model cannot go on; what it drew before is scored
+            yield from waiting
+            raise
+        yield from waiting
+
+    def _draw(self, run: RunFolder, samples: Sequence[Sample], encoders: Encoders) -> Iterable[Future[Saved]]:
+        if self._generator and (wanted := missing(run, samples)):
+            return encoders.draw(self._generator, samples, wanted)
+        return [known(None)] * len(samples)

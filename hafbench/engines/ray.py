@@ -6,6 +6,7 @@ process, which alone writes the run. Ray starts what was killed again, and holds
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ class Cluster:
     def __post_init__(self) -> None:
         self.scorers = {name: one for name, one in self.found.scorers.items() if isinstance(one, RemoteScorer)}
 
-    def make(self, run: RunFolder, batches: Iterable[Batch]) -> Iterator[Made]:
+    def make(self, run: RunFolder, batches: Iterable[Batch]) -> abc.Generator[Made]:
         """Pictures in order, saved as they come; what is lost on the way is made again by Ray."""
         for planned in in_parts(self._units(run, batches)):
             stages = self._stages(run, [unit for unit, _ in planned])
@@ -191,10 +192,12 @@ def _made(run: RunFolder, unit: Unit, todo: Collection[Sample]) -> Iterator[Made
     if unit.stopped is not None:
         raise RunStopped(unit.stopped)
     for number, (sample, scored) in enumerate(zip(unit.samples, unit.scored, strict=True)):
-        if unit.drawn and isinstance(image := unit.images[number], Content):
-            run.save_bytes(sample.image, image.content)
+        image = unit.images[number] if unit.drawn else None
+        file = image if isinstance(image, Content) else None
+        if file:
+            run.save_bytes(sample.image, file.content)
         if sample in todo:
-            yield Made(sample, scored=scored)
+            yield Made(sample, scored=scored, content=file)
 
 
 def _there(run: RunFolder, samples: Sequence[Sample]) -> tuple[Unit, tuple[Sample, ...]]:

@@ -5,20 +5,19 @@ Ray is not imported: a worker is an object that is called with a row of Ray Data
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hafbench.engines.drawing import draw_files
+from hafbench.engines.drawing import draw, to_file
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.provenance import versions
 from hafbench.scorers.loading import load_scorers
 from hafbench.scoring import Job, Scored, score_images
-from hafbench.sources import Content, Place, read_place
+from hafbench.sources import Place, read_place
 from hafbench.specs import GeneratorSpec, ScorerSpec
 from hafbench.types import BatchScorer
 
@@ -172,9 +171,9 @@ class Draws(Worker):
         """With pictures, as files in the format of their names."""
         if unit.images:
             return unit
-        files = draw_files(self.generator, unit.samples)
-        images = (one if isinstance(one, str) else Content(one, hashlib.sha256(one).hexdigest()) for one in files)
-        return replace(unit, images=tuple(images), drawn=True)
+        pictures = zip(unit.samples, draw(self.generator, unit.samples), strict=True)
+        images = tuple(one if isinstance(one, str) else to_file(sample.image, one) for sample, one in pictures)
+        return replace(unit, images=images, drawn=True)
 
 
 class Scores(Worker):

@@ -69,11 +69,16 @@ class DiffusionGenerator:
             made = self._pipeline(prompt=texts, generator=noise, output_type="np", **arguments)
         if not hasattr(made, "images"):
             raise HafError(f"{type(self._pipeline).__name__} does not make images.")
-        pixels = np.asarray(made.images, dtype=np.float64)
-        for picture, prompt, seed in zip(pixels, prompts, seeds, strict=True):
-            if not np.isfinite(picture).all():
+        pictures = []
+        for picture, prompt, seed in zip(made.images, prompts, seeds, strict=True):
+            pixels = np.array(picture, dtype=np.float64)
+            if not np.isfinite(pixels).all():
                 raise NotFinite(f"the model made NaN pixels for prompt {prompt.id}, seed {seed}; try another --dtype")
-        return [PILImage.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)) for picture in pixels]
+            # In place: the GPU waits for this.
+            np.clip(pixels, 0, 1, out=pixels)
+            pixels *= 255
+            pictures.append(PILImage.fromarray(np.rint(pixels, out=pixels).astype(np.uint8)))
+        return pictures
 
 
 def load(spec: GeneratorSpec, device: str = "auto") -> DiffusionGenerator:

@@ -92,7 +92,9 @@ class Unreadable:
 
 
 def read_place(place: Place) -> Content | Unreadable:
-    """The image read, and hashed, once; raises RunStopped."""
+    """The image read, and hashed, once: what was read stays as it is. Raises RunStopped."""
+    if isinstance(place, Content | Unreadable):
+        return place
     try:
         content = place.read()
     except OSError as error:
