@@ -77,7 +77,7 @@ def test_a_folder_has_the_defaults_for_photographs_and_may_be_given_the_built_in
     own = ScoreSpec.model_validate(
         {"images": "x", "scorers": ["digits", {"name": "clip", "options": {"model": "mannequin"}}]}
     )
-    assert scorers_of(own.resolved()) == {"digits": {}, "clip": {"model": "mannequin"}}
+    assert scorers_of(own.resolved()) == {"digits": DIGITS, "clip": {"model": "mannequin"}}
 
 
 def test_every_default_exists() -> None:
@@ -115,7 +115,7 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
         ("mannequin", "mannequin", None, ["built-in world"]),
         ("mannequin", "haf-50", None, ["built-in world", "has learnt captions"]),
         (
-            *("mannequin", "mannequin", {"digits": {}, "hands": {}, "clip": {"model": "ViT-B-32"}}),
+            *("mannequin", "mannequin", {"digits": DIGITS, "hands": {}, "clip": {"model": "ViT-B-32"}}),
             ["built-in world", "The scorers hands and clip are made for photographs"],
         ),
         ("mannequin=x", "mannequin", ["limbs"], ["built-in world", "The scorer limbs is made for photographs"]),
@@ -123,7 +123,7 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
         ("sdxl", "haf-50", None, []),
         ("sdxl", "mannequin", ["hands", "iqa"], []),
         (
-            *("sdxl", "haf-50", {"digits": {}, "limb_count": {}, "clip": {"model": "mannequin"}}),
+            *("sdxl", "haf-50", {"digits": DIGITS, "limb_count": DIGITS, "clip": {"model": "mannequin"}}),
             ["The scorers digits, limb_count and clip are made for the built-in"],
         ),
     ],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "mannequin"
 PAIR_SEED = 50
 """Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs."""
-TAKEN = frozenset({*range(1, 9), 40, 97, 99})
+TAKEN = frozenset({*range(1, 9), 11, 13, 14, 40, 97, 99})
 """Of these the built-in world's data sets, cards, benchmarks and gallery were made (docs/studies/mannequin.md)."""
 
 

@@ -57,7 +57,7 @@ def fit(scorer: str, found: list[Detected], rows: list[dict[str, Any]]) -> dict[
     """The curves of one scorer."""
     region = "hands" if scorer == "digits" else "limbs"
     names = [name for name, (_, where) in DETAILS.items() if where == region]
-    own = [i for i, row in enumerate(rows) if row["attributes"]["framing"] in FRAMINGS[scorer]]
+    own = [i for i, row in enumerate(rows) if row["attributes"]["framing"] in FRAMINGS[region]]
     values = np.zeros((len(own), len(names)))
     for line, i in enumerate(own):
         for finding in suspicions(found[i], scorer):

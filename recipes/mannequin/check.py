@@ -75,7 +75,7 @@ def evaluate(data: Path, weights: Path, card_file: Path, first: int = 0) -> dict
     for image, row in zip(images[first:], rows[first:], strict=True):
         found = detector.detect(np.array(image))
         counts += count_is_right(row, found, card.counted)
-        name = "digits" if row["attributes"]["framing"] in FRAMINGS["digits"] else "limbs"
+        name = "digits" if row["attributes"]["framing"] in FRAMINGS["hands"] else "limbs"
         score = digits.judge(found.hands, card) if name == "digits" else limb_count.judge(found.people, card)
         detail = row["error"]["detail"] if row["error"] else None
         judged[name].append((score.value or 0.0, bool(score.is_error), detail, score.status == "unknown"))
