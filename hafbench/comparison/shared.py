@@ -91,8 +91,8 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     columns = [name for name in _COLUMNS if name not in ("key", "pair", "row")] + ["scorer", "reason", "cause"]
     # Names of images as codes, and hashes not at all: moving texts takes most of the time.
     images = pd.Categorical.from_codes(*pd.factorize(run.records["image"]))
-    prompted = run.records["prompt_id"].notna()
-    records = run.records[columns].assign(row=np.arange(len(images)), image=images, key=keys, prompted=prompted)
+    own = {"row": np.arange(len(images)), "image": images, "key": keys, "prompted": run.records["prompt_id"].notna()}
+    records = run.records[columns].assign(**own)
     shared = records["scorer"].isin(names).to_numpy()
     narrowed = replace(
         run,
