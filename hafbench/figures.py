@@ -150,18 +150,16 @@ def whole_pictures(records: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFram
     judged = error | (sound & ~any_of(missing))
     value = np.full(len(images), np.nan)
     np.fmax.at(value, codes, rows["value"].to_numpy())
-    # Of each image the first row that says why it is not judged, or else the first.
-    chosen = np.empty(len(images), dtype=np.int64)
-    for those in (np.arange(len(rows)), np.flatnonzero(missing)):
-        chosen[codes[those[::-1]]] = those[::-1]
-    first = rows.take(chosen).reset_index(drop=True)
+    # Of each image the row that says why it is not judged comes first; the sort is stable.
+    first = rows.assign(code=codes, turn=~missing).sort_values(["code", "turn"], kind="stable").drop_duplicates("code")
+    first = first.drop(columns=["code", "turn"]).reset_index(drop=True)
     unjudged = first[~judged]
     why = pd.Series(None, first.index, dtype=object)
     why[~judged] = [f"{one}: {reason}" for one, reason in zip(unjudged["scorer"], unjudged["reason"], strict=True)]
     return first.assign(
         scorer=ANATOMY,
         scorer_version=None,
-        is_error=pd.arrays.BooleanArray(error, ~judged),
+        is_error=pd.array(np.where(judged, error, np.nan), dtype="Float64").astype("boolean"),
         value=np.where(judged, value, np.nan),
         status=first["status"].astype("str").where(~judged, "scored"),
         reason=why,

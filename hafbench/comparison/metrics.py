@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.shared import Shared, describe_shared, keyed_metrics, shared_scorers, shared_table, with_hashes
+from hafbench.comparison.shared import Shared, describe_shared, keyed_metrics, shared_scorers, shared_table
 from hafbench.errors import HafError
 from hafbench.figures import categories_of, metrics_of
 from hafbench.statistics import (
@@ -97,8 +97,7 @@ def rsi_of(one: MetricComparison) -> tuple[float | None, float | None, float | N
 class Versus:
     """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`).
 
-    The first of them has hashes of the images, too. `judged` is what judges say of the pairs, where they were asked,
-    and `agreements` how far they agree.
+    `judged` is what judges say of the pairs, where they were asked, and `agreements` how far they agree.
     """
 
     candidate: Run
@@ -199,13 +198,12 @@ def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, flo
     for name in sides[0]:
         if name in sides[1]:
             tables[name] = shared_table(sides[0][name].rows, sides[1][name].rows)
-    name, first = next(iter(tables.items()))
+    first = next(iter(tables.values()))
     if first.empty:
         raise HafError(
             f"{baseline.address} and {candidate.address} share no prompt (the same id and text) and no image name: "
             "there is nothing to compare."
         )
-    tables[name] = first = with_hashes(first, (baseline, candidate))
     shared = describe_shared(baseline, candidate, sides, first, names, remarks)
     metrics = tuple(_metric(name, sides[0][name].facts, table, margins.get(name)) for name, table in tables.items())
     return Versus(candidate, label, shared, metrics, tables)
@@ -217,8 +215,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
 
     anatomy = facts.role == "anatomy"
     column = "is_error" if anatomy else "value"
-    there = [table[f"image_{end}"].notna() for end in "ab"]
-    sides = [table if own.all() else table[own] for own in there]
+    sides = [table[table[f"image_{end}"].notna()] for end in "ab"]
     values = [
         side[f"{column}_{end}"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         for side, end in zip(sides, "ab", strict=True)

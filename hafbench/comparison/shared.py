@@ -86,18 +86,13 @@ def _keys(records: pd.DataFrame) -> pd.Categorical:
 
 def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Metric]:
     import numpy as np
-    import pandas as pd
 
-    columns = [name for name in _COLUMNS if name not in ("key", "pair", "row")] + ["scorer", "reason", "cause"]
-    # Names of images as codes, and hashes not at all: moving texts takes most of the time.
-    images = pd.Categorical.from_codes(*pd.factorize(run.records["image"]))
-    own = {"row": np.arange(len(images)), "image": images, "key": keys, "prompted": run.records["prompt_id"].notna()}
-    records = run.records[columns].assign(**own)
-    shared = records["scorer"].isin(names).to_numpy()
+    shared = run.records["scorer"].isin(names).to_numpy()
+    columns = [name for name in _COLUMNS if name not in ("key", "pair")] + ["scorer", "reason", "cause"]
     narrowed = replace(
         run,
         manifest=run.manifest.model_copy(update={"scorers": {name: run.manifest.scorers[name] for name in names}}),
-        records=records if shared.all() else records[shared],
+        records=run.records[columns].assign(key=keys, prompted=run.records["prompt_id"].notna())[shared],
     )
     keyed = {}
     for name, metric in metrics_of(narrowed).items():
@@ -109,14 +104,13 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     return keyed
 
 
-_COLUMNS = ["key", "pair", "row", "image", "prompt", "category", "seed", "status", "value", "is_error"]
+_COLUMNS = ["key", "pair", "image", "sha256", "prompt", "category", "seed", "status", "value", "is_error"]
 
 
 def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """The shared rows of both sides, columns with the endings _a and _b: joined by pair where any is shared.
 
-    `row` is the place in the records of a side's run, and `image` a categorical. Where no pair is shared, the rows of
-    shared prompts one below the other, with the columns of the other side missing.
+    Else the rows of shared prompts one below the other, with the columns of the other side missing.
     """
     import pandas as pd
 
@@ -130,15 +124,6 @@ def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
         return joined.assign(paired=True)
     keys = set(one["key"].unique()) & set(other["key"].unique())
     return pd.concat([side[side["key"].isin(keys)] for side in sides], ignore_index=True).assign(paired=False)
-
-
-def with_hashes(table: pd.DataFrame, runs: tuple[Run, Run]) -> pd.DataFrame:
-    """A shared table with `sha256_a` and `sha256_b`, the hashes of both sides' images."""
-    import numpy as np
-
-    rows = [table[f"row_{end}"].fillna(-1).to_numpy(dtype=np.int64) for end in "ab"]
-    one, other = (run.records["sha256"].array.take(own, allow_fill=True) for run, own in zip(runs, rows, strict=True))
-    return table.assign(sha256_a=one, sha256_b=other)
 
 
 def describe_shared(

@@ -160,11 +160,8 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
 
 def _findings(run: Run, images: Sequence[str]) -> dict[str, list[Finding]]:
     """What all scorers found, by image."""
-    import numpy as np
-
     found: dict[str, list[Finding]] = {image: [] for image in images}
-    rows = np.flatnonzero(run.records["image"].isin(images).to_numpy())
-    for (image, _), own in findings_of(run.table, rows).items():
+    for (image, _), own in findings_of(run.table, images).items():
         found[image] += own
     return found
 

@@ -70,8 +70,6 @@ def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTER
     At most `size` images, whose pictures are at most `limit` characters together. A quarter of both is for the sample:
     images drawn at random, the same ones each time, and shown in the same order.
     """
-    import numpy as np
-
     ranked = _ranked(run)
     chosen: list[tuple[pd.Index[Any], int]] = [(ranked, limit)]
     if len(ranked) > size:
@@ -80,8 +78,7 @@ def make_gallery(run: Run, size: int = GALLERY_SIZE, limit: int = PAGE_CHARACTER
         chosen = [(ranked[: size - size // 4], limit - limit // 4), (others.take(places), limit // 4)]
     parts = [([str(image) for image in images], room) for images, room in chosen]
     wanted = [image for images, _ in parts for image in images]
-    chosen_rows = run.records["image"].isin(wanted).to_numpy()
-    records, found = run.records[chosen_rows], findings_of(run.table, np.flatnonzero(chosen_rows))
+    records, found = run.records[run.records["image"].isin(wanted)], findings_of(run.table, wanted)
     items = [_items(run, records[records["image"].isin(images)], found, images, room) for images, room in parts]
     drawn = len(items[1]) if len(items) > 1 else 0
     shown = tuple(item for part in items for item in part)
