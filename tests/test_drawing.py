@@ -37,7 +37,7 @@ class Watched(Image.Image):
     @classmethod
     def of(cls, image: Image.Image, after: threading.Event) -> "Watched":
         made = cls()
-        made.im, made._mode, made._size, made.after = image.im, image.mode, image.size, after  # type: ignore[attr-defined]
+        made.im, made._mode, made._size, made.after = image.im, image.mode, image.size, after
         return made
 
     def save(self, *args: Any, **options: Any) -> None:

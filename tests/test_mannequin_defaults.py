@@ -27,6 +27,7 @@ from hafbench.worlds import MANNEQUINS, PHOTOGRAPHS, world_of
 from small import a_scorer
 from tiny_pipelines import build_sd3
 
+DIGITS = {"detector": None, "card": None}
 BUILT_IN_SCORERS = ("digits", "limb_count", "clip", "iqa")
 PHOTO_SCORERS = ("hands", "limbs", "clip", "iqa")
 
