@@ -26,7 +26,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from plan import ABLATIONS, METHODS, Judge, Plan, Sizes
+from pairs import Judge
+from plan import ABLATIONS, METHODS, Plan, Sizes
 
 from hafbench.errors import HafError
 from hafbench.worlds import BUILT_IN

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from measures import embedded, hands_in
-from pairs import BLOCK, Own, Rendered, make_pairs, seeds
-from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Judge, Method, Plan, Sizes
+from pairs import BLOCK, Judge, Own, Rendered, make_pairs, seeds
+from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
 
 from hafbench.files import write_whole
 from hafbench.suites import load_suite

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -37,11 +37,10 @@ from hafbench.mannequin.captions import caption
 from hafbench.mannequin.picture import SIZE, Picture, correct_picture
 from hafbench.provenance import sha256_of_json
 from hafbench.scorers.digits import judge
-from hafbench.scorers.mannequin_card import load_mannequin_card
+from hafbench.scorers.mannequin_card import SHIPPED, load_mannequin_card
+from hafbench.worlds import built_in
 
 if TYPE_CHECKING:
-    from plan import Judge
-
     from hafbench.types import Pixels, Score
 
 FRAMING: Framing = "open_hand"
@@ -63,6 +62,14 @@ ALL_FOR_TRAINING = {"train": 1.0}
 Verdict = Literal["right", "wrong", "doubtful"]
 Kind = Literal["rendered", "own", "redrawn"]
 """Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The files of a judge: a detector of the built-in world, and its card."""
+
+    detector: Path = field(default_factory=lambda: built_in("detector.pt"))
+    card: Path = SHIPPED
 
 
 def row_of(photo: Photo, candidate: Candidate, skipped: Mapping[str, str]) -> dict[str, Any]:

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pairs import Kind
+from pairs import Judge, Kind
 
 from asap_train.autoscore import tuned
 from asap_train.choose import Part
 from asap_train.training.config import FitConfig
 from hafbench.evaluate import spread
-from hafbench.scorers.mannequin_card import SHIPPED
 from hafbench.settings import read_settings
 from hafbench.specs import RunSpec
 from hafbench.suites import load_suite
-from hafbench.worlds import BUILT_IN, built_in
+from hafbench.worlds import BUILT_IN
 
 BASE = "base"
 ANATOMY = ("digits",)
@@ -130,14 +129,6 @@ class Sizes:
     selection: int = 1000
     front: int = 960
     prompts: int | None = None
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The files of a judge: a detector of the built-in world, and its card."""
-
-    detector: Path = field(default_factory=lambda: built_in("detector.pt"))
-    card: Path = SHIPPED
 
 
 @dataclass(frozen=True)
