@@ -29,6 +29,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Let them go as usual, or libraries in C++ tell of what they take for leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums are the same from call to call, and threads do not wait for each other longer than small models compute."""

@@ -191,12 +191,23 @@ def coloured_run(
         return evaluate(run, samples, scorers)
 
 
-def assert_stored(address: str, here: Path) -> None:
-    """A store has the records and pictures of a run of this machine, byte for byte."""
+RECORDS = ("records.jsonl", "records.parquet", "records.csv")
+
+
+def files_at(address: str) -> dict[str, bytes]:
+    """What a store has below an address, by path; leases left out."""
     import fsspec
 
     system, root = fsspec.core.url_to_fs(address)
-    images = [path.relative_to(here).as_posix() for path in sorted((here / "images").rglob("*.png"))]
+    found = {name[len(root) + 1 :]: system.cat_file(name) for name in system.find(root)}
+    return {name: content for name, content in found.items() if not name.startswith(".lease")}
+
+
+def assert_stored(address: str, here: Path) -> None:
+    """A store has the records and pictures of a run of this machine, byte for byte, and no others."""
+    there = files_at(address)
+    for name in RECORDS:
+        assert there[name] == (here / name).read_bytes(), name
+    images = {path.relative_to(here).as_posix(): path.read_bytes() for path in (here / "images").rglob("*.png")}
     assert images
-    for name in ("records.jsonl", "records.parquet", "records.csv", *images):
-        assert system.cat_file(f"{root}/{name}") == (here / name).read_bytes(), name
+    assert {name: content for name, content in there.items() if name.startswith("images/")} == images

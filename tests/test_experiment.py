@@ -225,14 +225,12 @@ def test_drift_counts_only_what_is_outside_the_boxes(part_of: Any) -> None:
 @pytest.mark.slow
 def test_own_losers_are_the_base_within_m_and_wrong_to_the_tuning_judge(part_of: Any) -> None:
     from asap_train.hap import from_row
-    from hafbench.scorers.mannequin_card import SHIPPED
-    from hafbench.worlds import built_in
 
     pairs = part_of("pairs")
-    own = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2)
+    own = pairs.Own("mannequin", pairs.Judge(), candidates=2)
     items = list(pairs.seeds(0))[:4]
     results = own.process_all(items)
-    again = pairs.Own("mannequin", built_in("detector.pt"), SHIPPED, candidates=2).process_all(items)
+    again = pairs.Own("mannequin", pairs.Judge(), candidates=2).process_all(items)
     assert results == again and [result.item for result in results] == items
     rows = [row for result in results for row in result.rows]
     assert rows and len(rows) + sum(len(result.rejections) for result in results) == 4

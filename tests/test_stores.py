@@ -41,12 +41,11 @@ from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.stores import address_of, kept_copy, reading_copy, shown
 from hafbench.suites import Prompt
 from hap_pairs import painted as painted_pair
-from small import Brightness, Painter, manifest_of, not_none, painted
+from small import Brightness, Painter, assert_stored, files_at, manifest_of, not_none, painted
 
 PROMPTS = [Prompt(id=name, text=f"a hand, {name}", category="basic_anatomy") for name in ("fist", "palm", "wave")]
 SAMPLES = plan(PROMPTS, [0, 1])
 SCORERS = {"hands": Brightness()}
-RECORDS = ("records.jsonl", "records.parquet", "records.csv")
 
 
 @pytest.fixture(autouse=True)
@@ -90,19 +89,11 @@ def expire(address: str) -> None:
     system.pipe_file(path, json.dumps(held).encode())
 
 
-def files_at(address: str) -> dict[str, bytes]:
-    """By their paths; hidden ones left out."""
-    system, root = fsspec.core.url_to_fs(address)
-    found = {name[len(root) + 1 :]: system.cat_file(name) for name in system.find(root)}
-    return {name: content for name, content in found.items() if not name.startswith(".lease")}
-
-
 def assert_same_run(address: str, here: Path) -> None:
-    there = files_at(address)
-    for name in RECORDS:
-        assert there[name] == (here / name).read_bytes(), name
-    images = {f"images/{sample.image}": (here / "images" / sample.image).read_bytes() for sample in SAMPLES}
-    assert {name: content for name, content in there.items() if name.startswith("images/")} == images
+    assert {path.relative_to(here / "images").as_posix() for path in (here / "images").rglob("*.png")} == {
+        sample.image for sample in SAMPLES
+    }
+    assert_stored(address, here)
 
 
 def made(where: str | Path, watch: Callable[[Any], object] = lambda mirror: None) -> None:

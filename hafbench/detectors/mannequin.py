@@ -228,7 +228,6 @@ class MannequinDetector:
         return assign_parts(average(views))
 
 
-@lru_cache(maxsize=2)
 def load_mannequin_detector(device: str = "auto", path: Path | None = None) -> MannequinDetector:
     """The detector that comes with hafbench, or the one in a file of its format; loaded once by all that ask for it.
 
@@ -236,4 +235,9 @@ def load_mannequin_detector(device: str = "auto", path: Path | None = None) -> M
     """
     from hafbench.worlds import built_in
 
-    return MannequinDetector(path or built_in("detector.pt"), device)
+    return _loaded(path or built_in("detector.pt"), device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, device: str) -> MannequinDetector:
+    return MannequinDetector(path, device)

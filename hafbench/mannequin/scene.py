@@ -28,6 +28,8 @@ HAIR_RGB: dict[Colour, tuple[float, float, float]] = {
 }  # fmt: skip
 _FRAMING_SHARES = {"hand": 0.45, "two_hands": 0.15, "upper_body": 0.15, "full_body": 0.25, "open_hand": 0.0}
 """Open hands alone are drawn where they are asked for."""
+_ZOOMS: dict[Framing, tuple[float, float]] = {"hand": (0.52, 0.76), "open_hand": (0.74, 0.9)}
+"""The smallest and the largest, in widths of the picture a unit."""
 _HELD_COLOURS: tuple[Colour, ...] = ("red", "yellow", "blue", "green", "brown", "black")
 
 
@@ -153,7 +155,7 @@ def _hand_scene(attributes: Attributes, rng: np.random.Generator) -> tuple[tuple
 
     if attributes.framing in words.ONE_HAND:
         hand = turned(make_hand(attributes.side or "right", gesture, rng), 0.0, float(rng.normal(0, 12)))
-        zoom = rng.uniform(*((0.74, 0.9) if attributes.framing == "open_hand" else (0.52, 0.76)))
+        zoom = rng.uniform(*_ZOOMS[attributes.framing])
         slack = 0.5 / zoom - 0.6
         centre = np.array(
             [rng.uniform(-1, 1) * max(0.05, slack), 0.48 + rng.uniform(-1, 1) * max(0.04, slack * 0.6), 0]

@@ -90,7 +90,7 @@ def measure(plan: Plan, tuning: Judge) -> Cost:
     hands_in(shown[0])
     embedded(shown[:1])
     seconds["drift"] = spent(lambda: ([*map(hands_in, shown)], embedded([*shown, *shown])), PICTURES)
-    drawer = Own(plan.name, tuning.detector, tuning.card)
+    drawer = Own(plan.name, tuning)
     items = list(seeds(0))
     drawer.process(items[-1])  # loads the models
     found: list[int] = []

@@ -58,7 +58,7 @@ def pictures(runs: Sequence[Run]) -> dict[tuple[str, int], Picture]:
 
 @lru_cache(maxsize=1)
 def one_view() -> MannequinDetector:
-    """The judge's net in one view: a quarter of its time, and enough to leave hands out."""
+    """The built-in detector in one view: a quarter of its time, and enough to leave hands out."""
     from hafbench.detectors.mannequin import SIDES, MannequinDetector
     from hafbench.worlds import built_in
 

@@ -110,8 +110,7 @@ class Own:
     """
 
     model: str
-    detector: Path
-    card: Path
+    judge: Judge
     candidates: int = 1
     strength: float = STRENGTH
     redrawn: bool = False
@@ -128,12 +127,12 @@ class Own:
     @cached_property
     def judging(self) -> tuple[MannequinDetector, Any]:
         """The tuning judge's detector and card."""
-        return MannequinDetector(self.detector, "cpu"), load_mannequin_card(self.card)
+        return MannequinDetector(self.judge.detector, "cpu"), load_mannequin_card(self.judge.card)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What decides the pairs, as JSON values."""
-        weights = {"detector": sha256_of(self.detector), "card": sha256_of(self.card)}
+        weights = {"detector": sha256_of(self.judge.detector), "card": sha256_of(self.judge.card)}
         return {"painter": dict(self.painter.settings), "tuning_judge": weights, "sure": SURE, "reach": REACH}
 
     def items(self, round_: int) -> Iterable[str]:
@@ -263,7 +262,7 @@ def source_of(kind: Kind, model: str, tuning: Judge) -> Rendered | Own:
     if kind == "rendered":
         return Rendered()
     redrawn = kind == "redrawn"
-    return Own(model, tuning.detector, tuning.card, candidates=4 if redrawn else 1, redrawn=redrawn)
+    return Own(model, tuning, candidates=4 if redrawn else 1, redrawn=redrawn)
 
 
 @dataclass(frozen=True)

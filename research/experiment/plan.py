@@ -211,9 +211,8 @@ class Plan:
 
     def _spec(self, part: Part, scorers: Sequence[str], **settings: Any) -> RunSpec:
         judge = {"detector": str(self.reporting.detector), "card": str(self.reporting.card)}
-        scorers = {name: judge if name in ANATOMY else {} for name in scorers}
         given = {"model": self.name, "suite": str(PROMPTS / f"{part}.jsonl"), "limit": self.sizes.prompts, **settings}
-        given |= {"scorers": scorers}
+        given["scorers"] = {name: judge if name in ANATOMY else {} for name in scorers}
         return RunSpec.model_validate(given).resolved()
 
 
