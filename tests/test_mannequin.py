@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -27,7 +28,7 @@ from hafbench.mannequin.attributes import (
     Side,
 )
 from hafbench.mannequin.backgrounds import background
-from hafbench.mannequin.errors import JUDGING, TUNING, ErrorSettings, malform, possible
+from hafbench.mannequin.errors import JUDGING, SAMPLED, TUNING, ErrorSettings, malform, possible
 from hafbench.mannequin.figure import make_figure
 from hafbench.mannequin.hand import make_hand
 from hafbench.mannequin.picture import correct_picture, make_pair, render
@@ -189,6 +190,17 @@ def test_a_pair_differs_inside_its_mask_only_and_its_truth_says_how(detail: str,
         if found == 2:
             return
     pytest.fail(f"of 60 seeds only {found} gave a pair with {detail}")
+
+
+def test_short_digits_of_samples_are_stumps_some_with_a_tip_that_floats() -> None:
+    pieces = []
+    for seed in range(30):
+        pair = make_pair(seed, SAMPLED, "short_digit", "open_hand")
+        if pair is not None:
+            (digit,) = (one for one in pair.erroneous.truth.hands[0].digits if one.defect)
+            shown = pair.erroneous.truth.mask(digit.part).astype(np.uint8)
+            pieces.append(cv2.connectedComponents(shown)[0] - 1)
+    assert {1, 2} <= set(pieces)
 
 
 def _check_truth(detail: str, good: Truth, bad: Truth) -> None:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hafbench.mannequin.attributes import FRAMINGS, Framing
-from hafbench.mannequin.errors import COUNTING, JUDGING, TUNING, ErrorSettings
+from hafbench.mannequin.errors import COUNTING, JUDGING, SAMPLED, TUNING, ErrorSettings
 from hafbench.mannequin.picture import SIZE, Pair, Picture, correct_picture, make_pair
 from hafbench.mannequin.truth import as_json
 
 if TYPE_CHECKING:
     from hafbench.types import Pixels
 
-SETTINGS: dict[str, ErrorSettings] = {settings.name: settings for settings in (TUNING, JUDGING, COUNTING)}
+SETTINGS: dict[str, ErrorSettings] = {settings.name: settings for settings in (TUNING, JUDGING, COUNTING, SAMPLED)}
 
 
 def describe(picture: Picture, pair: Pair | None) -> dict[str, Any]:

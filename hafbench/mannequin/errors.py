@@ -21,6 +21,7 @@ class ErrorSettings:
     """How strong errors are, and how often each is drawn.
 
     Angles in degrees; lengths as factors; the gap of a detached limb in body heights; a stump as a share of the bone.
+    `floating`: the share of the short digits whose tip floats where a sound digit has it, apart from the rest.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ErrorSettings:
     gap: Range
     stump: Range
     weights: Mapping[str, float] = field(default_factory=dict)
+    floating: float = 0.0
 
     def weight(self, detail: str) -> float:
         """The relative frequency of a detail."""
@@ -80,6 +82,16 @@ COUNTING = replace(
         "bent_digit": 0.0, "long_digit": 0.0, "short_digit": 0.0, "turned_hand": 0.0,
     },
 )  # fmt: skip
+
+# What the judge of the controlled experiment learns: errors as samples of its base have them, stumps and pieces among
+# them, but not the kinds that the base never learnt.
+SAMPLED = replace(
+    JUDGING,
+    name="sampled",
+    short=(0.1, 0.5),
+    floating=0.5,
+    weights={"extra_digit": 1.5, "short_digit": 2.0, "bent_digit": 0.0, "long_digit": 0.0, "turned_hand": 0.0},
+)
 
 
 def _moved(digit: Digit, dx: float, degrees: float) -> Digit:
@@ -175,7 +187,11 @@ def _resized_digit(detail: str) -> Callable[[Hand, np.random.Generator, ErrorSet
         start = 1 if digit.name == "thumb" else 0
         factor = float(rng.uniform(*(s.long if detail == "long_digit" else s.short)))
         tail = (digit.points[start:] - digit.points[start]) * factor + digit.points[start]
-        return _put(hand, i, replace(digit, points=np.vstack([digit.points[:start], tail]), defect=detail))
+        changed = replace(digit, points=np.vstack([digit.points[:start], tail]), defect=detail)
+        # Without floating tips no chance is drawn, so that a seed gives the error that it always gave.
+        if detail == "short_digit" and s.floating and rng.random() < s.floating:
+            changed = replace(changed, twin=digit.points[2:])
+        return _put(hand, i, changed)
 
     return change
 

@@ -3,7 +3,8 @@
 The sets must be in no training and in no reported figure. For each kind of error a logistic curve tells pictures with
 that error from correct ones by the detector's strongest suspicion of it. Then all curves of a scorer are shifted alike,
 so that FALSE_ALARMS of the correct pictures reach the threshold. A digit counts from the confidence that gives the most
-exact counts.
+exact counts. A scorer keeps its shipped curves where the sets have no picture of its framings, and a kind of error that
+no picture has gets a curve that never reaches the threshold.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scipy.special import logit
 from hafbench.detectors.mannequin import Detected, MannequinDetector
 from hafbench.mannequin.taxonomy import DETAILS
 from hafbench.scorers import digits, limb_count
-from hafbench.scorers.mannequin_card import EDGE, Curve, MannequinCard
+from hafbench.scorers.mannequin_card import EDGE, Curve, MannequinCard, load_mannequin_card
 from hafbench.types import Finding
 
 FALSE_ALARMS = 0.015
@@ -54,10 +55,12 @@ def curve(suspicion: NDArray[np.float64], is_there: NDArray[np.bool_]) -> tuple[
 
 
 def fit(scorer: str, found: list[Detected], rows: list[dict[str, Any]]) -> dict[str, Curve]:
-    """The curves of one scorer."""
+    """The curves of one scorer; the shipped ones where no picture is of its framings."""
     region = "hands" if scorer == "digits" else "limbs"
     names = [name for name, (_, where) in DETAILS.items() if where == region]
     own = [i for i, row in enumerate(rows) if row["attributes"]["framing"] in FRAMINGS[region]]
+    if not own:
+        return {name: load_mannequin_card().curves[name] for name in names}
     values = np.zeros((len(own), len(names)))
     for line, i in enumerate(own):
         for finding in suspicions(found[i], scorer):
