@@ -17,11 +17,12 @@ from hafbench.provenance import sha256_of_json
 
 if TYPE_CHECKING:
     from hafbench.mannequin.attributes import Framing
+    from hafbench.mannequin.errors import ErrorSettings
 
 NAME = "mannequin"
 PAIR_SEED = 50
 """Pair i has the seed PAIR_SEED * 10_000_000 + i, as the built-in world's data sets have theirs."""
-TAKEN = frozenset({*range(1, 9), 11, 13, 14, 40, 97, 99})
+TAKEN = frozenset({*range(1, 9), 23, 24, 40, 97, 99})
 """Of these the built-in world's data sets, cards, benchmarks and gallery were made (docs/studies/mannequin.md)."""
 
 
@@ -38,17 +39,19 @@ def seeds(count: int, first: int = PAIR_SEED) -> range:
     return range(first * 10_000_000, first * 10_000_000 + count)
 
 
-def mannequin_pair(seed: int, size: int = SIZE, framing: Framing | None = None) -> tuple[Photo, Candidate] | None:
+def mannequin_pair(
+    seed: int, size: int = SIZE, framing: Framing | None = None, errors: ErrorSettings = TUNING
+) -> tuple[Photo, Candidate] | None:
     """A correct picture (size, size, 3) and the same with one error inside the candidate's mask.
 
-    None for a scene in which no error that can be seen found a place. The errors are TUNING's, never those that the
-    detector which judges has learnt from (docs/studies/mannequin.md). The same arguments give the same pair.
+    None for a scene in which no error that can be seen found a place. The errors are never those that the detector
+    which judges has learnt from (docs/studies/mannequin.md). The same arguments give the same pair.
     """
     import random
 
     from hafbench.mannequin.captions import caption
 
-    pair = make_pair(seed, TUNING, framing=framing, size=size)
+    pair = make_pair(seed, errors, framing=framing, size=size)
     if pair is None:
         return None
     # The size is left out: a scene in two sizes is one source, and must not be in two splits.
@@ -60,5 +63,5 @@ def mannequin_pair(seed: int, size: int = SIZE, framing: Framing | None = None) 
         caption=caption(pair.correct.scene.attributes, random.Random(seed)),  # noqa: S311 (as in hafbench's data sets)
     )
     kind, region = DETAILS[pair.error.detail]
-    settings = {"seed": seed, "size": size, "framing": framing, "errors": TUNING.name, "part": pair.error.part}
+    settings = {"seed": seed, "size": size, "framing": framing, "errors": errors.name, "part": pair.error.part}
     return photo, Candidate(pair.erroneous.image, pair.mask, region, kind, pair.error.detail, NAME, settings)

@@ -1,7 +1,8 @@
 """Pairs of one hand each whose losers are the renderer's errors, or the base's own: what it draws where M is redrawn.
 
-Both kinds are of the same scenes in the same order. An own loser is kept only where the judge that is meant for tuning
-calls it wrong and the render right; the judge that reports is never asked.
+The renderer's are of the kinds that the base has learnt. Both are of the same scenes in the same order. An own loser is
+kept only where the judge that is meant for tuning calls it wrong and the render right; the judge that reports is never
+asked.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from hafbench.detectors.mannequin import MannequinDetector
 from hafbench.images import sha256_of
 from hafbench.mannequin.attributes import Framing
 from hafbench.mannequin.captions import caption
+from hafbench.mannequin.errors import COUNTING
 from hafbench.mannequin.picture import SIZE, Picture, correct_picture
 from hafbench.provenance import sha256_of_json
 from hafbench.scorers.digits import judge
@@ -95,7 +97,7 @@ class Rendered:
 
     def process(self, item: str) -> ItemResult:
         """The pair of a seed, if an error that can be seen found a place."""
-        made = mannequin_pair(int(item), framing=FRAMING)
+        made = mannequin_pair(int(item), framing=FRAMING, errors=COUNTING)
         if made is None:
             return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
         return ItemResult(item, (row_of(*made, {}),), ())
