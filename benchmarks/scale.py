@@ -12,7 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def table_of(first: int, images: int, seed: int) -> pa.Table:
     bad = anatomy & (value > 0.6)
     measures = pa.array([[], [("hands", 2.0), ("pixels", 300.0)]], arrow_schema().field("measures").type)
 
-    def of_image(values: list[str] | list[int]) -> pa.Array:
+    def of_image(values: Sequence[str] | Sequence[int]) -> pa.Array:
         return pa.array(values).take(pa.array(number))
 
     columns = {
