@@ -207,9 +207,12 @@ def _images(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Ro
     first = np.empty(images.max() + 1, dtype=np.int64)
     first[images[::-1]] = place[::-1]
     cells = images * (scorers.max() + 1) + scorers
-    seen = np.empty(cells.max() + 1, dtype=np.int64)
-    seen[cells[::-1]] = place[::-1]
-    yield seen[cells] != place, "the image {image} has another row of the scorer {scorer}"
+    again = np.zeros(len(cells), dtype=bool)
+    if not (np.diff(cells) > 0).all():  # as they are in a run that was never edited
+        seen = np.empty(cells.max() + 1, dtype=np.int64)
+        seen[cells[::-1]] = place[::-1]
+        again = seen[cells] != place
+    yield again, "the image {image} has another row of the scorer {scorer}"
     of_first = first[images]
     for name in (*OF_TEXT, "seed"):
         own = texts[name] if name in texts else _coded(table[name])

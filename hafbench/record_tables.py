@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench.errors import HafError, one_line
 from hafbench.files import write_whole
 from hafbench.record_checks import check_findings, check_measures, check_rows, check_types
+from hafbench.record_lines import csv_lines
 from hafbench.records import COLUMNS, NESTED, UNTOLD, arrow_schema
 from hafbench.types import Finding, Role
 
@@ -28,7 +28,7 @@ FIELDS = ("region", "kind", "detail", "score", "box", "keypoints")
 """What a finding consists of."""
 Tables = Callable[[Sequence[str]], Iterator["pa.Table"]]
 """All records of a run, some thousand rows at a time: the columns that are named."""
-ROWS_AT_ONCE = 20_000
+ROWS_AT_ONCE = 5_000
 
 
 def write_tables(tables: Tables, folder: Path, images: Sequence[str], scorers: Sequence[str]) -> Counter[str]:
@@ -39,8 +39,11 @@ def write_tables(tables: Tables, folder: Path, images: Sequence[str], scorers: S
     """
     ordered = _in_order(tables, images, scorers)
     counts: Counter[str] = Counter()
-    write_whole(folder / "records.parquet", lambda path: _write_parquet(path, ordered(), counts))
-    write_whole(folder / "records.csv", lambda path: _write_csv(path, ordered()))
+
+    def both(csv: Path) -> None:  # read once
+        write_whole(folder / "records.parquet", lambda path: _write(path, csv, ordered(), counts))
+
+    write_whole(folder / "records.csv", both)
     return counts
 
 
@@ -65,27 +68,17 @@ def _in_order(tables: Tables, images: Sequence[str], scorers: Sequence[str]) -> 
     return in_memory
 
 
-def _write_parquet(path: Path, tables: Iterator[pa.Table], counts: Counter[str]) -> None:
+def _write(parquet: Path, csv: Path, tables: Iterator[pa.Table], counts: Counter[str]) -> None:
     import pyarrow.parquet as pq
 
     # With checksums, so that no damaged byte is read as another figure.
-    with pq.ParquetWriter(path, arrow_schema(), write_page_checksum=True) as writer:
+    with pq.ParquetWriter(parquet, arrow_schema(), write_page_checksum=True) as writer, csv.open("wb") as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
         for table in tables:
             writer.write_table(table)
             counts.update({one["values"]: one["counts"] for one in table["status"].value_counts().to_pylist()})
-
-
-def _write_csv(path: Path, tables: Iterator[pa.Table]) -> None:
-    import pandas as pd
-
-    numbers = dict.fromkeys(("seed", "width", "height"), "Int64")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        pd.DataFrame(columns=list(COLUMNS)).to_csv(file, index=False)
-        for batch in (batch for table in tables for batch in table.to_batches(ROWS_AT_ONCE)):
-            cells = {name: batch[name].to_pylist() for name in COLUMNS if name not in NESTED}
-            cells["findings"] = [json.dumps(one) for one in batch["findings"].to_pylist()]
-            cells["measures"] = [json.dumps(dict(one)) for one in batch["measures"].to_pylist()]
-            pd.DataFrame(cells, columns=list(COLUMNS)).astype(numbers).to_csv(file, index=False, header=False)
+            for batch in table.select(list(COLUMNS)).to_batches(ROWS_AT_ONCE):
+                file.write(csv_lines(batch))
 
 
 def read_arrow(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
