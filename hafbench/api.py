@@ -105,7 +105,7 @@ def run(
     return finished
 
 
-def _planned(spec: RunSpec) -> tuple[Suite, list[Sample]]:
+def _planned(spec: RunSpec) -> tuple[Suite, Sequence[Sample]]:
     suite = load_suite(spec.suite or "")
     seeds = range(spec.first_seed, spec.first_seed + spec.seeds)
     return suite, plan(spread(suite.prompts, spec.limit), seeds, spec.image_format)
@@ -138,9 +138,11 @@ def score(
     # A report below the folder has pictures of its own.
     images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
     with start(spec) as started:
-        manifest, samples = score_manifest(spec, source, images, started.described), samples_of(images)
+        manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
+        samples = samples_of(images)
+        del images  # which take more memory than what is needed of them
         with open_run(folder, manifest, resume) as opened:
-            check_unchanged(opened, samples, identity_of(images))
+            check_unchanged(opened, samples, found)
             finished = evaluate(
                 opened,
                 samples,
@@ -236,7 +238,7 @@ def _held(out: str | Path | None) -> Callable[[str], Place | None]:
     address = address_of(out or "-")
     if address is None:
         root = Path(out or "-") / "images"
-        return lambda image: File(root / image) if (root / image).exists() else None
+        return lambda image: File(root, image) if (root / image).exists() else None
     there = names_apart(address, LAYOUT)
     return lambda image: Span(f"{address}/{LAYOUT.apart}/{image}") if image in there else None
 

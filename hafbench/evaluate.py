@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, overload
 
 from hafbench.engines import Batch, Made
 from hafbench.engines.local import Here
@@ -30,10 +30,37 @@ SECONDS = 2.0
 """How long an image may take before it is told again how far the scorers are that wait."""
 
 
-def plan(prompts: Sequence[Prompt], seeds: Sequence[int], image_format: ImageFormat = "png") -> list[Sample]:
+@dataclass(frozen=True)
+class Planned(Sequence[Sample]):
+    """Every prompt with every seed, each made when it is asked for: of a million there is none in memory."""
+
+    prompts: Sequence[Prompt]
+    seeds: Sequence[int]
+    suffix: str
+
+    def __len__(self) -> int:
+        return len(self.prompts) * len(self.seeds)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        prompt, seed = divmod(range(len(self))[place], len(self.seeds))
+        return self._sample(self.prompts[prompt], self.seeds[seed])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._sample(prompt, seed) for prompt in self.prompts for seed in self.seeds)
+
+    def _sample(self, prompt: Prompt, seed: int) -> Sample:
+        return Sample(f"{prompt.id}/{seed}{self.suffix}", prompt, seed)
+
+
+def plan(prompts: Sequence[Prompt], seeds: Sequence[int], image_format: ImageFormat = "png") -> Planned:
     """Every prompt with every seed, as images/PROMPT_ID/SEED.png, or with another suffix by the format."""
-    suffix = ENCODINGS[image_format].suffix
-    return [Sample(f"{prompt.id}/{seed}{suffix}", prompt, seed) for prompt in prompts for seed in seeds]
+    return Planned(prompts, seeds, ENCODINGS[image_format].suffix)
 
 
 def spread(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:

@@ -150,16 +150,18 @@ def whole_pictures(records: pd.DataFrame, scorers: Sequence[str]) -> pd.DataFram
     judged = error | (sound & ~any_of(missing))
     value = np.full(len(images), np.nan)
     np.fmax.at(value, codes, rows["value"].to_numpy())
-    # Of each image the row that says why it is not judged comes first; the sort is stable.
-    first = rows.assign(code=codes, turn=~missing).sort_values(["code", "turn"], kind="stable").drop_duplicates("code")
-    first = first.drop(columns=["code", "turn"]).reset_index(drop=True)
+    # Of each image the first row that says why it is not judged, or else the first.
+    chosen = np.empty(len(images), dtype=np.int64)
+    for those in (np.arange(len(rows)), np.flatnonzero(missing)):
+        chosen[codes[those[::-1]]] = those[::-1]
+    first = rows.take(chosen).reset_index(drop=True)
     unjudged = first[~judged]
     why = pd.Series(None, first.index, dtype=object)
     why[~judged] = [f"{one}: {reason}" for one, reason in zip(unjudged["scorer"], unjudged["reason"], strict=True)]
     return first.assign(
         scorer=ANATOMY,
         scorer_version=None,
-        is_error=pd.array(np.where(judged, error, np.nan), dtype="Float64").astype("boolean"),
+        is_error=pd.arrays.BooleanArray(error, ~judged),
         value=np.where(judged, value, np.nan),
         status=first["status"].astype("str").where(~judged, "scored"),
         reason=why,
@@ -233,9 +235,14 @@ def category_figures(run: Run) -> dict[str, list[ScorerFigures]]:
 
 def categories_of(records: pd.DataFrame) -> list[str]:
     """The categories that are there, in the suites' order."""
+    return in_order(records["category"].dropna().unique())
+
+
+def in_order(categories: Iterable[str]) -> list[str]:
+    """Categories in the suites' order."""
     from hafbench.suites import CATEGORIES
 
-    present = set(records["category"].dropna().unique())
+    present = set(categories)
     return [category for category in CATEGORIES if category in present]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hafbench.errors import BadImage, HafError, one_line
-from hafbench.files import check_regular, is_utf8
+from hafbench.files import MAX_BYTES, check_regular, is_utf8, read_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,10 +70,8 @@ def load_image(where: Path | Place) -> Image:
 
     Raises BadImage for what cannot be read or decoded (`decode_image`); a place may raise RunStopped.
     """
-    from hafbench.sources.places import File
-
     try:
-        content = (File(where) if isinstance(where, Path) else where).read()
+        content = read_whole(where, MAX_BYTES) if isinstance(where, Path) else where.read()
     except OSError as error:
         raise BadImage(
             f"{where}: the image cannot be decoded ({error.strerror or one_line(error)}); {RENEW}"

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from hafbench.errors import HafError, RunStopped
-from hafbench.files import locked
+from hafbench.files import MAX_BYTES, locked, read_whole
 from hafbench.leases import Lease, TakenOver
 from hafbench.sources.addresses import refusal, system_of
 from hafbench.sources.folder import Folder
-from hafbench.sources.places import File, Place, Span
+from hafbench.sources.places import Place, Span
 from hafbench.sources.source import check_name
 from hafbench.stores import (
     CopyState,
@@ -239,7 +239,7 @@ class _Leaving:
 
     def read(self) -> bytes:
         try:
-            return File(self.path).read()
+            return read_whole(self.path, MAX_BYTES)
         except FileNotFoundError:
             return Span(self.address).read()
 

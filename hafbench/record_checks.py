@@ -101,9 +101,10 @@ def _rules(table: pa.Table, roles: Mapping[str, Role], whole: bool) -> Iterator[
 
 @dataclass(frozen=True)
 class _Coded:
-    """A column of text: its different `words`, and of each row which of them it is, (n,), -1 where it is missing.
+    """A column of text: its `words`, and of each row which of them it is, (n,), -1 where it is missing.
 
-    What is asked of every text is so asked once of each.
+    What is asked of every text is so asked once of each. A word is there once, but where parts of the column have
+    dictionaries of their own, once for each part.
     """
 
     words: pa.Array
@@ -115,17 +116,36 @@ class _Coded:
 
         return np.r_[np.asarray(mask, dtype=bool), False][self.codes]
 
+    def unlike(self, others: Any) -> Any:
+        """Which rows (n,) have another text than the rows `others` (n,)."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        unlike = self.codes != self.codes[others]
+        rows = np.flatnonzero(unlike & (self.codes >= 0) & (self.codes[others] >= 0))
+        one, other = (self.words.take(self.codes[place]) for place in (rows, others[rows]))
+        unlike[rows] = _true(pc.not_equal(one, other))
+        return unlike
+
     def outside(self, known: Sequence[str]) -> Any:
         """Which rows (n,) have a word that is none of those known."""
         return self.among(_outside(self.words, known))
 
 
 def _coded(column: pa.ChunkedArray) -> _Coded:
+    import numpy as np
     import pyarrow as pa
 
-    whole = column.combine_chunks()
-    coded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-    return _Coded(coded.dictionary, coded.indices.fill_null(-1).to_numpy())
+    if pa.types.is_dictionary(column.type) and column.num_chunks:
+        parts = column.chunks
+    else:
+        parts = [column.combine_chunks().dictionary_encode()]
+    first, codes = 0, []
+    for part in parts:
+        own = part.indices.fill_null(-1).to_numpy()
+        codes.append(np.where(own < 0, -1, own + first) if first else own)
+        first += len(part.dictionary)
+    return _Coded(pa.concat_arrays([part.dictionary for part in parts]), np.concatenate(codes))
 
 
 def _words(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Role]) -> Iterator[Broken]:
@@ -187,13 +207,16 @@ def _images(table: pa.Table, texts: Mapping[str, _Coded], roles: Mapping[str, Ro
     first = np.empty(images.max() + 1, dtype=np.int64)
     first[images[::-1]] = place[::-1]
     cells = images * (scorers.max() + 1) + scorers
-    seen = np.empty(cells.max() + 1, dtype=np.int64)
-    seen[cells[::-1]] = place[::-1]
-    yield seen[cells] != place, "the image {image} has another row of the scorer {scorer}"
+    again = np.zeros(len(cells), dtype=bool)
+    if not (np.diff(cells) > 0).all():  # as they are in a run that was never edited
+        seen = np.empty(cells.max() + 1, dtype=np.int64)
+        seen[cells[::-1]] = place[::-1]
+        again = seen[cells] != place
+    yield again, "the image {image} has another row of the scorer {scorer}"
     of_first = first[images]
     for name in (*OF_TEXT, "seed"):
-        own = (texts[name] if name in texts else _coded(table[name])).codes
-        yield own != own[of_first], f"{name} is {{{name}}}, but not in the first row of the image {{image}}"
+        own = texts[name] if name in texts else _coded(table[name])
+        yield own.unlike(of_first), f"{name} is {{{name}}}, but not in the first row of the image {{image}}"
     if whole:
         few = np.bincount(images) < len(names)
         yield few[images], "the image {image} does not have a row of every scorer ({known})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hafbench.errors import HafError, one_line
 from hafbench.files import write_whole
 from hafbench.record_checks import check_findings, check_measures, check_rows, check_types
+from hafbench.record_lines import csv_lines
 from hafbench.records import COLUMNS, NESTED, UNTOLD, arrow_schema
 from hafbench.types import Finding, Role
 
@@ -28,7 +28,7 @@ FIELDS = ("region", "kind", "detail", "score", "box", "keypoints")
 """What a finding consists of."""
 Tables = Callable[[Sequence[str]], Iterator["pa.Table"]]
 """All records of a run, some thousand rows at a time: the columns that are named."""
-ROWS_AT_ONCE = 20_000
+ROWS_AT_ONCE = 5_000
 
 
 def write_tables(tables: Tables, folder: Path, images: Sequence[str], scorers: Sequence[str]) -> Counter[str]:
@@ -39,8 +39,11 @@ def write_tables(tables: Tables, folder: Path, images: Sequence[str], scorers: S
     """
     ordered = _in_order(tables, images, scorers)
     counts: Counter[str] = Counter()
-    write_whole(folder / "records.parquet", lambda path: _write_parquet(path, ordered(), counts))
-    write_whole(folder / "records.csv", lambda path: _write_csv(path, ordered()))
+
+    def both(csv: Path) -> None:  # read once
+        write_whole(folder / "records.parquet", lambda path: _write(path, csv, ordered(), counts))
+
+    write_whole(folder / "records.csv", both)
     return counts
 
 
@@ -65,27 +68,17 @@ def _in_order(tables: Tables, images: Sequence[str], scorers: Sequence[str]) -> 
     return in_memory
 
 
-def _write_parquet(path: Path, tables: Iterator[pa.Table], counts: Counter[str]) -> None:
+def _write(parquet: Path, csv: Path, tables: Iterator[pa.Table], counts: Counter[str]) -> None:
     import pyarrow.parquet as pq
 
     # With checksums, so that no damaged byte is read as another figure.
-    with pq.ParquetWriter(path, arrow_schema(), write_page_checksum=True) as writer:
+    with pq.ParquetWriter(parquet, arrow_schema(), write_page_checksum=True) as writer, csv.open("wb") as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
         for table in tables:
             writer.write_table(table)
             counts.update({one["values"]: one["counts"] for one in table["status"].value_counts().to_pylist()})
-
-
-def _write_csv(path: Path, tables: Iterator[pa.Table]) -> None:
-    import pandas as pd
-
-    numbers = dict.fromkeys(("seed", "width", "height"), "Int64")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        pd.DataFrame(columns=list(COLUMNS)).to_csv(file, index=False)
-        for batch in (batch for table in tables for batch in table.to_batches(ROWS_AT_ONCE)):
-            cells = {name: batch[name].to_pylist() for name in COLUMNS if name not in NESTED}
-            cells["findings"] = [json.dumps(one) for one in batch["findings"].to_pylist()]
-            cells["measures"] = [json.dumps(dict(one)) for one in batch["measures"].to_pylist()]
-            pd.DataFrame(cells, columns=list(COLUMNS)).astype(numbers).to_csv(file, index=False, header=False)
+            for batch in table.select(list(COLUMNS)).to_batches(ROWS_AT_ONCE):
+                file.write(csv_lines(batch))
 
 
 def read_arrow(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
@@ -115,7 +108,8 @@ class _File:
         self._texts = [self._named[name] for name in texts if name in self._named]
         self._file = pq.ParquetFile(path, read_dictionary=self._texts, page_checksum_verification=True)
         self._leaves = [self._file.schema.column(place).path for place in range(len(self._file.schema))]
-        self.groups = self._file.num_row_groups
+        meta = self._file.metadata
+        self.groups = [meta.row_group(place).num_rows for place in range(meta.num_row_groups)]
 
     def read(self, columns: Sequence[str], group: int | None = None, fields: Sequence[str] = FIELDS) -> pa.Table:
         """These columns, of all rows or of one group of rows; of the findings these fields."""
@@ -174,27 +168,43 @@ def read_table(path: Path, roles: Mapping[str, Role]) -> pd.DataFrame:
     those of the run's scorers. Raises HafError for a row that cannot be (`hafbench.record_checks`).
     """
     import pandas as pd
+    import pyarrow as pa
 
     with _reading(path):
-        table = _File(path, CODED).read(PLAIN).unify_dictionaries().combine_chunks()
-    check_rows(table, roles, str(path))
-    frame = pd.DataFrame(
-        {name: _categorical(table[name]) if name in CODED else table[name].to_pandas() for name in PLAIN}, copy=False
-    )
-    kinds = {**dict.fromkeys(NAMES, "str"), "seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64"}
-    return frame.astype({**kinds, "is_error": "boolean"})
+        table = _File(path, CODED).read(PLAIN)
+        # Each part of sha256 keeps its own dictionary: one for all costs more than what is done with it.
+        whole = {
+            name: table[name] if name == "sha256" else table[name].unify_dictionaries().combine_chunks()
+            for name in PLAIN
+        }
+        check_rows(pa.table(whole), roles, str(path))
+        columns = {
+            name: _text(one) if name in NAMES else _categorical(one) if name in CODED else one.to_pandas()
+            for name, one in whole.items()
+        }
+    kinds = {"seed": "Int64", "width": "Int64", "height": "Int64", "value": "float64", "is_error": "boolean"}
+    return pd.DataFrame(columns, copy=False).astype(kinds)
 
 
-def _categorical(column: pa.ChunkedArray) -> Any:
+def _text(column: pa.Array | pa.ChunkedArray) -> Any:
+    """As a column `str` of pandas, without a look at each text."""
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-    coded = column.combine_chunks()
-    if not pa.types.is_dictionary(coded.type):
-        coded = coded.dictionary_encode()
-    words = pd.Index(coded.dictionary.to_pandas(), dtype="str")
-    codes = coded.indices.fill_null(-1).to_numpy()
-    return pd.Categorical.from_codes(codes, words)
+    kind = pd.StringDtype(na_value=np.nan)
+    text = column.cast(pa.large_string())
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    return text.to_pandas(types_mapper={pa.large_string(): kind}.get)
+
+
+def _categorical(column: pa.Array) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    return pd.Categorical.from_codes(coded.indices.fill_null(-1).to_numpy(), pd.Index(_text(coded.dictionary)))
 
 
 def _findings(cell: Iterable[Mapping[str, Any]] | None) -> list[Finding]:
@@ -232,7 +242,8 @@ def read_findings(path: Path, fields: Sequence[str] = FIELDS) -> pd.DataFrame:
 
 
 def findings_of(path: Path, images: Iterable[str]) -> dict[tuple[str, str], list[Finding]]:
-    """The findings of a few images of records.parquet, by image and scorer."""
+    """The findings of a few images of records.parquet, by image and scorer: those of others stay unread."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -240,15 +251,15 @@ def findings_of(path: Path, images: Iterable[str]) -> dict[tuple[str, str], list
     if not len(wanted):
         return {}
     with _reading(path):
-        file = _File(path)
-        for group in range(file.groups):  # of which one at a time is in memory
-            names = file.read(("image", "scorer"), group)
-            own = pc.is_in(names["image"], wanted)
-            if not pc.any(own).as_py():
-                continue
-            rows = names.append_column("findings", file.read(("findings",), group)["findings"]).filter(own)
-            check_findings(rows, str(path))
-            found |= {(row["image"], row["scorer"]): _findings(row["findings"]) for row in rows.to_pylist()}
+        file = _File(path, ("image",))
+        rows = np.flatnonzero(pc.is_in(file.read(("image",))["image"], wanted))
+        ends = np.cumsum(file.groups)
+        for group in np.unique(np.searchsorted(ends, rows, "right")):  # of which one at a time is in memory
+            first = ends[group] - file.groups[group]
+            own = rows[(first <= rows) & (rows < ends[group])] - first
+            table = file.read(("image", "scorer", "findings"), int(group)).take(own)
+            check_findings(table, str(path))
+            found |= {(row["image"], row["scorer"]): _findings(row["findings"]) for row in table.to_pylist()}
     return found
 
 

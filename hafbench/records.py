@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hafbench.suites import Category, Prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image that a run scores; `image` is its path below `image_root`, with `/`.
 

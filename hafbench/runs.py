@@ -98,7 +98,8 @@ def read_run(where: str | Path) -> Run:
         raise HafError(f"{shown(folder)} is an unfinished run: run the command that started it again to finish it.")
     run = Run(folder, manifest, record_tables.read_table(folder / WHOLE, _roles(manifest)))
     statuses = run.records["status"].value_counts().to_dict()
-    counts = Counts.model_validate({"images": run.records["image"].nunique(), **statuses})
+    # Each image has a row of every scorer: that was checked.
+    counts = Counts.model_validate({"images": len(run.records) // max(1, len(manifest.scorers)), **statuses})
     if counts != manifest.counts:
         change = "; ".join(differences(manifest.counts.model_dump(), counts.model_dump()))
         raise HafError(f"{run.table} has other rows than run.json counts ({change}); run the same command again.")

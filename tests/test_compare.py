@@ -1,9 +1,11 @@
 """Comparing runs: what they share, verdicts by hand, tables, conditions, and the page."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -44,6 +46,18 @@ def test_wins_rates_and_bounds_by_hand(pair: tuple[Run, Run]) -> None:
     assert found.win_tie_loss.rsi == 10 / 7
     assert (found.baseline.errors, found.baseline.scored, found.baseline.total) == (5, 11, 12)
     assert set(found.by_category) == {"basic_anatomy", "full_body"}
+
+
+def test_metrics_whose_rows_are_in_other_orders_are_joined_each_by_its_own(pair: tuple[Run, Run]) -> None:
+    records = pair[1].records
+    turned = pd.concat([records[records["scorer"] == "iqa"][::-1], records[records["scorer"] != "iqa"]])
+    other = replace(pair[1], records=turned.reset_index(drop=True))
+    before, after = compare_runs(pair), compare_runs([pair[0], other])
+    assert after.versus[0].metrics == before.versus[0].metrics
+    for name, table in before.versus[0].tables.items():
+        columns = [column for column in table if not str(column).startswith("row_")]
+        assert after.versus[0].tables[name][columns].equals(table[columns])
+    assert pair_items(pair[0], after.versus[0]) == pair_items(pair[0], before.versus[0])
 
 
 def test_what_is_shared_is_said(pair: tuple[Run, Run]) -> None:

@@ -154,9 +154,10 @@ def test_equivalence_is_statsmodels_two_one_sided_tests(margin: float) -> None:
     assert found.shown == (-margin < not_none(found.low) and not_none(found.high) < margin)
 
 
-def test_holm_is_statsmodels_and_passes_over_what_is_missing() -> None:
-    expected = multipletests([0.01, 0.04, 0.03], method="holm")[1]
-    assert holm([0.01, None, 0.04, 0.03]) == [expected[0], None, expected[1], expected[2]]
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_statsmodels_bit_for_bit_and_passes_over_what_is_missing(p_values: list[float]) -> None:
+    expected = multipletests(p_values, method="holm")[1].tolist()
+    assert holm([None, *p_values, None]) == [None, *expected, None]
     assert holm([None]) == [None]
 
 

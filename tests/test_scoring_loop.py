@@ -13,6 +13,7 @@ from hafbench.engines.drawing import ENCODERS
 from hafbench.errors import RunStopped
 from hafbench.evaluate import evaluate, plan
 from hafbench.images import load_image
+from hafbench.records import Sample
 from hafbench.runs import Run, open_run
 from hafbench.suites import Prompt
 from hafbench.types import BatchScorer, ConcurrentScorer, Role, Score
@@ -79,6 +80,16 @@ def bench(folder: Path, scorers: dict[str, Any], painter: Any = None, batch_size
 def kept(folder: Path) -> list[str]:
     """The images in records.jsonl, in the order of its lines."""
     return [line.split('"')[3] for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+def test_a_plan_has_every_prompt_with_every_seed_wherever_it_is_looked_at() -> None:
+    planned = plan(PROMPTS[:2], range(3, 6), "jpeg95")
+    samples = [Sample(f"{prompt.id}/{seed}.jpg", prompt, seed) for prompt in PROMPTS[:2] for seed in range(3, 6)]
+    assert list(planned) == samples == planned[:]
+    assert [planned[place] for place in range(-6, 6)] == samples * 2
+    assert (len(planned), planned[1:9:2]) == (6, samples[1::2])
+    with pytest.raises(IndexError):
+        planned[6]
 
 
 def test_a_scorer_that_waits_is_asked_about_many_images_at_once_and_answers_in_order(tmp_path: Path) -> None:

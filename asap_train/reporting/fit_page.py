@@ -236,7 +236,7 @@ def validation_strips(config: FitConfig) -> list[Strip]:
         return []
     shown = _some(sorted(folders), max(folders))
     return [
-        Strip(prompt, tuple(Cell(step, _small(File(folders[step] / f"{number:02d}.png")), None) for step in shown))
+        Strip(prompt, tuple(Cell(step, _small(File(folders[step], f"{number:02d}.png")), None) for step in shown))
         for number, prompt in enumerate(prompts_of(config, config.validation))
     ]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hafbench.comparison.shared import Shared, describe_shared, keyed_metrics, shared_scorers, shared_table
+from hafbench.comparison.shared import Shared, describe_shared, keyed_metrics, shared_scorers, shared_tables
 from hafbench.errors import HafError
-from hafbench.figures import categories_of, metrics_of
+from hafbench.figures import in_order
 from hafbench.statistics import (
     Difference,
     Equivalence,
@@ -95,9 +95,10 @@ def rsi_of(one: MetricComparison) -> tuple[float | None, float | None, float | N
 
 @dataclass(frozen=True)
 class Versus:
-    """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_table`).
+    """A candidate against the baseline. `tables` hold, by metric, the shared rows of both (see `shared_tables`).
 
-    `judged` is what judges say of the pairs, where they were asked, and `agreements` how far they agree.
+    The first of them has hashes of the images, too. `judged` is what judges say of the pairs, where they were asked,
+    and `agreements` how far they agree.
     """
 
     candidate: Run
@@ -145,8 +146,7 @@ def compare_runs(
         )
     labels = _labels(runs)
     first = runs[baseline]
-    every = metrics_of(first)
-    quality = [name for name, metric in every.items() if metric.facts.role == "quality"]
+    quality = [name for name, facts in first.manifest.scorers.items() if facts.role == "quality"]
     unknown = [name for name in margins or {} if name not in quality]
     if unknown:
         raise HafError(
@@ -194,10 +194,7 @@ def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, flo
     remarks: list[str] = []
     names = shared_scorers(baseline, candidate, remarks)
     sides = keyed_metrics((baseline, candidate), names)
-    tables = {}
-    for name in sides[0]:
-        if name in sides[1]:
-            tables[name] = shared_table(sides[0][name].rows, sides[1][name].rows)
+    tables = shared_tables((baseline, candidate), sides)
     first = next(iter(tables.values()))
     if first.empty:
         raise HafError(
@@ -215,7 +212,8 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
 
     anatomy = facts.role == "anatomy"
     column = "is_error" if anatomy else "value"
-    sides = [table[table[f"image_{end}"].notna()] for end in "ab"]
+    there = [table[f"image_{end}"].notna() for end in "ab"]
+    sides = [table if own.all() else table[own] for own in there]
     values = [
         side[f"{column}_{end}"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         for side, end in zip(sides, "ab", strict=True)
@@ -239,7 +237,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
         spread = float(np.nanstd(values[0], ddof=1)) if np.isfinite(values[0]).sum() > 1 else 0.0
         kept = equivalence(difference, MARGIN * spread if margin is None else margin)
     by_category = {}
-    for category in categories_of(_either(table, "category")):
+    for category in in_order(_either(table, "category")):
         here = [(side[f"category_{end}"] == category).to_numpy() for side, end in zip(sides, "ab", strict=True)]
         own = [key[part] for key, part in zip(keys, here, strict=True)]
         by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
@@ -260,7 +258,7 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
     )
 
 
-def _either(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The column of whichever side has it, under its own name."""
-    one, other = (table[f"{column}_{end}"].astype("str") for end in "ab")
-    return table.assign(**{column: one.fillna(other)})[[column]]
+def _either(table: pd.DataFrame, column: str) -> set[str]:
+    """The different values of the column of whichever side has it; that of the baseline, where both have."""
+    one, other = (table[f"{column}_{end}"] for end in "ab")
+    return {*one.dropna().unique(), *other[one.isna()].dropna().unique()}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hafbench.runs import Run
+    from hafbench.statistics.clusters import Ints
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,29 @@ def _keys(records: pd.DataFrame) -> pd.Categorical:
     import pandas as pd
 
     (ids, names), (texts, prompts) = (pd.factorize(records[name]) for name in ("prompt_id", "prompt"))
-    prompted = ids >= 0
-    codes, distinct = pd.factorize(np.where(prompted, ids * len(prompts) + texts, -1))
+    prompted, codes = ids >= 0, np.empty(len(ids), dtype=np.int64)
+    codes[prompted], both = pd.factorize((ids * len(prompts) + texts)[prompted])
     alone, images = pd.factorize(records["image"][~prompted])
-    codes[~prompted] = len(distinct) + alone
-    # Lists, since an index takes a hundred times as long for each of its items.
-    ids_of, texts_of = (index.astype("str").tolist() for index in (names, prompts))
-    first, second = (part.tolist() for part in np.divmod(distinct, max(1, len(prompts))))
-    words = ["\0" if one < 0 else f"{ids_of[one]}\0{texts_of[other]}" for one, other in zip(first, second, strict=True)]
-    return pd.Categorical.from_codes(codes, pd.Index([*words, *images], dtype="str"))
+    codes[~prompted] = len(both) + alone
+    first, second = np.divmod(both, max(1, len(prompts)))
+    words = names.astype("str").take(first) + "\0" + prompts.astype("str").take(second)
+    return pd.Categorical.from_codes(codes, words.append(images))
 
 
 def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Metric]:
     import numpy as np
+    import pandas as pd
 
-    shared = run.records["scorer"].isin(names).to_numpy()
-    columns = [name for name in _COLUMNS if name not in ("key", "pair")] + ["scorer", "reason", "cause"]
+    columns = ["prompt", "category", "seed", "scorer", "status", "value", "is_error", "reason", "cause"]
+    # Names of images as codes, and hashes not at all: moving texts takes most of the time.
+    images = pd.Categorical.from_codes(*pd.factorize(run.records["image"]), validate=False)
+    prompted = run.records["prompt_id"].notna()
+    records = run.records[columns].assign(row=np.arange(len(images)), image=images, key=keys, prompted=prompted)
+    shared = records["scorer"].isin(names).to_numpy()
     narrowed = replace(
         run,
         manifest=run.manifest.model_copy(update={"scorers": {name: run.manifest.scorers[name] for name in names}}),
-        records=run.records[columns].assign(key=keys, prompted=run.records["prompt_id"].notna())[shared],
+        records=records if shared.all() else records[shared],
     )
     keyed = {}
     for name, metric in metrics_of(narrowed).items():
@@ -104,26 +108,85 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     return keyed
 
 
-_COLUMNS = ["key", "pair", "image", "sha256", "prompt", "category", "seed", "status", "value", "is_error"]
+_COLUMNS = ["key", "pair", "row", "image", "prompt", "category", "seed", "value", "is_error"]
 
 
-def shared_table(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """The shared rows of both sides, columns with the endings _a and _b: joined by pair where any is shared.
+def shared_tables(runs: tuple[Run, Run], sides: Sequence[Mapping[str, Metric]]) -> dict[str, pd.DataFrame]:
+    """The shared rows of each metric that both sides have, columns with the endings _a and _b: joined by pair.
 
-    Else the rows of shared prompts one below the other, with the columns of the other side missing.
+    Where no pair is shared, the rows of shared prompts one below the other, with the columns of the other side missing.
+    `row` is the place in the records of a side's run, and `image` a categorical. The first table alone has the hashes
+    of the images, `sha256_a` and `sha256_b`.
     """
+    tables: dict[str, pd.DataFrame] = {}
+    known: _Joined | None = None
+    for name in sides[0]:
+        if name not in sides[1]:
+            continue
+        one, other = (side[name].rows for side in sides)
+        # Most metrics have the same images in the same order.
+        if known is None or not known.fits(one, other):
+            known = _join(one, other)
+        tables[name] = _table(one, other, known)
+        if len(tables) == 1:
+            tables[name] = _with_hashes(tables[name], runs)
+    return tables
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Which rows (n,) of two sides are of the same pair, and the columns key and pair by which that was found."""
+
+    sides: tuple[pd.DataFrame, pd.DataFrame]
+    places: tuple[Ints, Ints]
+
+    def fits(self, one: pd.DataFrame, other: pd.DataFrame) -> bool:
+        """Whether two other sides have the same pairs at the same places."""
+        import numpy as np
+
+        return all(
+            len(known) == len(side)
+            and np.array_equal(known["key"].array.codes, side["key"].array.codes)
+            and np.array_equal(known["pair"], side["pair"])
+            for known, side in zip(self.sides, (one, other), strict=True)
+        )
+
+
+def _join(one: pd.DataFrame, other: pd.DataFrame) -> _Joined:
+    import numpy as np
+
+    sides = (one[["key", "pair"]], other[["key", "pair"]])
+    first, second = (
+        side.assign(place=np.arange(len(side)))[side["pair"] >= 0].drop_duplicates(["key", "pair"]) for side in sides
+    )
+    joined = first.merge(second, on=["key", "pair"], how="inner", validate="one_to_one")
+    return _Joined(sides, (joined["place_x"].to_numpy(), joined["place_y"].to_numpy()))
+
+
+def _table(one: pd.DataFrame, other: pd.DataFrame, joined: _Joined) -> pd.DataFrame:
     import pandas as pd
 
+    own = [name for name in _COLUMNS if name not in ("key", "pair")]
+    if len(joined.places[0]):
+        left, right = (side.take(place) for side, place in zip((one[_COLUMNS], other[own]), joined.places, strict=True))
+        columns = {name: left[name].array for name in ("key", "pair")}
+        for side, end in ((left, "a"), (right, "b")):
+            columns |= {f"{name}_{end}": side[name].array for name in own}
+        return pd.DataFrame(columns, copy=False).assign(paired=True)
+    keys = set(one["key"].unique()) & set(other["key"].unique())
     sides = [
-        side[_COLUMNS].rename(columns={name: f"{name}_{end}" for name in _COLUMNS if name not in ("key", "pair")})
+        side.loc[side["key"].isin(keys), _COLUMNS].rename(columns={name: f"{name}_{end}" for name in own})
         for side, end in ((one, "a"), (other, "b"))
     ]
-    both = [side[side["pair"] >= 0].drop_duplicates(["key", "pair"]) for side in sides]
-    joined = both[0].merge(both[1], on=["key", "pair"], how="inner", validate="one_to_one")
-    if len(joined):
-        return joined.assign(paired=True)
-    keys = set(one["key"].unique()) & set(other["key"].unique())
-    return pd.concat([side[side["key"].isin(keys)] for side in sides], ignore_index=True).assign(paired=False)
+    return pd.concat(sides, ignore_index=True).assign(paired=False)
+
+
+def _with_hashes(table: pd.DataFrame, runs: tuple[Run, Run]) -> pd.DataFrame:
+    import numpy as np
+
+    rows = [table[f"row_{end}"].fillna(-1).to_numpy(dtype=np.int64) for end in "ab"]
+    one, other = (run.records["sha256"].array.take(own, allow_fill=True) for run, own in zip(runs, rows, strict=True))
+    return table.assign(sha256_a=one, sha256_b=other)
 
 
 def describe_shared(

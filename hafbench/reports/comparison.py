@@ -137,10 +137,8 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
         changed = table["is_error_b"].astype("Float64") - table["is_error_a"].astype("Float64")
     else:
         changed = worse
-    ranked = table.assign(worse=worse, changed=changed).dropna(subset=["changed"])
-    regressions = ranked[ranked["changed"] > 0].sort_values("worse", ascending=False, kind="stable")
-    improvements = ranked[ranked["changed"] < 0].sort_values("worse", kind="stable")
-    chosen = {"regression": regressions.head(PAIRS), "improvement": improvements.head(PAIRS)}
+    moved = {"regression": -worse[changed.gt(0).fillna(False)], "improvement": worse[changed.lt(0).fillna(False)]}
+    chosen = {change: table.loc[own.sort_values(kind="stable").head(PAIRS).index] for change, own in moved.items()}
     found = [
         _findings(run, [str(image) for rows in chosen.values() for image in rows[name]])
         for run, name in ((baseline, "image_a"), (versus.candidate, "image_b"))
@@ -155,7 +153,7 @@ def pair_items(baseline: Run, versus: Versus, room: int = PAGE_CHARACTERS) -> tu
             if items and used > room // 2:
                 break
             items.append(item)
-    return items, len(regressions) + len(improvements) - len(items)
+    return items, sum(map(len, moved.values())) - len(items)
 
 
 def _findings(run: Run, images: Sequence[str]) -> dict[str, list[Finding]]:

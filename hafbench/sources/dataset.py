@@ -18,7 +18,7 @@ MARKS = ("state.json", "dataset_dict.json")
 """The file that tells such a folder: of one data set, of several splits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DatasetRow:
     """An image in a row of a data set on this machine; rows are counted from 0."""
 

@@ -38,7 +38,7 @@ class Folder:
 
     def place(self, image: str) -> Place:
         """The file; whether it is there shows when it is read."""
-        return File(self.local / image) if self.local else Span(f"{self.address}/{image}")
+        return File(self.local, image) if self.local else Span(f"{self.address}/{image}")
 
     def _here(self, root: Path) -> list[SourceImage]:
         if not root.is_dir():
@@ -70,13 +70,12 @@ class Folder:
 
 
 def _listed(path: Path, root: Path) -> SourceImage:
+    name = path.relative_to(root).as_posix()
     try:
         status = path.stat()
     except (OSError, RuntimeError):  # a link to nothing, or in a circle
-        return SourceImage(path.relative_to(root).as_posix(), File(path))
-    return SourceImage(
-        path.relative_to(root).as_posix(), File(path), size=status.st_size, stamp=str(status.st_mtime_ns)
-    )
+        return SourceImage(name, File(root, name))
+    return SourceImage(name, File(root, name), size=status.st_size, stamp=str(status.st_mtime_ns))
 
 
 def is_within(path: Path, root: Path) -> bool:

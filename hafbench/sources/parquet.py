@@ -28,7 +28,7 @@ BUFFER = 1 << 20
 """Bytes of a column that are read at once: whole columns of a group of rows may be larger than the memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """An image in a row of a Parquet file, as it was with this stamp; rows are counted from 0."""
 

@@ -30,21 +30,22 @@ class Place(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
-    """A file on this machine."""
+    """A file on this machine: `name` is its path below a folder, which many files share, since a path is large."""
 
-    path: Path
+    folder: Path
+    name: str
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.folder / self.name)
 
     def read(self) -> bytes:
         """The bytes of a regular file of at most MAX_BYTES."""
-        return read_whole(self.path, MAX_BYTES)
+        return read_whole(self.folder / self.name, MAX_BYTES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A file at an address of fsspec, or a part of one: `size` bytes from `start` on."""
 

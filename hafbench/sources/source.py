@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SourceName = Literal["folder", "shards", "parquet", "dataset"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceImage:
     """An image and what is known of it before it is read.
 
