@@ -199,6 +199,14 @@ def test_what_is_wrong_with_a_hand_is_named(seen: DetectedHand, detail: str, kin
     assert {finding.region for finding in score.findings} == {"hands"}
 
 
+def test_five_fingers_without_a_thumb_are_an_error_to_a_card_that_judges_it() -> None:
+    fingers = hand(*[part("digit")] * 5)
+    assert not digits.judge((fingers,), CARD).is_error
+    knowing = CARD.model_copy(update={"curves": {**CARD.curves, "missing_thumb": Curve(slope=1, offset=0)}})
+    assert details(digits.judge((fingers,), knowing)) == ["missing_thumb"]
+    assert not digits.judge((hand(*FIVE),), knowing).is_error
+
+
 def test_a_hand_whose_digits_may_hide_misses_none_and_small_or_no_hands_are_unknown() -> None:
     assert digits.judge((hand(*FIVE[:3], name="hand_partial"),), CARD).is_error is False
     assert (digits.judge((), CARD).status, digits.judge((), CARD).cause) == ("unknown", "absent")

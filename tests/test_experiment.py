@@ -166,6 +166,16 @@ def test_every_method_has_as_many_tries_and_a_guard_changes_nothing_else(part_of
     assert plan.name == "mannequin" and plans.Plan(tmp_path, "/base", plan.sizes).name == "mannequin=/base"
 
 
+def test_the_base_in_the_repository_draws_hands_that_its_judge_judges(part_of: Any, tmp_path: Path) -> None:
+    plans, pairs = part_of("plan"), part_of("pairs")
+    reporting = pairs.Judge(PROGRAM / "base" / "judge.pt", PROGRAM / "base" / "judge.json")
+    plan = plans.Plan(tmp_path, str(PROGRAM / "base" / "pipeline"), plans.Sizes(selection=2, prompts=2), reporting)
+    made = hafbench.run(plan.tuning_spec(), out=tmp_path / "run")
+    judged = made.records[made.records["scorer"] == "digits"]
+    assert judged["status"].tolist() == ["scored"] * 2
+    assert made.manifest.scorers["digits"].settings["card"]["version"] == "2026-11-30.1"
+
+
 def test_a_curve_is_read_at_an_error_rate(part_of: Any) -> None:
     front = part_of("front")
     # The base at .4, then less and less, and one point of much drift and more errors again.

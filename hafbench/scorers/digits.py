@@ -36,12 +36,18 @@ _SHAPES: Mapping[str, tuple[Kind, str]] = {
 
 
 def suspect(seen: DetectedHand) -> Iterator[Finding]:
-    """What may be wrong with one hand, with the detector's confidence in it."""
+    """What may be wrong with one hand, with the detector's confidence in it.
+
+    A hand of five fingers has as many digits as it should, but no thumb; the shipped card does not judge that kind,
+    since a thumb may be folded.
+    """
     hand, digits, thumb = seen.hand, seen.digits, chance(seen.digits, "thumb")
     if len(digits) > DIGITS:
         yield finding("hands", "extra", "extra_digit", digits.confidence[DIGITS], digits[DIGITS])
     fifth = digits.confidence[DIGITS - 1] if len(digits) >= DIGITS else 0.0
-    yield finding("hands", "missing", "missing_digit", share(hand, "hand_countable")[0] * (1 - fifth), hand)
+    whole = share(hand, "hand_countable")[0]
+    yield finding("hands", "missing", "missing_digit", whole * (1 - fifth), hand)
+    yield finding("hands", "missing", "missing_thumb", whole * max(0.0, 1 - thumb.max(initial=0)), hand)
     yield finding("hands", "orientation", "turned_hand", chance(hand, "hand_turned")[0], hand)
     if len(digits) > 1:
         second = np.argsort(-thumb, kind="stable")[1]

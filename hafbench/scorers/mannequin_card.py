@@ -33,7 +33,10 @@ class Curve(BaseModel):
 
 
 class MannequinCard(BaseModel):
-    """How sure to be of each kind of error, and from which confidence a digit or limb is counted."""
+    """How sure to be of each kind of error, and from which confidence a digit or limb is counted.
+
+    A kind without a curve is not judged.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +53,8 @@ class MannequinCard(BaseModel):
 
     def score(self, suspicions: Iterable[Finding], measures: Mapping[str, float]) -> Score:
         """A picture's score: the worst chance, and all that reach the threshold as findings, worst first."""
-        found = [replace(one, score=round(self.chance(one.detail, one.score), 4)) for one in suspicions]
+        judged = (one for one in suspicions if one.detail in self.curves)
+        found = [replace(one, score=round(self.chance(one.detail, one.score), 4)) for one in judged]
         found.sort(key=lambda finding: -finding.score)
         value = found[0].score if found else 0.0
         shown = tuple(finding for finding in found if finding.score >= THRESHOLD)

@@ -30,8 +30,9 @@ from pairs import Judge
 from plan import ABLATIONS, METHODS, Plan, Sizes
 
 from hafbench.errors import HafError
-from hafbench.worlds import BUILT_IN
 
+BASE = Path(__file__).parent / "base"
+"""The base, and the judge that reports, as README.md says how they were made."""
 USUAL = Sizes()
 SHIPPED = Judge()
 KNOWN = (*METHODS, *ABLATIONS)
@@ -42,7 +43,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cost", "pairs", "tune", "make", "sheets", "report"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default=BUILT_IN, help="the base: a pipeline's folder in the built-in one's layout")
+    parser.add_argument(
+        "--model", default=str(BASE / "pipeline"), help="the base: a pipeline's folder in the built-in one's layout"
+    )
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), help=", ".join(KNOWN))
     parser.add_argument("--steps", type=int, default=USUAL.steps, help="of every fit")
     parser.add_argument("--seeds", type=int, default=USUAL.seeds, help="fits of each method")
@@ -54,8 +57,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--labelled", type=int, default=300, help="pictures of the base and each method on the sheets")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
-    parser.add_argument("--judge", type=Path, default=SHIPPED.detector, help="the reporting judge's detector")
-    parser.add_argument("--card", type=Path, default=SHIPPED.card, help="the reporting judge's card")
+    parser.add_argument("--judge", type=Path, default=BASE / "judge.pt", help="the reporting judge's detector")
+    parser.add_argument("--card", type=Path, default=BASE / "judge.json", help="the reporting judge's card")
     parser.add_argument("--tuning-judge", type=Path, default=SHIPPED.detector, help="the tuning judge's detector")
     parser.add_argument("--tuning-card", type=Path, default=SHIPPED.card, help="the tuning judge's card")
     parser.add_argument("--docs", type=Path, help="where the pictures go, too")
