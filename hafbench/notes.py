@@ -9,7 +9,7 @@ from hafbench.figures import ANATOMY, TOGETHER, together
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.specs import RunSpec, ScorerSpec
-from hafbench.worlds import MANNEQUINS, world_of
+from hafbench.worlds import BUILT_IN, MANNEQUINS, world_of
 
 if TYPE_CHECKING:
     from hafbench.manifest import ScorerFacts
@@ -20,19 +20,22 @@ def notes(spec: RunSpec, suite: str) -> list[str]:
 
     `suite` is the name of the suite that was found.
     """
-    world = world_of(spec.model.model)
+    world, is_built_in = world_of(spec.model.model), spec.model.model == BUILT_IN
     unsuited = [one.name for one in spec.scorers or () if _home(one) not in (None, world.home)]
     said = []
     if world is MANNEQUINS:
+        drawn = ", drawn by a small model that comes with hafbench" if is_built_in else ""
+        blurred = (
+            " Its pictures are blurred, and digits and limb_count flag about half of those that look right: "
+            "their rates are too high (docs/studies/mannequin.md)."
+        )
         said.append(
-            "This is the built-in world of mannequins, drawn by a small model that comes with hafbench: "
-            "no figure here is a statement about photographs or about any other model. Its pictures are blurred, and "
-            "digits and limb_count flag about half of those that look right: their rates are too high "
-            "(docs/studies/mannequin.md)."
+            f"This is the built-in world of mannequins{drawn}: no figure here is a statement about photographs or "
+            f"about any other model.{blurred if is_built_in else ''}"
         )
         if unsuited:
             said.append(f"{_listed(unsuited)} made for photographs: their results for mannequins are not meaningful.")
-        if suite != MANNEQUINS.suite:
+        if is_built_in and suite != MANNEQUINS.suite:
             said.append("The built-in model has learnt captions like those of the suite mannequin, and no other words.")
     elif unsuited:
         said.append(f"{_listed(unsuited)} made for the built-in mannequins: their results here are not meaningful.")

@@ -120,7 +120,8 @@ def test_the_preset_is_the_packages_folder_and_its_absence_one_sentence(
             ["built-in world", "The scorers hands and clip are made for photographs"],
         ),
         ("mannequin=x", "mannequin", ["limbs"], ["built-in world", "The scorer limbs is made for photographs"]),
-        ("mannequin", "mannequin", {"clip": {"model": __file__}}, ["built-in world"]),
+        ("mannequin=x", "haf-50", None, ["built-in world of mannequins: no figure"]),
+        ("mannequin", "mannequin", {"clip": {"model": __file__}}, ["drawn by a small model that comes with hafbench"]),
         ("sdxl", "haf-50", None, []),
         ("sdxl", "mannequin", ["hands", "iqa"], []),
         (
