@@ -26,12 +26,12 @@ PAIRS, STEPS, PICTURES = 16, (2, 6), 20
 class Cost:
     """Core seconds of one of each.
 
-    `one_draw` and `four_draws` are steps of 8 pairs; `draw`, `judge`, `clip`, `iqa` and `drift` are of a picture. Of a
+    `one_draw` and `two_draws` are steps of 8 pairs; `draw`, `judge`, `clip`, `iqa` and `drift` are of a picture. Of a
     scene that is redrawn `losers` is the share that gives a pair.
     """
 
     one_draw: float
-    four_draws: float
+    two_draws: float
     draw: float
     judge: float
     clip: float
@@ -129,7 +129,7 @@ def table(plan: Plan, cost: Cost, methods: Sequence[str] = tuple(METHODS)) -> st
         return cost.draw + sum(getattr(cost, name) for name in scorers)
 
     def steps(kind: dict[str, Method], fits: int) -> None:
-        for draws, seconds in ((1, cost.one_draw), (4, cost.four_draws)):
+        for draws, seconds in ((1, cost.one_draw), (2, cost.two_draws)):
             own = [one for one in kind.values() if draws_of(one) == draws]
             if own:
                 add(f"steps of {len(own)} methods, {draws} draws", len(own) * fits * sizes.steps, seconds)

@@ -26,11 +26,11 @@ BASE = "base"
 ANATOMY = ("digits",)
 PROMPTS = Path(__file__).parent / "prompts"
 """Written by recipes/mannequin/hands_suite.py."""
-COMMON: Sequence[str] = ("score=null", "validation=null", "learning_rate=3e-4")
+COMMON: Sequence[str] = ("score=null", "validation=null", "learning_rate=1e-3")
 """Of all fits, unless a setting that is tried says otherwise. Timesteps are all those of the base's own training."""
 GUARD: Sequence[str] = ("loss.guard=sft", "loss.guard_weight=0.5")
 """The weight is relative to the slope of the objective, so that it means the same for each."""
-FAST = "learning_rate=1e-3"
+SLOW = "learning_rate=3e-4"
 TUNING_SEED = 100
 """Of the fits that choose settings; those that are reported have the seeds 0, 1, ..."""
 CHECKPOINTS = 8
@@ -57,12 +57,12 @@ def _values(name: str, *values: float) -> tuple[Settings, ...]:
     return tuple((f"{name}={value:g}",) for value in values)
 
 
-_DPO = Method("dpo", (*_values("loss.beta", 5000, 1500, 500), ("loss.beta=5000", FAST)))
-_DPO_LOCAL = Method("dpo-local", (*_values("loss.beta", 5000, 500, 50), ("loss.beta=5000", FAST)))
+_DPO = Method("dpo", (*_values("loss.beta", 5000, 1500, 500), ("loss.beta=5000", SLOW)))
+_DPO_LOCAL = Method("dpo-local", (*_values("loss.beta", 5000, 500, 50), ("loss.beta=5000", SLOW)))
 _MARGIN = Method("margin", _values("loss.tau", 0.003, 0.01, 0.03, 0.1))
-_ASAP = Method("asap", _values("loss.tau", 0.01, 0.03, 0.1, 0.3))
-_ON_POLICY = ("loss.auto_tau=true", "noise_draws=4", "lora.layers=[attention,feed_forward]", "ema_decay=0.99", *GUARD)
-_OURS = Method("asap", _values("loss.tau", 0.03, 0.06, 0.12, 0.24), _ON_POLICY, "own")
+_ASAP = Method("asap", _values("loss.tau", 0.01, 0.1, 0.3, 1.0))
+_ON_POLICY = ("loss.auto_tau=true", "noise_draws=2", "lora.layers=[attention,feed_forward]", "ema_decay=0.99", *GUARD)
+_OURS = Method("asap", _values("loss.tau", 0.05, 0.1, 0.2, 0.4), _ON_POLICY, "own")
 
 METHODS: Mapping[str, Method] = {
     "sft": Method("sft", _values("learning_rate", 1e-4, 3e-4, 1e-3, 3e-3)),
