@@ -17,6 +17,7 @@ from PIL import Image
 from asap_train import api as train_api
 from hafbench import api
 from hafbench.engines.ray_data import Stage, stream
+from hafbench.mannequin.picture import correct_picture
 from hafbench.specs import RunSpec
 from ray_stages import Numbers, Works
 from scored_fits import Seen, fit_config, make_parts
@@ -189,11 +190,22 @@ def test_checkpoints_of_a_fit_are_scored_by_the_cluster_while_training_goes_on(
     assert remote.scores == local.scores
 
 
-def test_pairs_of_a_cluster_are_those_of_one_process(cluster: Any, tmp_path: Path) -> None:
+@pytest.fixture(params=["mannequin", "photos"])
+def pairs_from(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Seeds of the built-in world, or its renders as photos."""
+    if request.param == "mannequin":
+        return {"source": "mannequin", "size": 64}
+    (tmp_path / "photos").mkdir()
+    for seed in range(4):
+        Image.fromarray(correct_picture(seed, "hand").image).save(tmp_path / "photos" / f"{seed}.png")
+    return {"photos": tmp_path / "photos", "home": "mannequins"}
+
+
+def test_pairs_of_a_cluster_are_those_of_one_process(cluster: Any, pairs_from: dict[str, Any], tmp_path: Path) -> None:
     from asap_train.data.spec import SynthSpec
     from asap_train.data.synthesis import synth
 
-    plain = {"source": "mannequin", "count": 4, "size": 64, "seed": 51, "workers": 1}
+    plain = {**pairs_from, "count": 4, "seed": 51, "workers": 1}
     for name, engine in (("one", "local"), ("ray", {"engine": "ray", "generators": 1})):
         synth(SynthSpec.model_validate({**plain, "engine": engine}), out=tmp_path / name)
     one = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.parquet"))

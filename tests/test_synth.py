@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from asap_train.cli import app
-from asap_train.data.sources import world_source
+from asap_train.data.sources import photo_source, world_source
 from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.data.synthesis import add_pairs, synth
 from asap_train.data.workers import ItemResult, RemoteWorker, processes
@@ -26,7 +26,7 @@ from asap_train.hap.write import open_hap
 from hafbench.detectors.hands import FILES
 from hafbench.engines.units import from_row, to_row
 from hafbench.errors import HafError
-from hafbench.mannequin.picture import make_pair
+from hafbench.mannequin.picture import correct_picture, make_pair
 from hafbench.provenance import versions
 from hafbench.weights import find
 from tiny_pipelines import build_sd15
@@ -119,9 +119,20 @@ def test_a_worker_of_a_cluster_does_the_work_of_an_item_and_says_what_is_wrong_w
     assert isinstance(problem, HafError) and "install the same versions on all" in str(problem)
 
 
-def test_a_cluster_is_refused_for_photos(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="photos are read on one machine"):
-        SynthSpec.model_validate({"photos": tmp_path, "count": 1, "engine": "ray"})
+def test_a_cluster_is_refused_for_families_that_redraw_photos(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="no GPU for the family inpaint"):
+        SynthSpec.model_validate(
+            {"photos": tmp_path, "count": 1, "engine": "ray", "families": {"inpaint": {"model": "a"}}}
+        )
+
+
+def test_a_photo_that_a_worker_does_not_find_ends_the_work(tmp_path: Path) -> None:
+    photo = tmp_path / "one.png"
+    Image.fromarray(correct_picture(0, "hand").image).save(photo)
+    source = photo_source(SynthSpec(photos=tmp_path, home="mannequins", count=1).resolved(), "cpu")
+    photo.unlink()
+    problem = from_row(RemoteWorker(source, versions())(to_row("one.png#0")))
+    assert isinstance(problem, HafError) and "one.png is not there on" in str(problem)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from platform import node
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -112,6 +113,10 @@ class PhotoSource:
         from hafbench.images import load_image, sha256_of
 
         path = self.folder / name
+        if not path.exists():
+            raise Unavailable(
+                f"{path} is not there on {node()}: photos must lie where every machine that works on them finds them."
+            )
         pixels = np.asarray(load_image(path))
         caption = self.captions.get(name)
         if caption is None and self.spec.captioner:

@@ -75,7 +75,7 @@ class SynthSpec(Spec):
     and none in the photo; None takes the gate scorers of such pictures. segmenter, text_boxes: SAM 2 and Grounding DINO
     on this machine. captions: a table of images and captions; captioner: the model for those without one. size: of
     renders, in pixels; None is the world's own. seed: of all that is drawn. workers: processes; None is one a core.
-    engine: local, or ray for a built-in world.
+    engine: local, or ray; photos must then lie where all machines see them.
     """
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"count", "licence", "device", "workers", "engine"})
@@ -126,8 +126,9 @@ class SynthSpec(Spec):
             raise ValueError("give either --photos DIR, or --source mannequin or people")
         if self.engine.engine not in ("local", "ray"):
             raise ValueError(f"engine: pairs are made by local or ray, not by {self.engine.engine}")
-        if self.engine.engine == "ray" and self.photos is not None:
-            raise ValueError("--engine ray makes pairs of a built-in world (--source); photos are read on one machine")
+        alone = [one.name for one in self.families if not FAMILIES.get(one.name).parallel]
+        if self.engine.engine == "ray" and alone:
+            raise ValueError(f"--engine ray: the workers have no GPU for the family {alone[0]}; use --engine local")
         if self.engine.engine == "local" and self.engine.address is not None:
             raise ValueError(f"--address {self.engine.address} is for --engine ray")
         return self
