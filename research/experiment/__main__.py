@@ -65,7 +65,7 @@ def parsed() -> argparse.Namespace:
     asked = parser.parse_args()
     if unknown := [method for method in asked.methods if method not in KNOWN]:
         parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(KNOWN)}")
-    if asked.what == "tune":
+    if asked.what in ("cost", "tune"):
         asked.methods = [method for method in asked.methods if method in METHODS]
     return asked
 
@@ -80,7 +80,7 @@ def main() -> None:
     if asked.what == "cost":
         import cost
 
-        print(cost.table(plan, cost.measured(plan, tuning)))
+        print(cost.table(plan, cost.measured(plan, tuning), asked.methods))
     elif asked.what == "pairs":
         from pairs import make_pairs, source_of
 
