@@ -122,9 +122,9 @@ class Sizes:
     front: of each point of a method. Smaller `prompts` (of each suite, the first ones) are for trials.
     """
 
-    steps: int = 2000
+    steps: int = 1000
     seeds: int = 3
-    pairs: int = 10_000
+    pairs: int = 4000
     images: int = 3000
     selection: int = 1000
     front: int = 960
