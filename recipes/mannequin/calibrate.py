@@ -63,7 +63,8 @@ def fit(scorer: str, found: list[Detected], rows: list[dict[str, Any]]) -> dict[
         return {name: load_mannequin_card().curves[name] for name in names}
     values = np.zeros((len(own), len(names)))
     for line, i in enumerate(own):
-        for finding in suspicions(found[i], scorer):
+        # A missing thumb is no error of the renderer's: only labelled samples give it a curve (label_card.py).
+        for finding in (one for one in suspicions(found[i], scorer) if one.detail in names):
             column = names.index(finding.detail)
             values[line, column] = max(values[line, column], finding.score)
     details = np.array([rows[i]["error"]["detail"] if rows[i]["error"] else "" for i in own])
