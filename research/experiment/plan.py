@@ -59,10 +59,10 @@ def _values(name: str, *values: float) -> tuple[Settings, ...]:
 
 _DPO = Method("dpo", (*_values("loss.beta", 5000, 1500, 500), ("loss.beta=5000", SLOW)))
 _DPO_LOCAL = Method("dpo-local", (*_values("loss.beta", 5000, 500, 50), ("loss.beta=5000", SLOW)))
-_MARGIN = Method("margin", _values("loss.tau", 0.003, 0.01, 0.03, 0.1))
-_ASAP = Method("asap", _values("loss.tau", 0.01, 0.1, 0.3, 1.0))
+_MARGIN = Method("margin", _values("loss.tau", 0.01, 0.03, 0.1, 0.3))
+_ASAP = Method("asap", _values("loss.tau", 0.01, 0.3, 1.0, 3.0))
 _ON_POLICY = ("loss.auto_tau=true", "noise_draws=2", "lora.layers=[attention,feed_forward]", "ema_decay=0.99", *GUARD)
-_OURS = Method("asap", _values("loss.tau", 0.05, 0.1, 0.2, 0.4), _ON_POLICY, "own")
+_OURS = Method("asap", _values("loss.tau", 0.2, 0.4, 0.8, 1.6), _ON_POLICY, "own")
 
 METHODS: Mapping[str, Method] = {
     "sft": Method("sft", _values("learning_rate", 1e-4, 3e-4, 1e-3, 3e-3)),
