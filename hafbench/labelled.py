@@ -17,6 +17,7 @@ from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
 from hafbench.mannequin.attributes import HANDS
 from hafbench.sources import open_source
+from hafbench.sources.unchanged import load_unchanged
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Labelled:
     """An image with its label; `bad` is None for an unclear one, `source` names where it comes from, if known.
 
     `region` and `kind` are those of the image's error, if known: a kind only with its region, none for a good image.
+    `sha256` is that of the file that was labelled, if known.
     """
 
     name: str
@@ -53,14 +55,16 @@ class Labelled:
     read: Callable[[], Pixels]
     region: Region | None = None
     kind: Kind | None = None
+    sha256: str | None = None
 
 
 def read_labels(labels: Path, images: ImageSource | None) -> list[Labelled]:
     """Labelled images of a folder with good/ and bad/, of a CSV, or of a set of renders (images.npy, truth.jsonl).
 
-    A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, and the region and kind
-    of the error; its images lie below `images`, or below its own folder. Raises HafError for anything else, naming the
-    line.
+    A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, the region and kind of
+    the error, the image's sha256, and choice: lines with the choice active are left out, since a scorer's doubts must
+    not choose the images that it is measured on. Its images lie below `images`, or below its own folder. Raises
+    HafError for anything else, naming the line.
     """
     if (labels / "truth.jsonl").exists():
         return list(_from_renders(labels))
@@ -78,6 +82,15 @@ def _file(find: Callable[[], Path | Place]) -> Callable[[], Pixels]:
         import numpy as np
 
         return np.asarray(load_image(find()))
+
+    return read
+
+
+def _labelled_file(find: Callable[[], Place], sha256: str, name: str) -> Callable[[], Pixels]:
+    def read() -> Pixels:
+        import numpy as np
+
+        return np.asarray(load_unchanged(find(), sha256, name))
 
     return read
 
@@ -105,6 +118,7 @@ def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
     if not rows or not {"image", "label"} <= set(rows[0]):
         raise HafError(f"{path}: a table of labels has the columns image and label, and one image a line.")
     found: dict[str, Labelled] = {}
+    active: set[str] = set()
     for number, row in enumerate(rows, 2):
         name, label = (row["image"] or "").strip(), (row["label"] or "").strip().lower()
         if label not in LABELS:
@@ -120,8 +134,15 @@ def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
             region, kind = _error_of(LABELS[label], *words)
         except ValueError as error:
             raise HafError(f"{path}, line {number}: {error}.") from error
-        found[name] = Labelled(name, LABELS[label], source, prompt, _file(partial(images.place, name)), region, kind)
-    return list(found.values())
+        place, sha256 = partial(images.place, name), (row.get("sha256") or "").strip().lower() or None
+        read = _labelled_file(place, sha256, name) if sha256 else _file(place)
+        found[name] = Labelled(name, LABELS[label], source, prompt, read, region, kind, sha256)
+        active |= {name} if row.get("choice") == "active" else set()
+    if len(active) == len(found):
+        raise HafError(
+            f"{path}: the scorers' doubts chose all its images; a card needs some that were drawn at random."
+        )
+    return [one for name, one in found.items() if name not in active]
 
 
 def _error_of(bad: bool | None, region: object, kind: object) -> tuple[Region | None, Kind | None]:

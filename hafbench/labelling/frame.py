@@ -22,12 +22,11 @@ class Item:
     """An image, or a pair of them (the baseline's first), under its key.
 
     `group` is the run that it is drawn for, `chances` the probability of an error of each of its images by the scorer;
-    None where the scorer could not tell. `cluster` is the prompt.
+    None where the scorer could not tell.
     """
 
     key: str
     group: str
-    cluster: str
     pictures: tuple[Picture, ...]
     chances: tuple[float | None, ...]
 
@@ -73,8 +72,7 @@ def image_items(runs: Sequence[Run], scorer: str | None, *, doubt: bool) -> list
     for run in runs:
         chances = chances_of(run, scorer) if doubt else {}
         for one in pictures_of(run):
-            cluster = one.prompt_id or one.image
-            items.setdefault(one.sha256, Item(one.sha256, str(run.folder), cluster, (one,), (chances.get(one.sha256),)))
+            items.setdefault(one.sha256, Item(one.sha256, str(run.folder), (one,), (chances.get(one.sha256),)))
     if not items:
         raise HafError(f"{runs[0].address} has no image that could be read.")
     return list(items.values())
@@ -104,7 +102,7 @@ def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool
         if other is not None:
             key = f"{one.sha256}-{other.sha256}"
             both = chances[0].get(one.sha256), chances[1].get(other.sha256)
-            items[key] = Item(key, "pairs", one.prompt_id or one.image, (one, other), both)
+            items[key] = Item(key, "pairs", (one, other), both)
     if not items:
         raise HafError(f"{baseline.address} and {candidate.address} share no pair of prompt and seed.")
     return list(items.values())
