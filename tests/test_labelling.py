@@ -175,10 +175,13 @@ def test_elsewhere_a_token_is_asked_for() -> None:
     assert "with its token" in not_none(guard.refusal("GET", host, ""))
     assert "with its token" in not_none(guard.refusal("GET", host, "token=guess"))
     assert guard.refusal("GET", host, f"token={token}") is None
-    assert guard.refusal("GET", {**host, "cookie": f"a=b; hafbench_token={token}"}, "") is None
+    assert guard.refusal("GET", {**host, "cookie": f"a=b; hafbench_token_8326={token}"}, "") is None
+    # Another server of this machine has its own.
+    assert guard.refusal("GET", {**host, "cookie": f"hafbench_token_8327=x; hafbench_token_8326={token}"}, "") is None
+    assert guard.refusal("GET", {**host, "cookie": f"hafbench_token_8327={token}"}, "")
     # A name that was made to point here may not be used, token or not.
     assert "that name" in not_none(guard.refusal("GET", {"host": "evil.example"}, f"token={token}"))
-    assert Guard(frozenset({"a"}), "x").refusal("GET", {"host": "a", "cookie": "hafbench_token=é"}, "")
+    assert Guard(frozenset({"a"}), "x").refusal("GET", {"host": "a", "cookie": "hafbench_token_80=é"}, "")
 
 
 def test_over_http_only_the_runs_images_and_only_from_its_own_page(run: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hafbench.errors import HafError, Unavailable
 from hafbench.labelling.answers import EventId, Given, Rater, Tab
-from hafbench.labelling.guard import COOKIE, Guard
+from hafbench.labelling.guard import Guard, cookie_name
 from hafbench.labelling.session import Refused, Session, State
 from hafbench.labelling.store import Picture
 from hafbench.reports.page import render_page
@@ -98,7 +98,8 @@ def build_app(session: Session, page: Page, guard: Guard) -> "FastAPI":
             # The token leaves the address bar, where others might read or copy it.
             rest = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
             answer = RedirectResponse(request.url.path + (f"?{urlencode(rest)}" if rest else ""), 303)
-            answer.set_cookie(COOKIE, guard.token, httponly=True, samesite="lax")
+            name = cookie_name(request.headers.get("host", ""))
+            answer.set_cookie(name, guard.token, httponly=True, samesite="lax")
         else:
             answer = await call_next(request)
         answer.headers.update(HEADERS)
