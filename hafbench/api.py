@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hafbench import provenance
-from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
+from hafbench.cards import CalibrationCard, attach_cards, read_card, read_cards, write_card
 from hafbench.engines import start
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
@@ -71,7 +71,7 @@ def run(
     """
     check_out(out)
     for path in cards:
-        read_card(path)  # a file that is not a card is better refused before an hour of work than after
+        read_card(path)  # a file that is not a card is better refused before models are loaded than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
     with start(spec, generator) as started:
@@ -90,6 +90,7 @@ def run(
             notes=tuple(notes(spec, suite.name)),
             **provenance.made_with(),
         )
+        read_cards(cards, manifest.scorers)  # before an hour of work rather than after
         folder = out or Path("runs") / slug(_name(made_by.name, suite.name, spec))
         with open_run(folder, manifest, resume) as opened:
             finished = evaluate(
@@ -139,6 +140,7 @@ def score(
     images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
     with start(spec) as started:
         manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
+        read_cards(cards, manifest.scorers)
         samples = samples_of(images)
         del images  # which take more memory than what is needed of them
         with open_run(folder, manifest, resume) as opened:
@@ -390,7 +392,7 @@ def calibrate(
     if finished:
         found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
         judged = verdicts.judged_by_run(found, finished, spec.name)
-        version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
+        facts, said = finished.manifest.scorers[spec.name], f"images of {finished.manifest.name}"
     else:
         home = labelled.WORLDS[truth].home if truth else row.home or PHOTOGRAPHS.home
         loaded = load_scorers([spec.at_home(home)], device, [spec.name])[spec.name]
@@ -407,11 +409,12 @@ def calibrate(
             below = open_source(images, "folder") if images else None
             listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), below)
             said = f"images of {Path(store or labels or '').name}"
-        judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
+        judged = verdicts.judge(listed, loaded, len(listed), progress)
+        facts = describe({spec.name: loaded})[spec.name]
     card = calibration.make_card(
         judged,
         spec.name,
-        version,
+        facts,
         made_on=made_on or f"{len(judged)} {said}.",
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
