@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as numbers
@@ -73,7 +73,8 @@ def read_labels(labels: Path, images: ImageSource | None) -> list[Labelled]:
     if labels.is_file():
         return _from_table(labels, images or open_source(labels.parent, "folder"))
     raise HafError(
-        f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or one of the words {', '.join(WORLDS)}."
+        f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or for renders --truth "
+        f"{' or '.join(WORLDS)}."
     )
 
 
@@ -199,12 +200,16 @@ Draw = Callable[[Sequence[Region], Sequence[str], int], Iterator[Labelled]]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A built-in world in place of labels. views: those that a scorer of a region can judge. note: for the card."""
+    """A built-in world in place of labels. views: those that a scorer of a region can judge. note: for the card.
+
+    errors: the regions of the errors that a view may have, where only those of a scorer are drawn; None where all are.
+    """
 
     home: Home
     views: Mapping[Region, tuple[str, ...]]
     draw: Draw
     note: str
+    errors: Callable[[str], Collection[Region]] | None = None
 
 
 def _mannequins(regions: Sequence[Region], views: Sequence[str], seed: int) -> Iterator[Labelled]:
@@ -233,25 +238,45 @@ def _people(regions: Sequence[Region], views: Sequence[str], seed: int) -> Itera
             yield Labelled(name, bad, made.defect.detail, str(number), picture.image.copy, *error)
 
 
+def _errors_of_people(view: str) -> Collection[Region]:
+    from hafbench.people.defects import of_view
+
+    return {row.region for row in of_view(cast("View", view))}
+
+
 WORLDS: Mapping[str, Rendered] = {
     "mannequin": Rendered(
         "mannequins", FRAMINGS, _mannequins, "renders of the built-in world of mannequins, half of them with an error"
     ),
     "people": Rendered(
-        "photographs", VIEWS, _people, "renders of the built-in world of people, each scene without and with an error"
+        "photographs",
+        VIEWS,
+        _people,
+        "renders of the built-in world of people, each scene without and with an error",
+        _errors_of_people,
     ),
 }
 """By the words that stand in place of labels: renders whose truth is known."""
 
 
 def views_of(world: str, regions: Sequence[Region], asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """The views of a world that a scorer of these regions can judge, or those asked for; raises HafError for others."""
-    known = WORLDS[world].views
+    """The views of a world that a scorer of these regions can judge, or those asked for.
+
+    Raises HafError for a view that the world does not have, or that has no error of these regions.
+    """
+    known, errors = WORLDS[world].views, WORLDS[world].errors
     every = tuple(dict.fromkeys(view for views in known.values() for view in views))
     for view in asked:
         if view not in every:
             raise HafError(f"--view {view}: the world {world} has the views {', '.join(every)}.")
-    return tuple(asked) or tuple(dict.fromkeys(view for region in regions for view in known.get(region, ()))) or every
+    chosen = tuple(asked) or tuple(dict.fromkeys(view for one in regions for view in known.get(one, ()))) or every
+    for view in chosen if errors and regions else ():
+        if errors and not set(errors(view)) & set(regions):
+            raise HafError(
+                f"The view {view} of the world {world} has no error of the {' or '.join(regions)}, which is all that "
+                "this scorer looks at; leave --view out, or give another."
+            )
+    return chosen
 
 
 def render_world(

@@ -275,6 +275,7 @@ def test_wrong_tables_are_named_by_line(tmp_path: Path, text: str, said: str) ->
         (["empty", "--scorer", "beauty"], "no scorer 'beauty'"),
         (["empty", "--scorer", "digits", "--false-alarms", "2"], "between 0 and 1"),
         (["mannequin", "--scorer", "digits", "--run", "empty"], "already names the images"),
+        (["--truth", "people", "--scorer", "limbs", "--view", "hand"], "view hand of the world people has no error of"),
     ],
 )
 def test_mistakes_are_one_sentence(
