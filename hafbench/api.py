@@ -347,7 +347,7 @@ def calibrate(
     run: Path | None = None,
     false_alarms: Sequence[float] = (),
     made_on: str | None = None,
-    limit: int = 400,
+    limit: int | None = None,
     seed: int | None = None,
     device: str = "auto",
     out: Path | None = None,
@@ -356,10 +356,10 @@ def calibrate(
     """Make a scorer's calibration card from images labelled good or bad, and write it.
 
     `labels` is a folder or a table (see `hafbench.labelled`), `store` one of people's labels. In their place, `truth`
-    names a built-in world, mannequin or people, of which `limit` renders are made, in `views` if any are given;
-    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for
-    which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer
-    or labels that cannot be calibrated.
+    names a built-in world, mannequin or people, of which `limit` renders (400) are made, of the set `seed`, in `views`
+    if any are given; `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms`
+    are rates for which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError
+    for a scorer or labels that cannot be calibrated, and for options that do not go together.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares
@@ -381,8 +381,9 @@ def calibrate(
         raise HafError(f"--truth {truth}: the built-in worlds are {', '.join(labelled.WORLDS)}.")
     if truth is not None and row.home not in (None, labelled.WORLDS[truth].home):
         raise HafError(f"{spec.name} judges {row.home}, and the pictures of the world {truth} are none.")
-    if views and truth is None:
-        raise HafError("--view is of a built-in world: it goes with --truth.")
+    for option, value in (("--view", views or None), ("--limit", limit), ("--seed", seed)):
+        if value is not None and truth is None:
+            raise HafError(f"{option} is of a built-in world: it goes with --truth.")
     shown = labelled.views_of(truth, row.regions, views) if truth else ()
     if store and images:
         raise HafError("--labels STORE names its images: leave out --images.")
@@ -400,8 +401,9 @@ def calibrate(
         if truth:
             first = labelled.WORLD_SEED if seed is None else seed
             listed = []
-            progress.start("renders", limit)
-            for one in labelled.render_world(truth, row.regions, limit, first, shown):
+            count = labelled.RENDERS if limit is None else limit
+            progress.start("renders", count)
+            for one in labelled.render_world(truth, row.regions, count, first, shown):
                 listed.append(one)
                 progress.update("renders", len(listed))
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"

@@ -36,6 +36,8 @@ VIEWS: Mapping[Region, tuple[str, ...]] = {
 """The same for pictures of people."""
 WORLD_SEED = 40
 """Of renders that no model or card of the package has seen (docs/studies/mannequin.md lists those that are taken)."""
+RENDERS = 400
+"""So many are made for a card, unless another number is asked for."""
 PEOPLE_SIZE = 384
 """Pictures of people are so many pixels wide and high."""
 

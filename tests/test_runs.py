@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -149,6 +150,24 @@ def test_a_finished_run_given_again_makes_nothing_and_changes_nothing(tmp_path: 
     bench(tmp_path / "run", again)
     assert again.batches == []
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "other rows"])
+def test_the_advised_command_repairs_a_finished_runs_tables(tmp_path: Path, harm: str) -> None:
+    whole = bench(tmp_path / "run", Painter())
+    table = tmp_path / "run" / "records.parquet"
+    before = table.read_bytes()
+    if harm == "lost":
+        table.unlink()
+    elif harm == "damaged":
+        table.write_bytes(before[:200])
+    else:
+        pq.write_table(pq.read_table(table).slice(0, 5), table)
+    with pytest.raises(HafError, match=r"run (the command|the same command)"):
+        read_run(tmp_path / "run")
+    again = Painter()
+    assert bench(tmp_path / "run", again).records.equals(whole.records)
+    assert again.batches == [] and table.read_bytes() == before
 
 
 @pytest.mark.parametrize("cut", [1, 40, 700, 1200])
@@ -359,6 +378,17 @@ def test_a_run_in_parts_is_resumed_and_has_the_same_records(tmp_path: Path, monk
     whole = bench(tmp_path / "whole", Painter())
     assert whole.records.equals(parted.records)
     assert (whole.folder / "records.csv").read_bytes() == (parted.folder / "records.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_table_that_is_all_there_is_of_the_records_is_not_taken_as_it_is(tmp_path: Path) -> None:
+    bench(tmp_path / "run", Painter())
+    table = tmp_path / "run" / "records.parquet"
+    rows = pq.read_table(table)
+    changed = rows.set_column(rows.schema.get_field_index("status"), "status", pa.array(["failed"] * len(rows)))
+    pq.write_table(changed, table)
+    with pytest.raises(HafError):
+        bench(tmp_path / "run", Painter())
 
 
 @pytest.mark.usefixtures("small_parts")
