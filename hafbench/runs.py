@@ -184,11 +184,11 @@ class RunFolder:
         image, line = found["image"][row].as_py(), row - (len(found) - len(self.records.journal)) + 1
         if line < 1:
             raise HafError(
-                f"{self.folder}: {image} has records, and is no image of this run, or has another prompt or seed; "
-                "choose another --out."
+                f"{shown(self.folder)}: {image} has records, and is no image of this run, or has another prompt or "
+                "seed; choose another --out."
             )
         raise HafError(
-            f"{self.folder / 'records.jsonl'}, line {line}: {image} is no image of this run, or has another prompt or "
+            f"{shown(self.folder)}/{JOURNAL}, line {line}: {image} is no image of this run, or has another prompt or "
             "seed; delete the lines that name it."
         )
 

@@ -357,6 +357,21 @@ def test_unequal_chances_are_undone() -> None:
     assert naive.estimate == 0.5
 
 
+def test_images_without_labels_tell_nothing_where_there_are_no_verdicts() -> None:
+    """Also not by the number of their prompts."""
+    rng = np.random.default_rng(3)
+    truth, chances, prompts = rng.random(400) < 0.3, rng.uniform(0.1, 0.9, 400), np.arange(400) // 2
+    known = np.arange(400) < 24
+
+    def sides(bad: np.ndarray) -> tuple[LabelledImages, LabelledImages]:
+        every = LabelledImages(np.where(known, bad, np.nan), prompts, None, chances)
+        return every, LabelledImages(bad[known], prompts[known], None, chances[known])
+
+    (one, part), (other, other_part) = sides(truth), sides(~truth)
+    assert labelled_rate(one) == labelled_rate(part)
+    assert labelled_difference(one, other) == labelled_difference(part, other_part)
+
+
 def test_the_difference_of_runs_uses_their_common_prompts() -> None:
     rng = np.random.default_rng(2)
     prompts = np.arange(200) // 2

@@ -179,6 +179,14 @@ def test_labels_of_one_run_are_not_taken_for_anothers(run: Run, other: Run, stor
     assert import_labels(empty, tmp_path / "names.csv", [other], "anna") == 1
 
 
+def test_what_a_rater_says_last_is_imported(run: Run, tmp_path: Path) -> None:
+    store = LabelStore(tmp_path / "l.sqlite")
+    for said, new in (("good", 1), ("good", 0), ("bad", 1), ("good", 1), ("good", 0)):
+        (tmp_path / "a.csv").write_text(f"image,label\np00/0.png,{said}\n")
+        assert import_labels(store, tmp_path / "a.csv", [run], "anna") == new
+        assert [one.bad for one in store.labels()] == [said == "bad"]
+
+
 def test_an_image_that_was_replaced_since_it_was_labelled_is_not_used(tmp_path: Path) -> None:
     run = pictured_run(tmp_path / "a", {"p": "esess"})
     session, _ = start(Labelling((run.folder,), again=0))

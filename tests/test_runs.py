@@ -282,6 +282,9 @@ def test_a_scorer_that_is_not_to_be_had_is_unscored_with_its_reason(tmp_path: Pa
     assert set(rows["reason"]) == {"no weights; pull them"}
     assert rows["value"].isna().all()
     assert run.manifest.scorers["clip"].unavailable == "no weights; pull them"
+    # The sentence is not what makes the numbers: the run may be resumed where it is another.
+    again = bench(tmp_path / "run", Painter(), {"hands": Brightness(), "clip": Unavailable("no network")})
+    assert again.records.equals(run.records)
 
 
 def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -294,9 +294,10 @@ def _pixels(picture: Picture) -> np.ndarray:
 def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str) -> int:
     """Add the labels of a file about images of these runs: a table, COCO or Label Studio; returns how many were new.
 
-    Images are found by their SHA-256 where the file has it, else by their name below the run's images. Raises HafError,
-    naming it, for an image of no run, for a name that is of several, and for one that an active choice drew: without
-    its chance, which only its own store has, it would count as one of a random part.
+    A label is new unless it is what this rater said last of the image. Images are found by their SHA-256 where the file
+    has it, else by their name below the run's images. Raises HafError, naming it, for an image of no run, for a name
+    that is of several, and for one that an active choice drew: without its chance, which only its own store has, it
+    would count as one of a random part.
     """
     from hafbench.labelling.frame import pictures_of
     from hafbench.labelling.reading import read_file
@@ -307,7 +308,6 @@ def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str
         for one in pictures_of(run):
             by_sha256[one.sha256] = one
             by_name.setdefault(one.image, {})[one.sha256] = one
-    new = 0
     named: dict[str, Picture] = {}
     labels = []
     for read in read_file(path):
@@ -328,7 +328,12 @@ def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str
         named[picture.sha256] = picture
         labels.append(Label(picture.sha256, rater, "first", read.answer, read.marks))
     store.add_pictures(named.values())
-    for label in labels:
-        text = f"{label.item}/{rater}/{label.answer}/{[mark.model_dump_json() for mark in label.marks]}"
-        new += store.add(f"import-{hashlib.sha256(text.encode()).hexdigest()[:48]}", label)
-    return new
+    standing = {one.item: one for one in store.labels() if one.rater == rater and one.turn == "first"}
+    new = [
+        label
+        for label in labels
+        if (before := standing.get(label.item)) is None or (before.answer, before.marks) != (label.answer, label.marks)
+    ]
+    for label in new:
+        store.add(f"import-{secrets.token_hex(24)}", label)
+    return len(new)

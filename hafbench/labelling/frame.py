@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,11 +91,10 @@ def chances_of(run: Run, scorer: str | None) -> dict[str, float]:
 def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool) -> list[Item]:
     """The pairs of the same prompt (id and text) and seed; raises HafError where the runs share none.
 
-    Images without a prompt are paired by their name, as `hafbench compare` does.
+    Images without a prompt are paired by their name, and without seeds the only ones of a prompt, as by `hafbench
+    compare`.
     """
-    sides = [
-        {place: one for one in pictures_of(run) if (place := _place(one)) is not None} for run in (baseline, candidate)
-    ]
+    sides = [_by_place(pictures_of(run)) for run in (baseline, candidate)]
     chances = [chances_of(run, scorer) if doubt else {} for run in (baseline, candidate)]
     items = {}
     for place, one in sides[0].items():
@@ -108,8 +108,15 @@ def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool
     return list(items.values())
 
 
-def _place(one: Picture) -> tuple[str, str, int] | None:
-    """What two images of a pair have in common; several images of a prompt without seeds have nothing of the kind."""
-    if one.prompt_id is None:
-        return "", one.image, -1
-    return None if one.seed is None else (one.prompt_id, one.prompt or "", one.seed)
+def _by_place(pictures: Sequence[Picture]) -> dict[tuple[str, str, int | None], Picture]:
+    """Images by what two of a pair have in common; several of a prompt without seeds have nothing of the kind."""
+    found = {}
+    count = Counter(_place(one) for one in pictures)
+    for one in pictures:
+        if one.prompt_id is None or one.seed is not None or count[_place(one)] == 1:
+            found[_place(one)] = one
+    return found
+
+
+def _place(one: Picture) -> tuple[str, str, int | None]:
+    return ("", one.image, None) if one.prompt_id is None else (one.prompt_id, one.prompt or "", one.seed)

@@ -11,7 +11,7 @@ from hafbench.images import load_image
 from hafbench.sources.folder import Folder
 from hafbench.sources.places import Content, Place, read_ahead, read_place
 from hafbench.sources.source import Identity, ImageSource, SourceImage
-from hafbench.stores import address_of
+from hafbench.stores import address_of, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +36,9 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
     for sample in read_ahead(scored, _read, AHEAD):
         now = sample.place.sha256 if isinstance(sample.place, Content) else None
         if now != known[sample.image]:
-            raise HafError(f"{run.folder}: {sample.image} has changed since it was scored; choose another --out.")
+            raise HafError(
+                f"{shown(run.folder)}: {sample.image} has changed since it was scored; choose another --out."
+            )
     run.update_manifest(images=before.model_copy(update={"stamp": found.stamp}))
 
 
