@@ -94,7 +94,7 @@ class PeopleFigures:
 class RunLabels:
     """The labels of a run's images in the order of its rows: True for an error, NaN without.
 
-    `chances` are those with which the labelled images were drawn, up to a factor; 1 of the others.
+    `chances` in (0, 1] are those with which the labelled images were drawn, up to a factor; of the others their mean.
     """
 
     rows: pd.DataFrame
@@ -137,7 +137,9 @@ def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
     weights = weights_of(images, np.isfinite(bad), samples)
     # An answer to settle what was undone since is of no sample.
     bad = np.where(weights > 0, bad, np.nan)
-    chances = np.divide(1, weights, out=np.ones(len(weights)), where=weights > 0)
+    share = weights.sum() / len(weights)
+    chances = np.divide(share, weights, out=np.full(len(weights), share), where=weights > 0)
+    chances /= max(1.0, chances.max())
     return RunLabels(rows, bad, chances, agreed, tuple(answers), tuple(plans))
 
 

@@ -111,7 +111,7 @@ def _label_studio(content: list[Any], path: Path) -> Iterator[Read]:
 
 
 def _known(
-    fields: Mapping[str, Any], answer: ImageAnswer, marks: Sequence[Mark]
+    fields: Mapping[Any, Any], answer: ImageAnswer, marks: Sequence[Mark]
 ) -> tuple[str | None, ImageAnswer, tuple[Mark, ...], str | None]:
     """What a label says but for the image's name; only an error has marks."""
     sha256, choice = (str(fields[key]) if fields.get(key) else None for key in ("sha256", "choice"))
