@@ -393,11 +393,11 @@ def test_a_card_of_another_scorer_is_refused_before_the_run(
     monkeypatch.chdir(tmp_path)
     api.calibrate(labels, "hands", run=run.folder, out=tmp_path / "card.json")
     paint(tmp_path / "pictures" / "a.png", 200)
-    for asked in (
-        ScoreSpec.model_validate({"images": tmp_path / "pictures", "scorers": ["digits"]}),
-        RunSpec.model_validate({"limit": 1, "scorers": ["digits"]}),
-    ):
-        ask = api.score if isinstance(asked, ScoreSpec) else api.run
-        with pytest.raises(HafError, match="hands 1, which did not score this run"):
-            ask(asked, out=tmp_path / "out", cards=[tmp_path / "card.json"])  # type: ignore[operator]
-        assert not (tmp_path / "out").exists()
+    score = ScoreSpec.model_validate({"images": tmp_path / "pictures", "scorers": ["digits"]})
+    drawn = RunSpec.model_validate({"limit": 1, "scorers": ["digits"]})
+    cards, out, said = [tmp_path / "card.json"], tmp_path / "out", "hands 1, which did not score this run"
+    with pytest.raises(HafError, match=said):
+        api.score(score, out=out, cards=cards)
+    with pytest.raises(HafError, match=said):
+        api.run(drawn, out=out, cards=cards)
+    assert not out.exists()

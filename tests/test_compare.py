@@ -296,5 +296,5 @@ def test_the_only_image_of_a_prompt_is_paired_without_a_seed(tmp_path: Path) -> 
         runs.append(read_run(tmp_path / f"run_{folder}"))
     comparison = compare_runs(runs)
     assert comparison.versus[0].shared.pairs == 1 and only(comparison).win_tie_loss.win == 1
-    (item,) = labelled_pairs(*runs, None, doubt=False)
+    (item,) = labelled_pairs(runs[0], runs[1], None, doubt=False)
     assert [one.image for one in item.pictures] == ["x.png", "x.png"]

@@ -17,6 +17,7 @@ from hafbench.labelled import read_labels
 from hafbench.labelling.agreement import agreement
 from hafbench.labelling.answers import Label, Mark, Turn
 from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
+from hafbench.labelling.sampling import Choose
 from hafbench.labelling.start import Labelling, start
 from hafbench.labelling.store import LabelStore
 from hafbench.runs import Run
@@ -204,7 +205,8 @@ def test_an_image_that_was_replaced_since_it_was_labelled_is_not_used(tmp_path: 
 
 
 def test_files_say_how_images_were_drawn_and_an_active_choice_is_for_no_card(run: Run, tmp_path: Path) -> None:
-    for choose, number in (("active", 30), ("random", 20)):
+    choices: tuple[tuple[Choose, int], ...] = (("active", 30), ("random", 20))
+    for choose, number in choices:
         session, _ = start(Labelling((run.folder,), store=tmp_path / "l.sqlite", choose=choose, number=number))
         for entry in session.store.entries(session.plan):
             label = Label(entry.item, "rater", "first", "good", plan=session.plan)
