@@ -52,7 +52,7 @@ class Split:
             if parts.count(part) < FEWEST:
                 raise HafError(
                     f"Of {len(parts)} prompts {parts.count(part)} would be {part}, and {FEWEST} are the fewest: "
-                    "score more prompts, or choose another selection share or split seed."
+                    "score more prompts, or set another selection share (selection=0.5)."
                 )
 
 

@@ -17,7 +17,9 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from hafbench.labelling.drawn import reached, weights_of
 from hafbench.labelling.sampling import doubt, draw, inclusion
+from hafbench.labelling.store import Entry
 from hafbench.statistics import LabelledImages, labelled_difference, labelled_rate
 
 PROMPT = 0.3
@@ -44,7 +46,9 @@ WORLDS = (
     World("none (AUROC .50)", 0.0),
     World("very good (AUROC .99)", 0.98),
 )
-DESIGNS = ("random, labels alone", "random", "active")
+TWICE = "active, then active again"
+"""A third of the labels by one active plan, the others by a second one, which is not labelled to its end."""
+DESIGNS = ("random, labels alone", "random", "active", TWICE)
 NUMBERS = (100, 200, 300, 600)
 
 
@@ -67,12 +71,21 @@ def model(rng: np.random.Generator, world: World, rate: float, common: np.ndarra
 
 
 def chosen(rng: np.random.Generator, design: str, chances: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each unit (n,) is labelled, and with what chance; `chances` (n, images of a unit)."""
-    weights = doubt(chances.tolist()) if design == "active" else np.ones(len(chances))
-    probabilities = inclusion(weights, number)
-    labelled = np.zeros(len(chances), dtype=bool)
-    labelled[draw(probabilities, rng)] = True
-    return labelled, probabilities
+    """Whether each unit (n,) is labelled, and with what chance up to a factor; `chances` (n, images of a unit)."""
+    weights = doubt(chances.tolist()) if design in ("active", TWICE) else np.ones(len(chances))
+    names = [str(place) for place in range(len(chances))]
+    labelled: set[str] = set()
+    samples = []
+    for wanted in (number // 3, number) if design == TWICE else (number,):
+        probabilities = inclusion(weights, wanted)
+        order = rng.permutation(draw(probabilities, rng))
+        entries = [Entry(names[place], turn, float(probabilities[place])) for turn, place in enumerate(order)]
+        # A session passes over what has a label.
+        own = {one.item for one in [one for one in entries if one.item not in labelled][: number - len(labelled)]}
+        labelled |= own
+        samples.append(reached(entries, own, labelled))
+    part = weights_of(names, np.ones(len(names)), samples)
+    return part > 0, 1 / np.where(part > 0, part, 1.0)
 
 
 def images_of(one: Model, design: str, drawn: tuple[np.ndarray, np.ndarray], prompts: np.ndarray) -> LabelledImages:
@@ -116,6 +129,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="worlds whose name holds this")
+    parser.add_argument("--choice", default="", help="choices whose name holds this, besides the first")
     asked = parser.parse_args()
     with get_context("spawn").Pool(asked.workers) as pool:
         for quantity in (rate, difference):
@@ -129,7 +143,7 @@ def main() -> None:
                 if asked.only not in world.name:
                     continue
                 widths: dict[str, list[float]] = {}
-                for design in DESIGNS:
+                for design in (DESIGNS[0], *(one for one in DESIGNS[1:] if asked.choice in one)):
                     cells = []
                     for number in NUMBERS:
                         job = partial(quantity, world, design, number)

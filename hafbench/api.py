@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hafbench import provenance
-from hafbench.cards import CalibrationCard, attach_cards, read_card, write_card
+from hafbench.cards import CalibrationCard, attach_cards, read_card, read_cards, write_card
 from hafbench.engines import start
 from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import describe, evaluate, plan, spread
@@ -71,7 +71,7 @@ def run(
     """
     check_out(out)
     for path in cards:
-        read_card(path)  # a file that is not a card is better refused before an hour of work than after
+        read_card(path)  # a file that is not a card is better refused before models are loaded than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
     with start(spec, generator) as started:
@@ -90,6 +90,7 @@ def run(
             notes=tuple(notes(spec, suite.name)),
             **provenance.made_with(),
         )
+        read_cards(cards, manifest.scorers)  # before an hour of work rather than after
         folder = out or Path("runs") / slug(_name(made_by.name, suite.name, spec))
         with open_run(folder, manifest, resume) as opened:
             finished = evaluate(
@@ -139,6 +140,7 @@ def score(
     images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
     with start(spec) as started:
         manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
+        read_cards(cards, manifest.scorers)
         samples = samples_of(images)
         del images  # which take more memory than what is needed of them
         with open_run(folder, manifest, resume) as opened:
@@ -345,7 +347,7 @@ def calibrate(
     run: Path | None = None,
     false_alarms: Sequence[float] = (),
     made_on: str | None = None,
-    limit: int = 400,
+    limit: int | None = None,
     seed: int | None = None,
     device: str = "auto",
     out: Path | None = None,
@@ -354,10 +356,10 @@ def calibrate(
     """Make a scorer's calibration card from images labelled good or bad, and write it.
 
     `labels` is a folder or a table (see `hafbench.labelled`), `store` one of people's labels. In their place, `truth`
-    names a built-in world, mannequin or people, of which `limit` renders are made, in `views` if any are given;
-    `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms` are rates for
-    which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError for a scorer
-    or labels that cannot be calibrated.
+    names a built-in world, mannequin or people, of which `limit` renders (400) are made, of the set `seed`, in `views`
+    if any are given; `labels` may be that word, too. With `run` the scores are those that the run holds. `false_alarms`
+    are rates for which the threshold is found. `out` is the card's file, by default cards/SCORER.json. Raises HafError
+    for a scorer or labels that cannot be calibrated, and for options that do not go together.
     """
     from hafbench import calibration, labelled, verdicts
     from hafbench.comparison.order import order_shares
@@ -379,8 +381,9 @@ def calibrate(
         raise HafError(f"--truth {truth}: the built-in worlds are {', '.join(labelled.WORLDS)}.")
     if truth is not None and row.home not in (None, labelled.WORLDS[truth].home):
         raise HafError(f"{spec.name} judges {row.home}, and the pictures of the world {truth} are none.")
-    if views and truth is None:
-        raise HafError("--view is of a built-in world: it goes with --truth.")
+    for option, value in (("--view", views or None), ("--limit", limit), ("--seed", seed)):
+        if value is not None and truth is None:
+            raise HafError(f"{option} is of a built-in world: it goes with --truth.")
     shown = labelled.views_of(truth, row.regions, views) if truth else ()
     if store and images:
         raise HafError("--labels STORE names its images: leave out --images.")
@@ -390,7 +393,7 @@ def calibrate(
     if finished:
         found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
         judged = verdicts.judged_by_run(found, finished, spec.name)
-        version, said = finished.manifest.scorers[spec.name].version or "", f"images of {finished.manifest.name}"
+        facts, said = finished.manifest.scorers[spec.name], f"images of {finished.manifest.name}"
     else:
         home = labelled.WORLDS[truth].home if truth else row.home or PHOTOGRAPHS.home
         loaded = load_scorers([spec.at_home(home)], device, [spec.name])[spec.name]
@@ -398,8 +401,9 @@ def calibrate(
         if truth:
             first = labelled.WORLD_SEED if seed is None else seed
             listed = []
-            progress.start("renders", limit)
-            for one in labelled.render_world(truth, row.regions, limit, first, shown):
+            count = labelled.RENDERS if limit is None else limit
+            progress.start("renders", count)
+            for one in labelled.render_world(truth, row.regions, count, first, shown):
                 listed.append(one)
                 progress.update("renders", len(listed))
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
@@ -407,11 +411,12 @@ def calibrate(
             below = open_source(images, "folder") if images else None
             listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), below)
             said = f"images of {Path(store or labels or '').name}"
-        judged, version = verdicts.judge(listed, loaded, len(listed), progress), loaded.version
+        judged = verdicts.judge(listed, loaded, len(listed), progress)
+        facts = describe({spec.name: loaded})[spec.name]
     card = calibration.make_card(
         judged,
         spec.name,
-        version,
+        facts,
         made_on=made_on or f"{len(judged)} {said}.",
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,

@@ -20,6 +20,7 @@ from hafbench.cards import (
     Operating,
     Share,
     Stratum,
+    identity_of,
     share_of,
     source_of,
 )
@@ -31,6 +32,7 @@ from hafbench.statistics.rates import wilson
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
+    from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
     from hafbench.verdicts import Judged
 
@@ -46,13 +48,13 @@ LONGEST_REASON = 300
 def make_card(
     judged: Sequence[Judged],
     scorer: str,
-    version: str,
+    facts: ScorerFacts,
     *,
     made_on: str,
     run: Run | None = None,
     false_alarms: Sequence[float] = FALSE_ALARMS,
 ) -> CalibrationCard:
-    """The card; raises HafError with fewer than two good or two bad images that the scorer could judge."""
+    """The card of a scorer; raises HafError with fewer than two good or two bad images that the scorer could judge."""
     sure = [one for one in judged if one.value is not None]
     bad, good = ([one for one in sure if one.bad is side] for side in (True, False))
     if min(len(bad), len(good)) < 2:
@@ -68,7 +70,7 @@ def make_card(
     return CalibrationCard(
         format=1,
         scorer=scorer,
-        scorer_version=version,
+        scorer_version=facts.version or "",
         date=datetime.now(UTC).date().isoformat(),
         made_on=made_on,
         sha256=digest.hexdigest(),
@@ -92,6 +94,7 @@ def make_card(
         kinds=tuple(_kinds([one for one in judged if one.bad])),
         coverage=Coverage(good=_judged(judged, bad=False), bad=_judged(judged, bad=True)),
         reasons=_reasons(judged),
+        identity=identity_of(facts),
     )
 
 

@@ -30,6 +30,7 @@ from hafbench.suites import ID_PATTERN
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
+    from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
 
 SHIPPED = Path(__file__).parent / "scorers" / "cards" / "calibration"
@@ -188,7 +189,8 @@ class CalibrationCard(Frozen):
     labels, and `source` is that of a model's pictures (`source_of`), None for others. `kinds` are of the bad images
     whose region, or region and kind, of the error is known: each region as a whole, and its kinds. `order` is of
     judges, by pairs of a bad and a good image. `reasons` say why images could not be judged, with how many each. These
-    three are empty, and `coverage` is None, on a card that was made without them.
+    three are empty, and `coverage` is None, on a card that was made without them. `identity` is a hash of the scorer's
+    version, settings and weights (`identity_of`), of which the version alone says too little; None on older cards.
     """
 
     format: int = Field(1, ge=1, le=1)
@@ -218,6 +220,7 @@ class CalibrationCard(Frozen):
     order: tuple[OrderShare, ...] = ()
     reasons: Mapping[Words, Count] = {}
     coverage: Coverage | None = None
+    identity: Sha256 | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -287,33 +290,51 @@ def write_card(card: CalibrationCard, path: Path) -> None:
     write_whole(path, card.model_dump_json(indent=1) + "\n")
 
 
+def identity_of(facts: ScorerFacts) -> str:
+    """A hash of all that two scorers have in common which give the same scores."""
+    return sha256_of_json(facts.identity())
+
+
 def cards_of(run: Run) -> dict[str, CalibrationCard]:
-    """The cards that a run carries, by scorer, of the versions that scored it."""
-    versions = _versions(run)
+    """The cards that a run carries, by scorer, of the very scorers that scored it."""
     cards = [read_card(path) for path in sorted((run.folder / "cards").glob("*.json"))]
-    return {card.scorer: card for card in cards if versions.get(card.scorer) == card.scorer_version}
+    return {card.scorer: card for card in cards if _misfit(card, run.manifest.scorers) is None}
+
+
+def read_cards(given: Iterable[Path], scorers: Mapping[str, ScorerFacts]) -> list[CalibrationCard]:
+    """The given cards; raises HafError for a file that is none, and for a card of a scorer that is not among these."""
+    cards = []
+    for path in given:
+        card = read_card(path)
+        if misfit := _misfit(card, scorers):
+            raise HafError(f"{path} is of the scorer {card.scorer} {misfit}; make a card with `hafbench calibrate`.")
+        cards.append(card)
+    return cards
+
+
+def _misfit(card: CalibrationCard, scorers: Mapping[str, ScorerFacts]) -> str | None:
+    """How a card's scorer differs from the run's; None where it is the same, as far as the card says."""
+    facts = scorers.get(card.scorer)
+    if facts is None or facts.version is None:
+        return f"{card.scorer_version}, which did not score this run"
+    if facts.version != card.scorer_version:
+        return f"{card.scorer_version}, but this run was scored by its version {facts.version}"
+    if card.identity not in (None, identity_of(facts)):
+        return f"{card.scorer_version} with other settings or weights than those that scored this run"
+    return None
 
 
 def attach_cards(run: Run, given: Iterable[Path]) -> None:
     """Put the given cards, and for the other scorers the shipped ones, into a run's folder.
 
-    Raises HafError for a given card whose scorer, or whose version of it, the run does not have. Shipped cards go only
-    to runs of the model and settings that they were made on.
+    Raises HafError as `read_cards`. Shipped cards go only to runs of the model and settings that they were made on.
     """
-    versions = _versions(run)
-    for path in given:
-        card = read_card(path)
-        if versions.get(card.scorer) != card.scorer_version:
-            has = versions.get(card.scorer)
-            raise HafError(
-                f"{path} is of the scorer {card.scorer} {card.scorer_version}, but {run.address} was scored by "
-                f"{f'its version {has}' if has else 'other scorers'}; make a card with `hafbench calibrate`."
-            )
+    for card in read_cards(given, run.manifest.scorers):
         write_card(card, run.folder / "cards" / f"{card.scorer}.json")
     source = source_of(run)
     for path in sorted(SHIPPED.glob("*.json")):
         card, place = read_card(path), run.folder / "cards" / path.name
-        if source == card.source and versions.get(card.scorer) == card.scorer_version and not place.exists():
+        if source == card.source and _misfit(card, run.manifest.scorers) is None and not place.exists():
             write_card(card, place)
 
 
@@ -324,7 +345,3 @@ def source_of(run: Run) -> str | None:
         return None
     kept = {key: value for key, value in generator.settings.items() if key not in ("device", "offload")}
     return sha256_of_json(kept)
-
-
-def _versions(run: Run) -> dict[str, str | None]:
-    return {name: facts.version for name, facts in run.manifest.scorers.items()}

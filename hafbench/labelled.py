@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as numbers
@@ -17,6 +17,7 @@ from hafbench.errors import HafError, one_line
 from hafbench.images import find_images, load_image
 from hafbench.mannequin.attributes import HANDS
 from hafbench.sources import open_source
+from hafbench.sources.unchanged import load_unchanged
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ VIEWS: Mapping[Region, tuple[str, ...]] = {
 """The same for pictures of people."""
 WORLD_SEED = 40
 """Of renders that no model or card of the package has seen (docs/studies/mannequin.md lists those that are taken)."""
+RENDERS = 400
+"""So many are made for a card, unless another number is asked for."""
 PEOPLE_SIZE = 384
 """Pictures of people are so many pixels wide and high."""
 
@@ -44,6 +47,7 @@ class Labelled:
     """An image with its label; `bad` is None for an unclear one, `source` names where it comes from, if known.
 
     `region` and `kind` are those of the image's error, if known: a kind only with its region, none for a good image.
+    `sha256` is that of the file that was labelled, if known.
     """
 
     name: str
@@ -53,14 +57,16 @@ class Labelled:
     read: Callable[[], Pixels]
     region: Region | None = None
     kind: Kind | None = None
+    sha256: str | None = None
 
 
 def read_labels(labels: Path, images: ImageSource | None) -> list[Labelled]:
     """Labelled images of a folder with good/ and bad/, of a CSV, or of a set of renders (images.npy, truth.jsonl).
 
-    A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, and the region and kind
-    of the error; its images lie below `images`, or below its own folder. Raises HafError for anything else, naming the
-    line.
+    A CSV has the columns image and label (good, bad, unclear), and may have source, prompt_id, the region and kind of
+    the error, the image's sha256, and choice: lines with the choice active are left out, since a scorer's doubts must
+    not choose the images that it is measured on. Its images lie below `images`, or below its own folder. Raises
+    HafError for anything else, naming the line.
     """
     if (labels / "truth.jsonl").exists():
         return list(_from_renders(labels))
@@ -69,7 +75,8 @@ def read_labels(labels: Path, images: ImageSource | None) -> list[Labelled]:
     if labels.is_file():
         return _from_table(labels, images or open_source(labels.parent, "folder"))
     raise HafError(
-        f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or one of the words {', '.join(WORLDS)}."
+        f"{labels} does not exist; give a folder with good/ and bad/, a CSV, or for renders --truth "
+        f"{' or '.join(WORLDS)}."
     )
 
 
@@ -78,6 +85,15 @@ def _file(find: Callable[[], Path | Place]) -> Callable[[], Pixels]:
         import numpy as np
 
         return np.asarray(load_image(find()))
+
+    return read
+
+
+def _labelled_file(find: Callable[[], Place], sha256: str, name: str) -> Callable[[], Pixels]:
+    def read() -> Pixels:
+        import numpy as np
+
+        return np.asarray(load_unchanged(find(), sha256, name))
 
     return read
 
@@ -105,6 +121,7 @@ def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
     if not rows or not {"image", "label"} <= set(rows[0]):
         raise HafError(f"{path}: a table of labels has the columns image and label, and one image a line.")
     found: dict[str, Labelled] = {}
+    active: set[str] = set()
     for number, row in enumerate(rows, 2):
         name, label = (row["image"] or "").strip(), (row["label"] or "").strip().lower()
         if label not in LABELS:
@@ -120,8 +137,15 @@ def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
             region, kind = _error_of(LABELS[label], *words)
         except ValueError as error:
             raise HafError(f"{path}, line {number}: {error}.") from error
-        found[name] = Labelled(name, LABELS[label], source, prompt, _file(partial(images.place, name)), region, kind)
-    return list(found.values())
+        place, sha256 = partial(images.place, name), (row.get("sha256") or "").strip().lower() or None
+        read = _labelled_file(place, sha256, name) if sha256 else _file(place)
+        found[name] = Labelled(name, LABELS[label], source, prompt, read, region, kind, sha256)
+        active |= {name} if row.get("choice") == "active" else set()
+    if len(active) == len(found):
+        raise HafError(
+            f"{path}: the scorers' doubts chose all its images; a card needs some that were drawn at random."
+        )
+    return [one for name, one in found.items() if name not in active]
 
 
 def _error_of(bad: bool | None, region: object, kind: object) -> tuple[Region | None, Kind | None]:
@@ -178,12 +202,16 @@ Draw = Callable[[Sequence[Region], Sequence[str], int], Iterator[Labelled]]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A built-in world in place of labels. views: those that a scorer of a region can judge. note: for the card."""
+    """A built-in world in place of labels. views: those that a scorer of a region can judge. note: for the card.
+
+    errors: the regions of the errors that a view may have, where only those of a scorer are drawn; None where all are.
+    """
 
     home: Home
     views: Mapping[Region, tuple[str, ...]]
     draw: Draw
     note: str
+    errors: Callable[[str], Collection[Region]] | None = None
 
 
 def _mannequins(regions: Sequence[Region], views: Sequence[str], seed: int) -> Iterator[Labelled]:
@@ -212,25 +240,45 @@ def _people(regions: Sequence[Region], views: Sequence[str], seed: int) -> Itera
             yield Labelled(name, bad, made.defect.detail, str(number), picture.image.copy, *error)
 
 
+def _errors_of_people(view: str) -> Collection[Region]:
+    from hafbench.people.defects import of_view
+
+    return {row.region for row in of_view(cast("View", view))}
+
+
 WORLDS: Mapping[str, Rendered] = {
     "mannequin": Rendered(
         "mannequins", FRAMINGS, _mannequins, "renders of the built-in world of mannequins, half of them with an error"
     ),
     "people": Rendered(
-        "photographs", VIEWS, _people, "renders of the built-in world of people, each scene without and with an error"
+        "photographs",
+        VIEWS,
+        _people,
+        "renders of the built-in world of people, each scene without and with an error",
+        _errors_of_people,
     ),
 }
 """By the words that stand in place of labels: renders whose truth is known."""
 
 
 def views_of(world: str, regions: Sequence[Region], asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """The views of a world that a scorer of these regions can judge, or those asked for; raises HafError for others."""
-    known = WORLDS[world].views
+    """The views of a world that a scorer of these regions can judge, or those asked for.
+
+    Raises HafError for a view that the world does not have, or that has no error of these regions.
+    """
+    known, errors = WORLDS[world].views, WORLDS[world].errors
     every = tuple(dict.fromkeys(view for views in known.values() for view in views))
     for view in asked:
         if view not in every:
             raise HafError(f"--view {view}: the world {world} has the views {', '.join(every)}.")
-    return tuple(asked) or tuple(dict.fromkeys(view for region in regions for view in known.get(region, ()))) or every
+    chosen = tuple(asked) or tuple(dict.fromkeys(view for one in regions for view in known.get(one, ()))) or every
+    for view in chosen if errors and regions else ():
+        if errors and not set(errors(view)) & set(regions):
+            raise HafError(
+                f"The view {view} of the world {world} has no error of the {' or '.join(regions)}, which is all that "
+                "this scorer looks at; leave --view out, or give another."
+            )
+    return chosen
 
 
 def render_world(

@@ -80,8 +80,8 @@ class ScorerFacts(Spec):
     left_out: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What two scorers have in common that give the same scores."""
-        return self.model_dump(include={"version", "settings", "weights", "unavailable"})
+        """What two scorers have in common that give the same scores; of one that is unavailable the reason is none."""
+        return {**self.model_dump(include={"version", "settings", "weights"}), "unavailable": bool(self.unavailable)}
 
 
 class Counts(Spec):

@@ -184,11 +184,11 @@ class RunFolder:
         image, line = found["image"][row].as_py(), row - (len(found) - len(self.records.journal)) + 1
         if line < 1:
             raise HafError(
-                f"{self.folder}: {image} has records, and is no image of this run, or has another prompt or seed; "
-                "choose another --out."
+                f"{shown(self.folder)}: {image} has records, and is no image of this run, or has another prompt or "
+                "seed; choose another --out."
             )
         raise HafError(
-            f"{self.folder / 'records.jsonl'}, line {line}: {image} is no image of this run, or has another prompt or "
+            f"{shown(self.folder)}/{JOURNAL}, line {line}: {image} is no image of this run, or has another prompt or "
             "seed; delete the lines that name it."
         )
 
@@ -214,10 +214,15 @@ class RunFolder:
     def finish(self, order: Sequence[str]) -> Run:
         """Write records.parquet, records.csv and run.json's end, in the order of these images and of the scorers.
 
-        A run that had ended, and to which nothing was added, stays as it is.
+        A run that had ended, and to which nothing was added, stays as it is, if it can be read. Where its tables are
+        lost or changed they are written again from the records that the folder has besides, if it has any.
         """
         if self.manifest.ended and not self.grown:
-            return read_run(self.folder)
+            try:
+                return read_run(self.folder)
+            except HafError:
+                if any(part.file == WHOLE for part in self.records.parts):
+                    raise
         with changing(self.mirror):
             with disk_errors(self.folder):
                 statuses = record_tables.write_tables(

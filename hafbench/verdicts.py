@@ -105,7 +105,7 @@ def _look(scorer: Scorer, one: Labelled) -> Judged | None:
 
 
 def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Judged]:
-    """What a run's records say of the labelled images, whose names and prompts they have."""
+    """What a run's records say of the labelled images, whose names and prompts they have; HafError for other images."""
     if scorer not in run.manifest.scorers:
         raise HafError(f"{run.address} was not scored by {scorer}; it has {', '.join(run.manifest.scorers)}.")
     if run.manifest.scorers[scorer].role != "anatomy":
@@ -117,9 +117,11 @@ def judged_by_run(images: Iterable[Labelled], run: Run, scorer: str) -> list[Jud
     for one in images:
         if one.name not in rows:
             raise HafError(f"{run.address} has no image {one.name}: the labels are of another run.")
+        row = rows[one.name]
+        if one.sha256 is not None and one.sha256 != row["sha256"]:
+            raise HafError(f"{run.address} has another image of the name {one.name}: the labels are of another run.")
         if one.bad is None:
             continue
-        row = rows[one.name]
         known = row["status"] == "scored"
         prompt = row["prompt_id"] if isinstance(row["prompt_id"], str) else one.prompt
         value, flagged = (float(row["value"]), bool(row["is_error"])) if known else (None, None)

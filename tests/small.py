@@ -10,7 +10,7 @@ from PIL import Image
 
 from hafbench import provenance
 from hafbench.evaluate import describe, evaluate
-from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, SuiteFacts
+from hafbench.manifest import GeneratorFacts, ImagesFacts, Manifest, ScorerFacts, SuiteFacts
 from hafbench.records import Sample
 from hafbench.runs import Run, open_run
 from hafbench.scorers import load_scorer
@@ -30,6 +30,11 @@ def not_none(value: T | None) -> T:
 def a_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     """A registered scorer with these options."""
     return load_scorer(name, ScorerSpec.model_validate({"name": name, "options": options}).options, device)
+
+
+def facts(version: str) -> ScorerFacts:
+    """What run.json says of an anatomy scorer without settings."""
+    return ScorerFacts(role="anatomy", about="-", version=version)
 
 
 def manifest_of(

@@ -16,18 +16,22 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from typer.testing import CliRunner
 
+from hafbench import api
 from hafbench.calibration import auroc, make_card, powered
-from hafbench.cards import CalibrationCard, attach_cards, cards_of, read_card, write_card
+from hafbench.cards import SHIPPED, CalibrationCard, attach_cards, cards_of, identity_of, read_card, write_card
 from hafbench.cli import app
 from hafbench.cli.calibrate import _print
 from hafbench.errors import HafError
+from hafbench.evaluate import describe
 from hafbench.figures import all_figures
 from hafbench.labelled import read_labels, render_world
 from hafbench.reports import build_report
 from hafbench.runs import Run
+from hafbench.specs import RunSpec, ScoreSpec
 from hafbench.types import Score
 from hafbench.verdicts import Judged, judge, judged_by_run
-from small import Painted, coloured_run, not_none
+from hafbench.worlds import built_in
+from small import Painted, a_scorer, coloured_run, facts, not_none
 
 FLOATS = st.floats(0, 1, allow_nan=False).map(lambda value: round(value, 2))
 Labelled = list[tuple[float, bool]]
@@ -89,7 +93,7 @@ def test_the_interval_of_the_auroc_holds_the_truth(seeds: int) -> None:
 def test_a_card_by_hand() -> None:
     values = [0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.3, 0.1]
     bad = [True, True, True, True, False, False, False, False]
-    card = make_card(judged(values, bad), "digits", "1", made_on="numbers")
+    card = make_card(judged(values, bad), "digits", facts("1"), made_on="numbers")
     assert (card.flagged_bad, card.bad, card.passed_good, card.good) == (3, 4, 3, 4)
     assert (card.sensitivity.low, card.sensitivity.high) == pytest.approx(proportion_confint(3, 4, method="wilson"))
     # Of 16 pairs (bad, good) the bad image is the higher one in 14: 0.2 is below 0.6 and 0.3.
@@ -102,7 +106,7 @@ def test_a_threshold_keeps_its_false_alarms_and_a_lower_one_would_not(data: Labe
     values, bad = [v for v, _ in data], [t for _, t in data]
     if min(sum(bad), len(bad) - sum(bad)) < 2:
         return
-    card = make_card(judged(values, bad), "digits", "1", made_on="numbers", false_alarms=[rate])
+    card = make_card(judged(values, bad), "digits", facts("1"), made_on="numbers", false_alarms=[rate])
     good = np.array(values)[~np.array(bad)]
     threshold = card.operating[0].threshold
     assert (good >= threshold).mean() <= rate
@@ -114,7 +118,7 @@ def test_sharpness_that_does_as_well_is_seen_in_the_baseline() -> None:
     rng = np.random.default_rng(0)
     bad = (np.arange(200) % 2 == 0).tolist()
     sharpness = [-float(b) + rng.normal() * 0.1 for b in bad]
-    card = make_card(judged(rng.random(200).tolist(), bad, sharpness=sharpness), "d", "1", made_on="numbers")
+    card = make_card(judged(rng.random(200).tolist(), bad, sharpness=sharpness), "d", facts("1"), made_on="numbers")
     assert not_none(card.baselines["sharpness"].estimate) > 0.95 > not_none(card.auroc.high)
     assert {stratum.by for stratum in card.strata} == {"sharpness"}
 
@@ -124,12 +128,12 @@ def test_the_size_to_beat_is_that_of_what_was_judged() -> None:
     bad = (np.arange(200) % 2 == 0).tolist()
     values = np.random.default_rng(0).random(200).tolist()
     pixels: list[float | None] = [60.0 + i if is_bad else 400.0 + i for i, is_bad in enumerate(bad)]
-    card = make_card(judged(values, bad, pixels=pixels), "hands", "1", made_on="numbers")
+    card = make_card(judged(values, bad, pixels=pixels), "hands", facts("1"), made_on="numbers")
     assert set(card.baselines) == {"judged size", "sharpness"}
     assert card.baselines["judged size"].estimate == 1.0
     assert {stratum.by for stratum in card.strata} == {"judged size", "sharpness"}
     # Where one is missing, sizes of hands and of images would be mixed.
-    card = make_card(judged(values, bad, pixels=[None, *pixels[1:]]), "hands", "1", made_on="numbers")
+    card = make_card(judged(values, bad, pixels=[None, *pixels[1:]]), "hands", facts("1"), made_on="numbers")
     assert card.baselines["size"].estimate == 0.5
 
 
@@ -148,7 +152,7 @@ def test_the_size_of_what_was_judged_comes_from_the_scorer_or_from_the_records(t
     found = read_labels(labels, run.source)
     looked, recorded = judge(found, Sized()), judged_by_run(found, run, "hands")
     assert [one.pixels for one in looked] == pytest.approx([one.pixels for one in recorded])
-    assert make_card(looked, "hands", "1", made_on="-").baselines["judged size"].estimate == 1.0
+    assert make_card(looked, "hands", facts("1"), made_on="-").baselines["judged size"].estimate == 1.0
     out = tmp_path / "card.json"
     words = ["calibrate", str(labels), "--run", str(run.folder), "--scorer", "hands", "--out", str(out)]
     result = CliRunner().invoke(app, words)
@@ -170,7 +174,7 @@ def test_a_scorer_that_passes_over_bad_images_is_seen_at_a_glance(
     images = [
         replace(one, value=None, flagged=None, reason="small") if i in lost else one for i, one in enumerate(images)
     ]
-    card = make_card(images, "hands", "1", made_on="numbers")
+    card = make_card(images, "hands", facts("1"), made_on="numbers")
     coverage = not_none(card.coverage)
     assert (coverage.good.estimate, coverage.good.n, coverage.bad.estimate) == (0.87, 100, 0.54)
     assert (coverage.bad.low, coverage.bad.high) == pytest.approx(proportion_confint(54, 100, method="wilson"))
@@ -195,7 +199,9 @@ def test_images_of_few_prompts_count_as_fewer(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     truth = (np.arange(120) % 2 == 0).tolist()
     hits = np.repeat(rng.random(30), 4)
-    card = make_card(judged(hits.tolist(), truth, prompts=[f"p{i // 4}" for i in range(120)]), "d", "1", made_on="-")
+    card = make_card(
+        judged(hits.tolist(), truth, prompts=[f"p{i // 4}" for i in range(120)]), "d", facts("1"), made_on="-"
+    )
     assert card.effective_bad < card.bad
     assert card.accuracy.bad == pytest.approx(card.effective_bad)
     assert card.accuracy.sensitivity == pytest.approx(card.sensitivity.estimate)
@@ -205,7 +211,7 @@ def test_images_of_few_prompts_count_as_fewer(tmp_path: Path) -> None:
 
 def test_too_few_labels_are_refused() -> None:
     with pytest.raises(HafError, match="could judge 1 bad and 2 good"):
-        make_card(judged([0.1, 0.2, 0.3], [True, False, False]), "digits", "1", made_on="-")
+        make_card(judged([0.1, 0.2, 0.3], [True, False, False]), "digits", facts("1"), made_on="-")
 
 
 def paint(path: Path, red: int) -> None:
@@ -219,7 +225,7 @@ def test_a_folder_of_each_label_with_sources(tmp_path: Path) -> None:
         paint(tmp_path / "bad" / ("camera" if i % 2 else "model") / f"{i}.png", 130 + 20 * i)
     found = read_labels(tmp_path, None)
     assert [one.bad for one in found] == [False] * 6 + [True] * 6
-    card = make_card(judge(found, Painted()), "hands", "1", made_on="paint")
+    card = make_card(judge(found, Painted()), "hands", facts("1"), made_on="paint")
     assert (card.auroc.estimate, card.sensitivity.estimate, card.specificity.estimate) == (1.0, 1.0, 1.0)
     sources = {stratum.name: stratum.auroc for stratum in card.strata if stratum.by == "source"}
     assert (sources["camera"].estimate, sources["model"].estimate) == (None, None)
@@ -269,6 +275,7 @@ def test_wrong_tables_are_named_by_line(tmp_path: Path, text: str, said: str) ->
         (["empty", "--scorer", "beauty"], "no scorer 'beauty'"),
         (["empty", "--scorer", "digits", "--false-alarms", "2"], "between 0 and 1"),
         (["mannequin", "--scorer", "digits", "--run", "empty"], "already names the images"),
+        (["--truth", "people", "--scorer", "limbs", "--view", "hand"], "view hand of the world people has no error of"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -341,10 +348,56 @@ def test_labels_and_verdicts_together_by_hand(labelled_run: tuple[Run, Path]) ->
 
 def test_a_card_of_another_version_is_refused(tmp_path: Path, labelled_run: tuple[Run, Path]) -> None:
     run, _ = labelled_run
-    card = make_card(judged([0.9, 0.8, 0.1, 0.2], [True, True, False, False]), "hands", "2", made_on="-")
+    card = make_card(judged([0.9, 0.8, 0.1, 0.2], [True, True, False, False]), "hands", facts("2"), made_on="-")
     write_card(card, tmp_path / "card.json")
     with pytest.raises(HafError, match=r"hands 2, but .* its version 1"):
         attach_cards(run, [tmp_path / "card.json"])
     (tmp_path / "card.json").write_text(json.dumps({"scorer": "hands"}))
     with pytest.raises(HafError, match="is not a calibration card"):
         attach_cards(run, [tmp_path / "card.json"])
+
+
+def test_a_card_is_of_the_scorer_with_its_settings_and_weights(tmp_path: Path, labelled_run: tuple[Run, Path]) -> None:
+    run, labels = labelled_run
+    made = api.calibrate(labels, "hands", run=run.folder, out=tmp_path / "card.json")
+    assert made.card.identity is not None
+    other = coloured_run(tmp_path / "other", {"p": "es"}, scorers={"hands": Painted(threshold=0.4)})
+    with pytest.raises(HafError, match="hands 1 with other settings or weights"):
+        attach_cards(other, [tmp_path / "card.json"])
+    # Copied there by hand, or attached by an earlier version, it is not used.
+    write_card(made.card, other.folder / "cards" / "hands.json")
+    assert cards_of(other) == {}
+    # A card that was made before identities were kept is of a version alone.
+    older = made.card.model_copy(update={"identity": None})
+    write_card(older, tmp_path / "card.json")
+    attach_cards(other, [tmp_path / "card.json"])
+    assert cards_of(other) == {"hands": older}
+
+
+def test_the_shipped_cards_are_of_the_shipped_detector(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.pt"
+    mine.write_bytes(built_in("detector.pt").read_bytes() + b"\0")
+    for name in ("digits", "limb_count"):
+        card = read_card(SHIPPED / f"{name}.json")
+        shipped, other = (
+            describe({name: a_scorer(name, **options)})[name] for options in ({}, {"detector": str(mine)})
+        )
+        assert shipped.version == other.version == card.scorer_version
+        assert identity_of(shipped) == card.identity != identity_of(other)
+
+
+def test_a_card_of_another_scorer_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled_run: tuple[Run, Path]
+) -> None:
+    run, labels = labelled_run
+    monkeypatch.chdir(tmp_path)
+    api.calibrate(labels, "hands", run=run.folder, out=tmp_path / "card.json")
+    paint(tmp_path / "pictures" / "a.png", 200)
+    score = ScoreSpec.model_validate({"images": tmp_path / "pictures", "scorers": ["digits"]})
+    drawn = RunSpec.model_validate({"limit": 1, "scorers": ["digits"]})
+    cards, out, said = [tmp_path / "card.json"], tmp_path / "out", "hands 1, which did not score this run"
+    with pytest.raises(HafError, match=said):
+        api.score(score, out=out, cards=cards)
+    with pytest.raises(HafError, match=said):
+        api.run(drawn, out=out, cards=cards)
+    assert not out.exists()

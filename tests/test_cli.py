@@ -75,6 +75,12 @@ def test_the_installed_programs_say_their_version_and_what_is_wrong(program: str
         (["run", "--pose", "x.pt"], "limbs is not among the scorers"),
         (["run", "--model", "sdxl", "--dtype", "int4"], "model.dtype: Input should be 'auto'"),
         (["run", "--config", "missing.yaml"], "missing.yaml cannot be read (No such file or directory)"),
+        (["run", "--config", "ray.yaml", "--engine", "local"], "engine.address is for --engine ray"),
+        (["calibrate", "labels", "--scorer", "hands,limbs"], "a card is of one scorer"),
+        (["calibrate", "labels", "--scorer", "hands", "--run", "r", "--pose", "x.pt"], "--pose is of a scorer that"),
+        (["calibrate", "labels", "--scorer", "hands", "--limit", "20"], "--limit is of a built-in world"),
+        (["calibrate", "labels", "--scorer", "hands", "--seed", "2"], "--seed is of a built-in world"),
+        (["compare", "a", "b", "--judge-samples", "3"], "--judge-samples says how pairs are judged"),
         (["score"], "Give a folder of images"),
         (["schema", "rum"], "did you mean run"),
         (["score", "no-such-folder"], "no-such-folder"),
@@ -88,6 +94,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "ray.yaml").write_text("engine: {engine: ray, address: 10.0.0.1:6379}\n")
     process = command(*words)
     assert process.returncode == 2, process.stderr
     assert sentence in process.stderr

@@ -16,9 +16,11 @@ from hafbench.comparison.condition import failures, parse_condition
 from hafbench.comparison.tables import escape, to_json, to_latex, to_markdown
 from hafbench.errors import HafError
 from hafbench.evaluate import evaluate
+from hafbench.labelling.frame import pair_items as labelled_pairs
 from hafbench.records import Sample
 from hafbench.reports.comparison import build_comparison, pair_items
 from hafbench.runs import Run, open_run, read_run
+from hafbench.suites import Prompt
 from small import Blueness, Painted, coloured_run, folder_manifest, not_none
 
 EVIL = "<script>document.title='pwned'</script>$_%&"
@@ -236,7 +238,9 @@ def test_the_command_prints_writes_a_page_and_exits_by_the_condition(
     ("words", "said"),
     [
         (["one"], "at least two"),
-        (["one", "one"], "given twice"),
+        (["one", "one"], "one is given twice"),
+        (["one", "two", "two"], "two is given twice"),
+        (["one", "two", "--detect", "2"], "difference of rates to detect is 2"),
         (["one", "missing"], "not a run folder"),
         (["one", "two", "--baseline", "three"], "not one of the runs"),
         (["one", "two", "--margin", "iqa=x"], "positive number"),
@@ -273,3 +277,24 @@ def test_folders_of_images_without_prompts_are_compared_by_name(tmp_path: Path) 
         runs.append(read_run(tmp_path / f"run_{folder}"))
     found = only(compare_runs(runs))
     assert (found.win_tie_loss.win, found.difference.estimate) == (2, -1.0)
+
+
+def test_the_only_image_of_a_prompt_is_paired_without_a_seed(tmp_path: Path) -> None:
+    """Folders of ID.png with --prompts; an image with a seed is no partner of one without."""
+    prompts = [Prompt(id=name, text=f"a hand {name}", category="basic_anatomy") for name in "xyz"]
+    runs = []
+    for folder, value in (("one", 250), ("two", 10)):
+        (tmp_path / folder).mkdir()
+        samples = [Sample(f"{prompt.id}.png", prompt) for prompt in prompts]
+        samples += [Sample("z2.png", prompts[2])] if folder == "two" else []
+        samples[1] = replace(samples[1], seed=0) if folder == "two" else samples[1]
+        for number, sample in enumerate(samples):
+            Image.new("RGB", (16, 16), (value, 250 - value, number)).save(tmp_path / folder / sample.image)
+        scorers = {"hands": Painted()}
+        with open_run(tmp_path / f"run_{folder}", folder_manifest(scorers, tmp_path / folder, folder)) as run:
+            evaluate(run, samples, scorers)
+        runs.append(read_run(tmp_path / f"run_{folder}"))
+    comparison = compare_runs(runs)
+    assert comparison.versus[0].shared.pairs == 1 and only(comparison).win_tie_loss.win == 1
+    (item,) = labelled_pairs(runs[0], runs[1], None, doubt=False)
+    assert [one.image for one in item.pictures] == ["x.png", "x.png"]

@@ -4,6 +4,7 @@ and what they see in renders of known anatomy."""
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from hafbench.detectors.mannequin import (
     assign_parts,
     average,
     detections,
+    load_mannequin_detector,
     merge,
     mirror,
     share,
@@ -300,3 +302,19 @@ def test_a_mirrored_picture_is_judged_alike(scorers: dict[str, Scorer]) -> None:
     one, other = (scorers["digits"].score(view, None) for view in views)
     assert one.value == pytest.approx(other.value, abs=1e-3)
     assert [finding.detail for finding in one.findings] == [finding.detail for finding in other.findings]
+
+
+def test_threads_that_ask_one_detector_get_what_each_alone_gets() -> None:
+    """The scorer `judge` asks from many threads, beside `digits` and `limb_count` in another."""
+    pictures = [correct_picture(seed).image for seed in range(4)]
+    detector = load_mannequin_detector("cpu")
+    alone = [detector.detect(one) for one in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(detector.detect, pictures * 4))
+    for found, expected in zip(together, alone * 4, strict=True):
+        for kind in ("hands", "people"):
+            ours, others = getattr(found, kind), getattr(expected, kind)
+            assert len(ours) == len(others)
+            for one, other in zip(ours, others, strict=True):
+                row = one.hand if kind == "hands" else one.person
+                assert np.array_equal(row.xyxy, (other.hand if kind == "hands" else other.person).xyxy)

@@ -128,6 +128,8 @@ def test_what_stops_a_worker_keeps_the_images_before(
         ({"engine": {"engine": "ray", "address": "ray://10.0.0.1:10001"}}, "give HOST:PORT of the cluster's head"),
         ({"engine": {"engine": "ray", "address": "127.0.0.1:1"}}, "127.0.0.1:1 does not answer"),
         ({"engine": {"address": "127.0.0.1:1"}}, "is for --engine ray"),
+        ({"engine": {"generators": 2}}, "engine.generators is for --engine ray"),
+        ({"engine": "ray", "workers": 2}, "--workers is for --engine local"),
         ({"engine": "rai"}, "There is no engine 'rai': did you mean ray?"),
         ({"engine": "ray", "devices": "all"}, "is for --engine local"),
         ({"devices": "cpu,gpu"}, "--devices cpu,gpu: gpu: write auto, cpu"),

@@ -429,7 +429,7 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     labels = [f"{row.image},{'bad' if row.is_error and i else 'good'}\n" for i, row in enumerate(rows.itertuples())]
     (folder / "labels.csv").write_text("image,label\n" + "".join(labels))
     judged = judged_by_run(read_labels(folder / "labels.csv", run.source), run, "hands")
-    card = make_card(judged, "hands", "1", made_on="the same images", run=run)
+    card = make_card(judged, "hands", run.manifest.scorers["hands"], made_on="the same images", run=run)
     write_card(card, run.folder / "cards" / "hands.json")
     return make_entry(run, "me")
 

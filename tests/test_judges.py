@@ -377,6 +377,9 @@ def test_an_address_is_shown_without_what_may_be_secret() -> None:
     assert shown_url(url) == "https://host.example:8443/v1"
     assert shown_url("http://[::1]:8000/v1") == "http://[::1]:8000/v1"
     assert "secret" not in JudgeSpec(judge=url, model="m").model_dump_json()
+    plain = JudgeSpec.model_validate({"judge": "endpoint", "options": {"url": url, "model": "m"}})
+    assert "secret" not in plain.model_dump_json() and plain.row[1]["url"] == url
+    assert plain.model_dump(mode="json")["options"] == {"url": shown_url(url), "model": "m"}
     assert "secret" not in EndpointOptions(url=url, model="m").model_dump_json()
     assert JudgeSpec(judge=url, model="m").row[1]["url"] == url
 

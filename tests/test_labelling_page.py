@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from hafbench.runs import Run, read_run
-from labelling import labels_in, pictured_run, served
+from labelling import Served, labels_in, pictured_run, served
 from small import not_none
 
 if TYPE_CHECKING:
@@ -167,6 +168,31 @@ def test_a_killed_server_loses_nothing(browser: Browser, run: Run, tmp_path: Pat
         rater.press("g")
     assert [one.answer for one in labels_in(store)] == ["good", "unsure", "good"]
     assert labels_in(store)[1].item == item
+
+
+def test_an_answer_waits_for_the_new_token(browser: Browser, run: Run, tmp_path: Path) -> None:
+    """Beyond this machine a server has a new token after a restart: an open tab's answers wait until it is known."""
+    store = tmp_path / "labels.sqlite"
+    words = (run.folder, "--store", store, "--host", "0.0.0.0", "--again", "0")
+    context = browser.new_context(viewport=DESK)
+
+    def local(server: Served) -> str:
+        return re.sub(r"//[^:/]+:", "//127.0.0.1:", server.addresses[0])
+
+    with served(*words) as server:
+        port = server.port
+        page = context.new_page()
+        page.goto(local(server))
+        page.wait_for_selector("html[data-ready]")
+    with served(*words, port=port) as server:
+        page.keyboard.press("u")
+        page.wait_for_selector("#problem:text('with its token')")
+        assert "are kept in this browser" in page.inner_text("#problem") and labels_in(store) == []
+        # Opened anywhere in this browser, the new address lets the old tab go on.
+        context.new_page().goto(local(server))
+        page.wait_for_selector("#done:text-is('1')")
+        assert page.is_hidden("#problem")
+    assert [one.answer for one in labels_in(store)] == ["unsure"]
 
 
 def test_a_closed_tab_loses_nothing(browser: Browser, run: Run, tmp_path: Path) -> None:

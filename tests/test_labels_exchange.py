@@ -17,6 +17,7 @@ from hafbench.labelled import read_labels
 from hafbench.labelling.agreement import agreement
 from hafbench.labelling.answers import Label, Mark, Turn
 from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
+from hafbench.labelling.sampling import Choose
 from hafbench.labelling.start import Labelling, start
 from hafbench.labelling.store import LabelStore
 from hafbench.runs import Run
@@ -152,6 +153,78 @@ def test_an_active_choice_is_not_for_cards(run: Run, tmp_path: Path) -> None:
         session.store.add(f"event-{place:03}", Label(entry.item, "rater", "first", "good", plan=session.plan))
     with pytest.raises(HafError, match="not drawn by the scorers' doubts"):
         api.calibrate(None, "hands", store=session.store.path, run=run.folder)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Other images under the same names."""
+    return pictured_run(tmp_path_factory.mktemp("other") / "b", WORDS, name="bb")
+
+
+def test_labels_of_one_run_are_not_taken_for_anothers(run: Run, other: Run, store: LabelStore, tmp_path: Path) -> None:
+    to_table(store, tmp_path / "labels.csv")
+    with pytest.raises(HafError, match="the labels are of another run"):
+        api.calibrate(tmp_path / "labels.csv", "hands", run=other.folder, out=tmp_path / "card.json")
+    empty = LabelStore(tmp_path / "empty.sqlite")
+    for name, write in (("labels.csv", to_table), ("coco.json", to_coco), ("studio.json", to_label_studio)):
+        write(store, tmp_path / name)
+        with pytest.raises(HafError, match="but another one of that name"):
+            import_labels(empty, tmp_path / name, [other], "anna")
+    assert empty.labels() == []
+    # With both runs the SHA-256 says which image is meant, whichever comes first; a name does not.
+    assert import_labels(empty, tmp_path / "labels.csv", [other, run], "anna") == 60
+    assert {one.item for one in empty.labels()} <= set(run.records["sha256"])
+    (tmp_path / "names.csv").write_text("image,label\np00/0.png,good\n")
+    with pytest.raises(HafError, match="an image of several of these runs"):
+        import_labels(empty, tmp_path / "names.csv", [other, run], "anna")
+    assert import_labels(empty, tmp_path / "names.csv", [other], "anna") == 1
+
+
+def test_what_a_rater_says_last_is_imported(run: Run, tmp_path: Path) -> None:
+    store = LabelStore(tmp_path / "l.sqlite")
+    for said, new in (("good", 1), ("good", 0), ("bad", 1), ("good", 1), ("good", 0)):
+        (tmp_path / "a.csv").write_text(f"image,label\np00/0.png,{said}\n")
+        assert import_labels(store, tmp_path / "a.csv", [run], "anna") == new
+        assert [one.bad for one in store.labels()] == [said == "bad"]
+
+
+def test_an_image_that_was_replaced_since_it_was_labelled_is_not_used(tmp_path: Path) -> None:
+    run = pictured_run(tmp_path / "a", {"p": "esess"})
+    session, _ = start(Labelling((run.folder,), again=0))
+    for place, entry in enumerate(session.store.entries(session.plan)):
+        said = "error" if place % 2 else "good"
+        session.store.add(f"event-{place:03}", Label(entry.item, "rater", "first", said, plan=session.plan))
+    to_table(session.store, tmp_path / "labels.csv")
+    (run.folder / "images" / "p" / "0.png").write_bytes((run.folder / "images" / "p" / "1.png").read_bytes())
+    with pytest.raises(HafError, match="not the image that was scored any more"):
+        to_examples(session.store, tmp_path / "examples", 2)
+    with pytest.raises(HafError, match="not the image that was scored any more"):
+        api.calibrate(None, "digits", store=session.store.path, out=tmp_path / "card.json")
+    with pytest.raises(HafError, match="not the image that was scored any more"):
+        [one.read() for one in read_labels(tmp_path / "labels.csv", run.source)]
+
+
+def test_files_say_how_images_were_drawn_and_an_active_choice_is_for_no_card(run: Run, tmp_path: Path) -> None:
+    choices: tuple[tuple[Choose, int], ...] = (("active", 30), ("random", 20))
+    for choose, number in choices:
+        session, _ = start(Labelling((run.folder,), store=tmp_path / "l.sqlite", choose=choose, number=number))
+        for entry in session.store.entries(session.plan):
+            label = Label(entry.item, "rater", "first", "good", plan=session.plan)
+            session.store.add(f"event-{entry.item[:16]}-{choose}", label)
+    equal = {entry.item for entry in session.store.entries(session.plan)}
+    to_table(session.store, tmp_path / "labels.csv")
+    table = pd.read_csv(tmp_path / "labels.csv")
+    assert set(table[table["choice"] == "random"]["sha256"]) == equal
+    assert table["choice"].value_counts()["active"] == len(table) - 20 > 0
+    assert table[table["choice"] == "random"]["chance"].to_numpy() == pytest.approx(20 / 60)
+    assert {one.sha256 for one in read_labels(tmp_path / "labels.csv", run.source)} == equal
+    table[table["choice"] == "active"].to_csv(tmp_path / "active.csv")
+    with pytest.raises(HafError, match="doubts chose all its images"):
+        read_labels(tmp_path / "active.csv", run.source)
+    for name, write in (("labels.csv", to_table), ("coco.json", to_coco), ("studio.json", to_label_studio)):
+        write(session.store, tmp_path / name)
+        with pytest.raises(HafError, match="drawn by the scorers' doubts, and would count as drawn at random"):
+            import_labels(LabelStore(tmp_path / "other.sqlite"), tmp_path / name, [run], "rater")
 
 
 def test_agreement_is_the_libraries(store: LabelStore) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from hafbench.calibration import make_card
+from hafbench.cards import write_card
 from hafbench.cli import app
 from hafbench.comparison import compare_runs
 from hafbench.errors import HafError
@@ -27,6 +29,7 @@ from hafbench.runs import Run, open_run
 from hafbench.schemas import schema_of
 from hafbench.suites import load_suite
 from hafbench.types import Scorer
+from hafbench.verdicts import Judged
 from small import Blueness, Painted, coloured_run, folder_manifest, not_none, painted
 
 REPOSITORY = Path(__file__).parent.parent
@@ -129,7 +132,7 @@ def test_entries_are_compared_as_their_runs(tmp_path: Path, first_seed: int) -> 
     )
     by_runs = compare_runs([one, other]).versus[0].metrics[0]
     by_entries = compare_entries(make_entry(one, "me"), make_entry(other, "me"))
-    assert by_entries == (by_runs.difference, by_runs.unjudged)
+    assert by_entries == (replace(by_runs.difference, low=None, high=None), by_runs.unjudged)
 
 
 def test_a_model_whose_errors_cannot_be_judged_is_not_shown_to_be_better(tmp_path: Path) -> None:
@@ -222,8 +225,23 @@ def test_runs_that_cannot_be_ranked_are_refused(tmp_path: Path) -> None:
 def test_a_place_on_this_machine_does_not_leave_it(tmp_path: Path) -> None:
     run = coloured_run(tmp_path / "run", {"a": "es"})
     here = GeneratorFacts(name="sdxl", settings={"model": "sdxl=/home/somebody/models/xl"})
-    run = replace(run, manifest=run.manifest.model_copy(update={"generator": here}))
-    assert make_entry(run, "me").model.settings["model"] == "sdxl=xl"
+    model = "/home/some body/models/qwen"
+    judge = run.manifest.scorers["hands"].model_copy(
+        update={
+            "version": f"{model}, regions-1",
+            "settings": {"judges": [{"name": model, "model": model}], "protocol": "regions-1", "url": "http://a/b"},
+        }
+    )
+    scorers = {**run.manifest.scorers, "hands": judge}
+    run = replace(run, manifest=run.manifest.model_copy(update={"generator": here, "scorers": scorers}))
+    values = [Judged(str(n), n % 2 == 0, None, str(n), 0.9 - 0.8 * (n % 2), n % 2 == 0, 9, 1) for n in range(4)]
+    write_card(make_card(values, "hands", judge, made_on="-"), run.folder / "cards" / "hands.json")
+    entry = make_entry(run, "me")
+    assert entry.model.settings["model"] == "sdxl=xl"
+    assert entry.anatomy["hands"].version == "qwen, regions-1" == not_none(entry.anatomy["hands"].card).scorer_version
+    assert entry.anatomy["hands"].settings["judges"] == [{"name": "qwen", "model": "qwen"}]
+    assert entry.anatomy["hands"].settings["url"] == "http://a/b"
+    assert "/home" not in entry.model_dump_json()
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,9 @@ def test_a_rate_without_a_card_is_uncalibrated(tmp_path: Path, capsys: pytest.Ca
 
     assert said() == ([1] * 6, [False, None])
     write_card(
-        read_card(SHIPPED / "digits.json").model_copy(update={"scorer": "hands", "scorer_version": "1"}),
+        read_card(SHIPPED / "digits.json").model_copy(
+            update={"scorer": "hands", "scorer_version": "1", "identity": None}
+        ),
         run.folder / "cards" / "hands.json",
     )
     assert said() == ([0] * 6, [True, None])

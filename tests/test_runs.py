@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -151,6 +152,24 @@ def test_a_finished_run_given_again_makes_nothing_and_changes_nothing(tmp_path: 
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("harm", ["lost", "damaged", "other rows"])
+def test_the_advised_command_repairs_a_finished_runs_tables(tmp_path: Path, harm: str) -> None:
+    whole = bench(tmp_path / "run", Painter())
+    table = tmp_path / "run" / "records.parquet"
+    before = table.read_bytes()
+    if harm == "lost":
+        table.unlink()
+    elif harm == "damaged":
+        table.write_bytes(before[:200])
+    else:
+        pq.write_table(pq.read_table(table).slice(0, 5), table)
+    with pytest.raises(HafError, match=r"run (the command|the same command)"):
+        read_run(tmp_path / "run")
+    again = Painter()
+    assert bench(tmp_path / "run", again).records.equals(whole.records)
+    assert again.batches == [] and table.read_bytes() == before
+
+
 @pytest.mark.parametrize("cut", [1, 40, 700, 1200])
 def test_a_torn_last_record_costs_only_its_own_image(tmp_path: Path, cut: int) -> None:
     scorers = {"hands": Brightness(), "iqa": Returns("iqa", Score("scored", 1.0))}
@@ -263,6 +282,9 @@ def test_a_scorer_that_is_not_to_be_had_is_unscored_with_its_reason(tmp_path: Pa
     assert set(rows["reason"]) == {"no weights; pull them"}
     assert rows["value"].isna().all()
     assert run.manifest.scorers["clip"].unavailable == "no weights; pull them"
+    # The sentence is not what makes the numbers: the run may be resumed where it is another.
+    again = bench(tmp_path / "run", Painter(), {"hands": Brightness(), "clip": Unavailable("no network")})
+    assert again.records.equals(run.records)
 
 
 def test_a_broken_image_among_good_ones_is_failed_for_every_scorer(tmp_path: Path) -> None:
@@ -359,6 +381,17 @@ def test_a_run_in_parts_is_resumed_and_has_the_same_records(tmp_path: Path, monk
     whole = bench(tmp_path / "whole", Painter())
     assert whole.records.equals(parted.records)
     assert (whole.folder / "records.csv").read_bytes() == (parted.folder / "records.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_table_that_is_all_there_is_of_the_records_is_not_taken_as_it_is(tmp_path: Path) -> None:
+    bench(tmp_path / "run", Painter())
+    table = tmp_path / "run" / "records.parquet"
+    rows = pq.read_table(table)
+    changed = rows.set_column(rows.schema.get_field_index("status"), "status", pa.array(["failed"] * len(rows)))
+    pq.write_table(changed, table)
+    with pytest.raises(HafError):
+        bench(tmp_path / "run", Painter())
 
 
 @pytest.mark.usefixtures("small_parts")

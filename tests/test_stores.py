@@ -35,8 +35,8 @@ from hafbench.leases import TakenOver
 from hafbench.mirrors import check_out, writing
 from hafbench.reports.gallery import make_gallery
 from hafbench.runs import LAYOUT, Run, open_run, read_run
-from hafbench.sources import open_source
-from hafbench.sources.unchanged import lies_in
+from hafbench.sources import identity_of, open_source
+from hafbench.sources.unchanged import check_unchanged, lies_in
 from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.stores import address_of, kept_copy, reading_copy, shown
 from hafbench.suites import Prompt
@@ -447,3 +447,24 @@ def test_scored_images_of_a_folder_here(tmp_path: Path, line: list[int]) -> None
     with open_run("memory://scored/run", manifest) as run:
         evaluate(run, samples_of(images), SCORERS)
     assert all(item.pictures for item in make_gallery(read_run("memory://scored/run")).items)
+
+
+def test_messages_about_a_run_in_a_store_name_its_address(tmp_path: Path, line: list[int]) -> None:
+    drawn("memory://named/run")
+    manifest = manifest_of(SCORERS, Painter().settings)
+    told = pytest.raises(HafError, match=r"^memory://named/run/records\.jsonl, line 1: fist/0\.png is no image")
+    with told, open_run("memory://named/run", manifest) as run:
+        evaluate(run, plan(PROMPTS[1:], [0, 1]), SCORERS, Painter())
+    images = tmp_path / "images"
+    images.mkdir()
+    for colour in ("a", "b"):
+        painted(colour, 0).save(images / "a.png")
+        source = open_source(images)
+        found = source.images()
+        manifest = score_manifest(ScoreSpec(images=source.address, scorers=()), source, found, SCORERS)
+        with open_run("memory://named/scored", manifest) as run:
+            if colour == "b":
+                with pytest.raises(HafError, match=r"^memory://named/scored: a\.png has changed"):
+                    check_unchanged(run, samples_of(found), identity_of(found))
+            else:
+                evaluate(run, samples_of(found), SCORERS)

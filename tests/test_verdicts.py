@@ -23,7 +23,7 @@ from hafbench.labelled import Labelled, read_labels
 from hafbench.reports import build_report
 from hafbench.types import ConcurrentScorer, Kind, Region, Score
 from hafbench.verdicts import Judged, judge
-from small import COLOURS, Painted, coloured_run
+from small import COLOURS, Painted, coloured_run, facts
 
 # A letter of COLOURS for what the scorer says, the label, and the error's region and kind.
 LABELS = (
@@ -57,7 +57,7 @@ class Dark(Painted):
 
 
 def test_the_kinds_by_hand(table: Path) -> None:
-    card = make_card(judge(read_labels(table, None), Painted()), "hands", "1", made_on="paint")
+    card = make_card(judge(read_labels(table, None), Painted()), "hands", facts("1"), made_on="paint")
     assert (card.flagged_bad, card.bad, card.unknown_bad, card.unknown_good) == (4, 6, 2, 1)
     found = [(row.region, row.kind, row.sensitivity.estimate, row.sensitivity.n, row.unknown) for row in card.kinds]
     assert found == [
@@ -73,7 +73,7 @@ def test_the_kinds_by_hand(table: Path) -> None:
 
 
 def test_failed_images_are_not_judged_and_their_reasons_are_counted(table: Path) -> None:
-    card = make_card(judge(read_labels(table, None), Dark()), "hands", "1", made_on="paint")
+    card = make_card(judge(read_labels(table, None), Dark()), "hands", facts("1"), made_on="paint")
     assert (card.unknown_bad, card.unknown_good) == (2, 1)
     assert card.reasons == {"refused: a hand of 12 pixels": 3}
 
@@ -93,7 +93,7 @@ def test_the_kinds_are_those_that_pandas_counts(
     for i, ((region, kind, flagged), why) in enumerate(data):
         value, reason = (None, why) if flagged is None else (float(flagged), None)
         judged.append(Judged(f"b{i}", True, None, None, value, flagged, 9.0, 1.0, region, kind, reason))
-    card = make_card(judged, "hands", "1", made_on="numbers")
+    card = make_card(judged, "hands", facts("1"), made_on="numbers")
     assert CalibrationCard.model_validate_json(card.model_dump_json()) == card
 
     frame = pd.DataFrame([error for error, _ in data], columns=["region", "kind", "flagged"])
@@ -122,7 +122,7 @@ def test_the_kinds_are_those_that_pandas_counts(
     ],
 )
 def test_a_card_whose_parts_do_not_fit_is_refused(tmp_path: Path, table: Path, change: Any, said: str) -> None:
-    card = make_card(judge(read_labels(table, None), Painted()), "hands", "1", made_on="paint")
+    card = make_card(judge(read_labels(table, None), Painted()), "hands", facts("1"), made_on="paint")
     values = json.loads(card.model_dump_json())
     change(values)
     (tmp_path / "card.json").write_text(json.dumps(values))

@@ -69,8 +69,12 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The card; default: cards/SCORER.json.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=10, metavar="N", help="How many renders --truth makes.")] = 400,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, metavar="S", help="First seed of the renders.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=10, metavar="N", help="How many renders --truth makes; default: 400.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="S", help="Which set of renders --truth makes; default: 40.")
+    ] = None,
     set_: Set = [],  # noqa: B006
     device: Device = None,
     pose: Pose = None,
@@ -100,13 +104,30 @@ def calibrate(
         concurrency=judge_concurrency,
         max_questions=max_questions,
     )
+    idle = {
+        "--set": set_,
+        "--device": device,
+        "--pose": pose,
+        "--judge": judge,
+        "--judge-protocol": judge_protocol,
+        "--judge-examples": judge_examples,
+        "--judge-samples": judge_samples,
+        "--judge-concurrency": judge_concurrency,
+        "--max-questions": max_questions,
+    }
+    unused = [name for name, value in idle.items() if value not in (None, [])]
+    if run is not None and unused:
+        raise HafError(f"{unused[0]} is of a scorer that looks at the images: with --run the scores are the run's.")
     if store is not None and labels is not None:
         raise HafError("Give LABELS, or --labels STORE, and not both.")
     spec = read_settings(ScoringSpec, None, set_, asked)
+    scorers = spec.scorers or ()
+    if len(scorers) != 1:
+        raise HafError(f"--scorer {scorer}: a card is of one scorer; give one.")
     with progress_bars(quiet or as_json) as progress:
         made = api.calibrate(
             labels,
-            (spec.scorers or ())[0],
+            scorers[0],
             store=store,
             truth=truth,
             views=view,

@@ -81,8 +81,6 @@ def compare(
 
     if sum((markdown, latex, as_json)) > 1:
         raise HafError("Give only one of --markdown, --latex and --json.")
-    if not 0 < detect < 1:
-        raise HafError(f"--detect {detect}: give a difference of rates between 0 and 1, such as 0.02.")
     conditions = [parse_condition(text) for text in fail_if]
     place = 0
     if baseline is not None:
@@ -101,6 +99,9 @@ def compare(
         within="",
     )
     given = {key: value for key, value in asked.items() if value is not None}
+    if given and not judge:
+        option = {"max_questions": "--max-questions"}.get(next(iter(given)), f"--judge-{next(iter(given))}")
+        raise HafError(f"{option} says how pairs are judged: name a judge with it, --judge URL or NAME.")
     judges = parse_settings(PairOptions, given, "--judge") if judge else None
     with progress_bars(quiet or as_json) as progress:
         comparison = api.compare(

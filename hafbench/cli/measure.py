@@ -153,7 +153,7 @@ def run(
             "require": require or None,
             "device": device,
             "workers": workers,
-            "engine": engine,
+            "engine.engine": engine,
             "engine.address": address,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(
@@ -235,7 +235,7 @@ def score(
             "require": require or None,
             "device": device,
             "workers": workers,
-            "engine": engine,
+            "engine.engine": engine,
             "engine.address": address,
             **scorer_settings(clip=clip, iqa=iqa, pose=pose),
             **judge_settings(

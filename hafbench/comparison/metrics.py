@@ -181,8 +181,9 @@ def _corrected(versus: Sequence[Versus]) -> list[Versus]:
 def _labels(runs: Sequence[Run]) -> list[str]:
     names = [run.manifest.name for run in runs]
     folders = [run.folder.resolve() for run in runs]
-    if len(set(folders)) < len(folders):
-        raise HafError(f"{runs[0].address} is given twice; compare different run folders.")
+    twice = next((run for place, run in enumerate(runs) if folders[place] in folders[:place]), None)
+    if twice is not None:
+        raise HafError(f"{twice.address} is given twice; compare different run folders.")
     labels = [
         name if names.count(name) == 1 else f"{name} ({folder.name})"
         for name, folder in zip(names, folders, strict=True)

@@ -35,6 +35,10 @@ class Shared:
     same_images: bool = False
 
 
+ALONE, UNPAIRED = float("inf"), -1.0
+"""In place of a seed: no seed is either."""
+
+
 def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[str]:
     """The scorers that judged both runs in the same version, settings and weights."""
     one, other = (run.manifest.scorers for run in (baseline, candidate))
@@ -58,8 +62,8 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[st
 def keyed_metrics(runs: tuple[Run, Run], names: Sequence[str]) -> list[dict[str, Metric]]:
     """Of each run the metrics of the shared scorers, each row with `key`, its prompt's identity, and `pair`.
 
-    Without a prompt the key is the image's name. `pair` is the seed, or 0 for the only image of its key; several
-    images of a prompt without seeds are not paired with anything (-1). The keys are categoricals of one kind.
+    Without a prompt the key is the image's name. `pair` is the seed. Without one it is ALONE for the only image of its
+    key, and UNPAIRED for several, which are not paired with anything. The keys are categoricals of one kind.
     """
     import pandas as pd
 
@@ -90,8 +94,7 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     columns = ["prompt", "category", "seed", "scorer", "status", "value", "is_error", "reason", "cause"]
     # Names of images as codes, and hashes not at all: moving texts takes most of the time.
     images = pd.Categorical.from_codes(*pd.factorize(run.records["image"]), validate=False)
-    prompted = run.records["prompt_id"].notna()
-    records = run.records[columns].assign(row=np.arange(len(images)), image=images, key=keys, prompted=prompted)
+    records = run.records[columns].assign(row=np.arange(len(images)), image=images, key=keys)
     shared = records["scorer"].isin(names).to_numpy()
     narrowed = replace(
         run,
@@ -102,8 +105,8 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     for name, metric in metrics_of(narrowed).items():
         rows = metric.rows
         seeds = rows["seed"].to_numpy(dtype=np.float64, na_value=np.nan)
-        alone = ~rows["key"].duplicated(keep=False).to_numpy() & ~rows["prompted"].to_numpy()
-        pair = np.where(np.isnan(seeds), np.where(alone, 0.0, -1.0), seeds)
+        alone = ~rows["key"].duplicated(keep=False).to_numpy()
+        pair = np.where(np.isnan(seeds), np.where(alone, ALONE, UNPAIRED), seeds)
         keyed[name] = replace(metric, rows=rows.assign(pair=pair))
     return keyed
 
@@ -156,9 +159,8 @@ def _join(one: pd.DataFrame, other: pd.DataFrame) -> _Joined:
     import numpy as np
 
     sides = (one[["key", "pair"]], other[["key", "pair"]])
-    first, second = (
-        side.assign(place=np.arange(len(side)))[side["pair"] >= 0].drop_duplicates(["key", "pair"]) for side in sides
-    )
+    placed = (side.assign(place=np.arange(len(side)))[side["pair"] != UNPAIRED] for side in sides)
+    first, second = (side.drop_duplicates(["key", "pair"]) for side in placed)
     joined = first.merge(second, on=["key", "pair"], how="inner", validate="one_to_one")
     return _Joined(sides, (joined["place_x"].to_numpy(), joined["place_y"].to_numpy()))
 

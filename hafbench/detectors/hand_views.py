@@ -48,11 +48,6 @@ def summarize(full: sv.KeyPoints, lite: sv.KeyPoints, palms: Sequence[float], ro
     )
 
 
-def presence_logit(hands: sv.KeyPoints) -> Floats:
-    """The mean logit of both nets that there is a hand, over all views (n,)."""
-    return np.asarray((hands.data["presence_lite"] + hands.data["presence_full"]) / 2)
-
-
 def hand_boxes(hands: sv.KeyPoints) -> Floats:
     """Boxes (n, 4) of the points with a tenth of the longer side around, since the points lie inside of the hand."""
     low, high = hands.xy.min(1), hands.xy.max(1)

@@ -6,6 +6,7 @@ model (recipes/mannequin/detectors.py). It knows nothing of photographs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -188,7 +189,7 @@ def assign_parts(found: sv.Detections, min_confidence: float = 0.3) -> Detected:
 
 
 class MannequinDetector:
-    """Detects the hands and people of the built-in world.
+    """Detects the hands and people of the built-in world; from any thread, one at a time.
 
     It averages what it sees in the image at each size of `sides`, in pixels, and with `mirrored` in its mirror image.
     """
@@ -205,6 +206,8 @@ class MannequinDetector:
         self.weights: Mapping[str, str] = {path.name: sha256_of(path)}
         self._sides, self._mirrored = tuple(sides), mirrored
         self._last: tuple[bytes, Detected] | None = None
+        # A model of ultralytics keeps the size of its pictures and its last results in itself.
+        self._lock = threading.Lock()
         # Its own suppression only drops the very same box of a class; `merge` does the rest.
         self._options: dict[str, Any] = {"conf": MIN_CONFIDENCE, "iou": 0.8, "verbose": False}
         self._options |= {"device": None if device == "auto" else device, "predictor": every_class()}
@@ -213,9 +216,10 @@ class MannequinDetector:
         """Hands and people in an RGB image of shape (height, width, 3); boxes and points in its pixels."""
         # Two scorers ask about the same image, one after the other.
         pixels = image.tobytes()
-        if self._last is None or self._last[0] != pixels:
-            self._last = (pixels, self._detect(image))
-        return self._last[1]
+        with self._lock:
+            if self._last is None or self._last[0] != pixels:
+                self._last = (pixels, self._detect(image))
+            return self._last[1]
 
     def _detect(self, image: Pixels) -> Detected:
         # What the net sees in the mirrored image, or in another size, errs elsewhere; the mean is nearer to the truth.

@@ -14,7 +14,7 @@ from hafbench.generators import load_generator
 from hafbench.manifest import GeneratorFacts
 from hafbench.pools import Workers
 from hafbench.scorers.loading import load_scorers
-from hafbench.specs import RunSpec
+from hafbench.specs import EngineSpec, RunSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 @contextmanager
 def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iterator[Started]:
     """Load the scorers of a resolved spec, and its model unless it is given; raises HafError or Unavailable."""
-    if spec.engine.address is not None:
-        raise HafError(f"--address {spec.engine.address} is for --engine ray.")
+    usual = EngineSpec()
+    unused = [name for name, value in spec.engine if name != "engine" and value != getattr(usual, name)]
+    if unused:
+        raise HafError(f"The setting engine.{unused[0]} is for --engine ray; leave it out.")
     wanted = spec.devices if isinstance(spec, RunSpec) else None
     if isinstance(spec, RunSpec) and wanted is not None:
         if generator:

@@ -56,6 +56,8 @@ def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iter
         raise HafError("A model that is loaded already is drawn from by --engine local; Ray's workers load their own.")
     if isinstance(spec, RunSpec) and spec.devices is not None:
         raise HafError(f"--devices {spec.devices} is for --engine local; Ray uses all GPUs that it has.")
+    if spec.workers > 1:
+        raise HafError("--workers is for --engine local; Ray's processes are set by engine.generators and .scorers.")
     specs = spec.scorers or ()
     here = [one for one in specs if SCORERS.get(one.name).waits]
     away = {one.name: one.options.model_dump(mode="json", exclude_unset=True) for one in specs if one not in here}
@@ -77,7 +79,7 @@ def start(spec: RunSpec | ScoreSpec, generator: Generator | None = None) -> Iter
             found.generator,
             {one.name: everyone[one.name] for one in specs},
             {**waiting, **missing},
-            Workers(spec.workers, here, spec.device),
+            Workers(1, here, spec.device),
         )
 
 

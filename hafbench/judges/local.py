@@ -153,9 +153,7 @@ def _free_memory() -> None:
 def load(options: Options, device: str) -> LocalJudge:
     """Load the model. Raises Unavailable if it cannot be had, and HafError if none or something else is named."""
     if not options.model:
-        raise HafError(
-            "The judge local needs a model: name a hub id or a folder by --set scorers.judge.options.model=MODEL."
-        )
+        raise HafError("The judge local needs a model: name a hub id or a folder by --judge-model MODEL.")
     files = find(options.model, options.revision)
     from importlib.metadata import version
 

@@ -60,7 +60,7 @@ def _fetch(model: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except Exception as error:
-        source = Source(model, model, revision, option="scorers.judge.options.model =")
+        source = Source(model, model, revision, option="--judge-model")
         raise Unavailable(out_of_reach(source, error)) from error
 
 

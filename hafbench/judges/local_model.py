@@ -167,7 +167,8 @@ class LocalModel:
         found: dict[str, float] = {}
         for each, logprob in logprobs.items():
             if math.isnan(logprob):
-                raise HafError(f"{self.name} made NaN; try --set scorers.judge.options.dtype=fp32 or bf16.")
+                judge = f"{{judge: local, model: {self.name}, options: {{dtype: fp32}}}}"
+                raise HafError(f"{self.name} made NaN; try --set 'scorers.judge.judges=[{judge}]', or with bf16.")
             if logprob == -math.inf:
                 continue
             text = self._text(each)

@@ -31,6 +31,12 @@ class JudgeSpec(BaseModel):
 
         return shown_url(judge) if "://" in judge else judge
 
+    @field_serializer("options", when_used="json")
+    def _without_secrets(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        from hafbench.judges.endpoint import shown_url
+
+        return {name: shown_url(str(value)) if name == "url" else value for name, value in options.items()}
+
     @property
     def row(self) -> tuple[str, dict[str, Any]]:
         """The name in the registry, and all options."""

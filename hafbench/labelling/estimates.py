@@ -1,12 +1,13 @@
 """What people's labels say of a run and of a comparison: their rate alone, and with the verdicts of all images.
 
-The labels of a part of the images stand for all of them by the chances with which plans drew them.
+The labels of a part of the images stand for all of them by the chances with which plans drew them (`drawn.py`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,7 @@ from hafbench.errors import HafError
 from hafbench.figures import metrics_of
 from hafbench.labelling.answers import Label
 from hafbench.labelling.consensus import Consensus, consensus
-from hafbench.labelling.sampling import PlanSpec
+from hafbench.labelling.drawn import Drawn, Plan, drawn_of, weights_of
 from hafbench.labelling.store import LabelStore
 from hafbench.statistics import (
     LabelledImages,
@@ -39,47 +40,21 @@ IMPORTED = "imported labels, taken as a random part"
 
 @dataclass(frozen=True)
 class Labels:
-    """What a store says: one label an item, all answers, and the plans that drew them."""
+    """What a store says: one label an item, all answers, and how their items were drawn."""
 
     agreed: Mapping[str, Consensus]
     answers: tuple[Label, ...]
-    plans: tuple[Plan, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A plan of a store: the chance of each item, and how many of what it drew have an answer by now."""
-
-    name: str
-    spec: PlanSpec
-    chances: Mapping[str, float]
-    reached: float
+    drawn: Drawn
 
 
 def read_store(path: Path) -> Labels:
     """All that a store holds; raises HafError where it holds no label."""
-    store = LabelStore(path, must_exist=True)
-    try:
+    with closing(LabelStore(path, must_exist=True)) as store:
         answers = store.labels()
-        specs = {name: PlanSpec.model_validate_json(text) for name, text in store.plans().items()}
-        entries = {name: store.entries(name) for name in specs}
-    finally:
-        store.close()
+        drawn = drawn_of(store, answers)
     if not answers:
         raise HafError(f"{path} holds no label yet; give some with `hafbench label`.")
-    by_plan: dict[str | None, set[str]] = {}
-    seen: set[str] = set()
-    for one in answers:
-        if one.item not in seen:
-            by_plan.setdefault(one.plan, set()).add(one.item)
-            seen.add(one.item)
-    plans = []
-    for name, spec in specs.items():
-        chances = {entry.item: entry.probability for entry in entries[name]}
-        own = len(by_plan.get(name, set()) & set(chances))
-        rest = len(set(chances) - seen) + own
-        plans.append(Plan(name, spec, chances, own / rest if rest else 0.0))
-    return Labels(consensus(answers), tuple(answers), tuple(plans))
+    return Labels(consensus(answers), tuple(answers), drawn)
 
 
 @dataclass(frozen=True)
@@ -117,7 +92,10 @@ class PeopleFigures:
 
 @dataclass(frozen=True)
 class RunLabels:
-    """The labels of a run's images in the order of its rows: True for an error, NaN without; chances of each image."""
+    """The labels of a run's images in the order of its rows: True for an error, NaN without.
+
+    `chances` in (0, 1] are those with which the labelled images were drawn, up to a factor; of the others their mean.
+    """
 
     rows: pd.DataFrame
     bad: np.ndarray
@@ -140,29 +118,29 @@ def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
     agreed: dict[str, Consensus] = {}
     answers: list[Label] = []
     plans: list[Plan] = []
-    missed = np.ones(len(rows))
+    equal: dict[str, float] = {}
     for path in stores:
         read = read_store(path)
         own = {item: one for item, one in read.agreed.items() if item in there}
         agreed = {**own, **agreed}
-        given = [one for one in read.answers if one.item in there]
-        answers += given
-        for plan in read.plans:
-            if plan.reached and there & set(plan.chances):
-                plans.append(plan)
-                missed *= [1 - plan.chances.get(image, 0.0) * plan.reached for image in images]
-        imported = {one.item for one in given if one.plan is None}
-        missed *= 1 - len(imported) / len(rows)
+        answers += [one for one in read.answers if one.item in there]
+        plans += [plan for plan in read.drawn.plans if not there.isdisjoint(plan.reached)]
+        equal |= dict.fromkeys(read.drawn.equal & there, 1.0)
     if not agreed:
         names = ", ".join(map(str, stores))
         raise HafError(
             f"{names}: no image of {run.address} has a label; give some with `hafbench label {run.address}`."
         )
-    bad = np.array([np.nan if (one := agreed.get(image)) is None or one.bad is None else one.bad for image in images])
-    # A chance of none is of images that no plan could draw; their labels, if any, count as the rarest.
-    chances = 1 - missed
-    least = chances[chances > 0].min() if (chances > 0).any() else 1.0
-    return RunLabels(rows, bad.astype(np.float64), np.maximum(chances, least), agreed, tuple(answers), tuple(plans))
+    said = [one.bad if (one := agreed.get(image)) is not None else None for image in images]
+    bad = np.array([np.nan if one is None else one for one in said], dtype=np.float64)
+    samples = [equal, *(plan.reached for plan in plans if plan.active)]
+    weights = weights_of(images, np.isfinite(bad), samples)
+    # An answer to settle what was undone since is of no sample.
+    bad = np.where(weights > 0, bad, np.nan)
+    share = weights.sum() / len(weights)
+    chances = np.divide(share, weights, out=np.full(len(weights), share), where=weights > 0)
+    chances /= max(1.0, chances.max())
+    return RunLabels(rows, bad, chances, agreed, tuple(answers), tuple(plans))
 
 
 def people_figures(run: Run, stores: Sequence[Path]) -> PeopleFigures:

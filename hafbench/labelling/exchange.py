@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from hafbench.errors import HafError
 from hafbench.files import write_whole
-from hafbench.images import load_image
 from hafbench.labelling.answers import IMAGE_ANSWERS, Label, Mark
 from hafbench.labelling.consensus import consensus
-from hafbench.labelling.sampling import PlanSpec
+from hafbench.labelling.drawn import drawn_of
 from hafbench.labelling.store import LabelStore, Picture
 
 if TYPE_CHECKING:
@@ -32,7 +31,8 @@ WORDS: Mapping[str, str] = {"good": "good", "error": "bad", "unsure": "unclear"}
 class Row:
     """One image in a table: the label, the region and kind of its main error, and all its boxes as JSON.
 
-    `rater` is there in a table of single answers only.
+    `choice` says how the image was drawn (all, random, active, imported), `chance` how likely that was. `rater` is
+    there in a table of single answers only.
     """
 
     image: str
@@ -49,25 +49,29 @@ class Row:
     blind: bool
     seconds: float | None
     marks: str
+    choice: str
+    chance: float | None
     rater: str | None = None
     turn: str | None = None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What a file is made of: each picture with its label, good, error or unsure, and its marks."""
+    """What a file is made of: each picture with its label, good, error or unsure, its marks, and how it was drawn."""
 
     picture: Picture
     answer: str
     marks: tuple[Mark, ...]
+    choice: str
 
 
 def labelled_pictures(store: LabelStore) -> list[Exported]:
     """The images with a label that raters agree on."""
-    pictures = store.pictures()
+    pictures, labels = store.pictures(), store.labels()
+    drawn = drawn_of(store, labels)
     return [
-        Exported(pictures[item], one.answer, one.marks)
-        for item, one in consensus(store.labels()).items()
+        Exported(pictures[item], one.answer, one.marks, drawn.choice(item)[0])
+        for item, one in consensus(labels).items()
         if item in pictures and one.answer in IMAGE_ANSWERS
     ]
 
@@ -75,12 +79,13 @@ def labelled_pictures(store: LabelStore) -> list[Exported]:
 def rows(store: LabelStore, answers: bool = False, names: bool = False) -> list[Row]:
     """A row an image, or with `answers` a row an answer, with the raters' names if `names`, else numbers."""
     pictures, labels = store.pictures(), store.labels()
+    drawn = drawn_of(store, labels)
     known = dict.fromkeys(one.rater for one in labels)
     raters = {name: name if names else f"rater {place}" for place, name in enumerate(known, 1)}
     if answers:
         return [
             replace(
-                _row(pictures[one.item], one.answer, one.marks),
+                _row(pictures[one.item], one.answer, one.marks, drawn.choice(one.item)),
                 settled=one.turn == "settled",
                 blind=one.blind,
                 seconds=one.seconds,
@@ -92,7 +97,7 @@ def rows(store: LabelStore, answers: bool = False, names: bool = False) -> list[
         ]
     return [
         replace(
-            _row(pictures[item], one.answer or "unsure", one.marks),
+            _row(pictures[item], one.answer or "unsure", one.marks, drawn.choice(item)),
             raters=len(one.raters),
             settled=one.settled,
             blind=one.blind,
@@ -102,7 +107,7 @@ def rows(store: LabelStore, answers: bool = False, names: bool = False) -> list[
     ]
 
 
-def _row(picture: Picture, answer: str, marks: tuple[Mark, ...]) -> Row:
+def _row(picture: Picture, answer: str, marks: tuple[Mark, ...], choice: tuple[str, float | None]) -> Row:
     main = main_mark(marks)
     return Row(
         image=picture.image,
@@ -119,6 +124,8 @@ def _row(picture: Picture, answer: str, marks: tuple[Mark, ...]) -> Row:
         blind=True,
         seconds=None,
         marks=json.dumps([mark.model_dump() for mark in marks]),
+        choice=choice[0],
+        chance=choice[1],
     )
 
 
@@ -159,6 +166,8 @@ def to_coco(store: LabelStore, path: Path) -> int:
             {
                 "id": number,
                 "file_name": one.picture.image,
+                "sha256": one.picture.sha256,
+                "choice": one.choice,
                 "width": one.picture.width,
                 "height": one.picture.height,
                 "label": WORDS[one.answer],
@@ -189,7 +198,12 @@ def to_label_studio(store: LabelStore, path: Path) -> int:
     found = labelled_pictures(store)
     content = [
         {
-            "data": {"image": one.picture.image, "prompt": one.picture.prompt, "sha256": one.picture.sha256},
+            "data": {
+                "image": one.picture.image,
+                "prompt": one.picture.prompt,
+                "sha256": one.picture.sha256,
+                "choice": one.choice,
+            },
             "annotations": [{"result": [_choice(one.answer), *(_rectangle(one.picture, own) for own in _boxed(one))]}],
         }
         for one in found
@@ -234,7 +248,7 @@ def to_examples(store: LabelStore, folder: Path, number: int, seed: int = 0) -> 
         if len(own) < number:
             raise HafError(f"{store.path} has {len(own)} {label} images; ask for at most as many with --number.")
         for place in rng.permutation(len(own))[:number]:
-            image = load_image(own[place].place)
+            image = own[place].load()
             target = folder / label / f"{own[place].sha256[:16]}.png"
             write_whole(target, partial(image.save, format="PNG"))
             written += 1
@@ -244,63 +258,82 @@ def to_examples(store: LabelStore, folder: Path, number: int, seed: int = 0) -> 
 def labels_for_calibration(store: LabelStore, run: Run | None) -> list[Labelled]:
     """The images with a clear label as `hafbench calibrate` takes them: those of the run, or where they lay.
 
-    Labels of an active choice are left out: a scorer's doubts must not choose the images that it is measured on.
+    Only those that were drawn with equal chances: a scorer's doubts must not choose the images that it is measured on.
     """
     from hafbench.labelled import LABELS, Labelled
     from hafbench.labelling.frame import pictures_of
 
     own = {one.sha256: one for one in pictures_of(run)} if run else store.pictures()
-    active = [name for name, spec in store.plans().items() if PlanSpec.model_validate_json(spec).choose == "active"]
+    labels = store.labels()
+    drawn = drawn_of(store, labels)
+    equal = drawn.equal
     found = []
-    for item, one in consensus(label for label in store.labels() if label.plan not in active).items():
+    for item, one in consensus(labels).items():
         picture, main = own.get(item), main_mark(one.marks)
-        if picture is None or one.answer not in ("good", "error"):
+        if picture is None or item not in equal or one.answer not in ("good", "error"):
             continue
         word, error = WORDS[one.answer], (main.region, main.kind) if main else (None, None)
-        found.append(Labelled(picture.image, LABELS[word], picture.run, picture.prompt_id, _reader(picture), *error))
+        read = partial(_pixels, picture)
+        found.append(
+            Labelled(picture.image, LABELS[word], picture.run, picture.prompt_id, read, *error, sha256=picture.sha256)
+        )
     if not found:
         what = f"of {run.address} " if run else ""
-        drawn = "that was not drawn by the scorers' doubts " if active else ""
-        raise HafError(f"{store.path}: no image {what}{drawn}has a clear label; give some with `hafbench label`.")
+        active = any(plan.active for plan in drawn.plans)
+        drawn_so = "that was not drawn by the scorers' doubts " if active else ""
+        raise HafError(f"{store.path}: no image {what}{drawn_so}has a clear label; give some with `hafbench label`.")
     return found
 
 
-def _reader(picture: Picture) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        import numpy as np
+def _pixels(picture: Picture) -> np.ndarray:
+    import numpy as np
 
-        return np.asarray(load_image(picture.place))
-
-    return read
+    return np.asarray(picture.load())
 
 
 def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str) -> int:
     """Add the labels of a file about images of these runs: a table, COCO or Label Studio; returns how many were new.
 
-    Images are found by `sha256`, or by their name below the run's images. Raises HafError, naming it, for an image of
-    no run.
+    A label is new unless it is what this rater said last of the image. Images are found by their SHA-256 where the file
+    has it, else by their name below the run's images. Raises HafError, naming it, for an image of no run, for a name
+    that is of several, and for one that an active choice drew: without its chance, which only its own store has, it
+    would count as one of a random part.
     """
     from hafbench.labelling.frame import pictures_of
     from hafbench.labelling.reading import read_file
 
-    known: dict[str, Picture] = {}
+    by_sha256: dict[str, Picture] = {}
+    by_name: dict[str, dict[str, Picture]] = {}
     for run in runs:
         for one in pictures_of(run):
-            known.setdefault(one.image, one)
-            known[one.sha256] = one
-    new = 0
+            by_sha256[one.sha256] = one
+            by_name.setdefault(one.image, {})[one.sha256] = one
     named: dict[str, Picture] = {}
     labels = []
     for read in read_file(path):
-        picture = known.get(read.sha256 or "") or known.get(read.image)
+        alike = by_name.get(read.image, {})
+        if read.sha256 is None and len(alike) > 1:
+            raise HafError(f"{path}: {read.image} is an image of several of these runs; give one --run at a time.")
+        picture = by_sha256.get(read.sha256) if read.sha256 is not None else next(iter(alike.values()), None)
         if picture is None:
-            raise HafError(f"{path}: {read.image} is no image of {', '.join(run.address for run in runs)}.")
+            other = ", but another one of that name" if alike else ""
+            raise HafError(f"{path}: {read.image} is no image of {', '.join(run.address for run in runs)}{other}.")
+        if read.choice == "active":
+            raise HafError(
+                f"{path}: {read.image} was drawn by the scorers' doubts, and would count as drawn at random; use the "
+                "store that it was labelled in, or leave it out."
+            )
         if picture.sha256 in named:
             raise HafError(f"{path}: {read.image} has a label already.")
         named[picture.sha256] = picture
         labels.append(Label(picture.sha256, rater, "first", read.answer, read.marks))
     store.add_pictures(named.values())
-    for label in labels:
-        text = f"{label.item}/{rater}/{label.answer}/{[mark.model_dump_json() for mark in label.marks]}"
-        new += store.add(f"import-{hashlib.sha256(text.encode()).hexdigest()[:48]}", label)
-    return new
+    standing = {one.item: one for one in store.labels() if one.rater == rater and one.turn == "first"}
+    new = [
+        label
+        for label in labels
+        if (before := standing.get(label.item)) is None or (before.answer, before.marks) != (label.answer, label.marks)
+    ]
+    for label in new:
+        store.add(f"import-{secrets.token_hex(24)}", label)
+    return len(new)

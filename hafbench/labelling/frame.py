@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,12 +23,11 @@ class Item:
     """An image, or a pair of them (the baseline's first), under its key.
 
     `group` is the run that it is drawn for, `chances` the probability of an error of each of its images by the scorer;
-    None where the scorer could not tell. `cluster` is the prompt.
+    None where the scorer could not tell.
     """
 
     key: str
     group: str
-    cluster: str
     pictures: tuple[Picture, ...]
     chances: tuple[float | None, ...]
 
@@ -73,8 +73,7 @@ def image_items(runs: Sequence[Run], scorer: str | None, *, doubt: bool) -> list
     for run in runs:
         chances = chances_of(run, scorer) if doubt else {}
         for one in pictures_of(run):
-            cluster = one.prompt_id or one.image
-            items.setdefault(one.sha256, Item(one.sha256, str(run.folder), cluster, (one,), (chances.get(one.sha256),)))
+            items.setdefault(one.sha256, Item(one.sha256, str(run.folder), (one,), (chances.get(one.sha256),)))
     if not items:
         raise HafError(f"{runs[0].address} has no image that could be read.")
     return list(items.values())
@@ -92,11 +91,10 @@ def chances_of(run: Run, scorer: str | None) -> dict[str, float]:
 def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool) -> list[Item]:
     """The pairs of the same prompt (id and text) and seed; raises HafError where the runs share none.
 
-    Images without a prompt are paired by their name, as `hafbench compare` does.
+    Images without a prompt are paired by their name, and without seeds the only ones of a prompt, as by `hafbench
+    compare`.
     """
-    sides = [
-        {place: one for one in pictures_of(run) if (place := _place(one)) is not None} for run in (baseline, candidate)
-    ]
+    sides = [_by_place(pictures_of(run)) for run in (baseline, candidate)]
     chances = [chances_of(run, scorer) if doubt else {} for run in (baseline, candidate)]
     items = {}
     for place, one in sides[0].items():
@@ -104,14 +102,21 @@ def pair_items(baseline: Run, candidate: Run, scorer: str | None, *, doubt: bool
         if other is not None:
             key = f"{one.sha256}-{other.sha256}"
             both = chances[0].get(one.sha256), chances[1].get(other.sha256)
-            items[key] = Item(key, "pairs", one.prompt_id or one.image, (one, other), both)
+            items[key] = Item(key, "pairs", (one, other), both)
     if not items:
         raise HafError(f"{baseline.address} and {candidate.address} share no pair of prompt and seed.")
     return list(items.values())
 
 
-def _place(one: Picture) -> tuple[str, str, int] | None:
-    """What two images of a pair have in common; several images of a prompt without seeds have nothing of the kind."""
-    if one.prompt_id is None:
-        return "", one.image, -1
-    return None if one.seed is None else (one.prompt_id, one.prompt or "", one.seed)
+def _by_place(pictures: Sequence[Picture]) -> dict[tuple[str, str, int | None], Picture]:
+    """Images by what two of a pair have in common; several of a prompt without seeds have nothing of the kind."""
+    found = {}
+    count = Counter(_place(one) for one in pictures)
+    for one in pictures:
+        if one.prompt_id is None or one.seed is not None or count[_place(one)] == 1:
+            found[_place(one)] = one
+    return found
+
+
+def _place(one: Picture) -> tuple[str, str, int | None]:
+    return ("", one.image, None) if one.prompt_id is None else (one.prompt_id, one.prompt or "", one.seed)

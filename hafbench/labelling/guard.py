@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
-COOKIE = "hafbench_token"
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,8 +42,15 @@ class Guard:
 
     def knows(self, headers: Mapping[str, str], query: str) -> bool:
         """Whether a request has the token, in its address or in the cookie."""
-        given = [*parse_qs(query).get("token", ()), _cookie(headers.get("cookie", ""))]
+        name = cookie_name(headers.get("host", ""))
+        given = [*parse_qs(query).get("token", ()), _cookie(headers.get("cookie", ""), name)]
         return any(secrets.compare_digest(one.encode(), (self.token or "").encode()) for one in given)
+
+
+def cookie_name(host: str) -> str:
+    """The name of the cookie with the token, by the Host header: a browser sends cookies to all ports of a machine."""
+    port = host.rpartition(":")[2]
+    return f"hafbench_token_{port if port.isdecimal() else 80}"
 
 
 def guard_for(address: str) -> Guard:
@@ -76,9 +82,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _cookie(header: str) -> str:
+def _cookie(header: str, name: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return ""
     return found.value if found else ""

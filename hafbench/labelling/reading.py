@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
@@ -27,12 +27,13 @@ _MARKS = TypeAdapter(tuple[Mark, ...])
 
 @dataclass(frozen=True)
 class Read:
-    """A label of a file."""
+    """A label of a file; `choice` is how its image was drawn, if the file says so (`labels export`)."""
 
     image: str
     sha256: str | None
     answer: ImageAnswer
     marks: tuple[Mark, ...]
+    choice: str | None = None
 
 
 def read_file(path: Path) -> list[Read]:
@@ -67,8 +68,7 @@ def _table(path: Path) -> Iterator[Read]:
         marks = _MARKS.validate_json(row["marks"]) if row.get("marks") else ()
         if not marks and answer == "error" and row.get("region"):
             marks = (Mark.model_validate({"region": row["region"], "kind": row.get("kind")}),)
-        sha256 = row.get("sha256")
-        yield Read(str(row["image"]), str(sha256) if sha256 else None, answer, marks if answer == "error" else ())
+        yield Read(str(row["image"]), *_known(row, answer, marks))
 
 
 def _json(path: Path) -> Iterator[Read]:
@@ -87,7 +87,7 @@ def _coco(content: Mapping[str, Any], path: Path) -> Iterator[Read]:
         marks = tuple(boxes.get(image["id"], ()))
         word = image.get("label", "bad" if marks else "good")
         answer = _answer(word, f"{path}, {image['file_name']}")
-        yield Read(str(image["file_name"]), None, answer, marks if answer == "error" else ())
+        yield Read(str(image["file_name"]), *_known(image, answer, marks))
 
 
 def _label_studio(content: list[Any], path: Path) -> Iterator[Read]:
@@ -107,7 +107,15 @@ def _label_studio(content: list[Any], path: Path) -> Iterator[Read]:
                 marks.append(_mark(value["rectanglelabels"][0], box))
         answer = _answer(word if word is not None else "bad" if marks else "good", f"{path}, task {number}")
         name = PurePosixPath(str(data["image"])).as_posix()
-        yield Read(name, data.get("sha256"), answer, tuple(marks) if answer == "error" else ())
+        yield Read(name, *_known(data, answer, marks))
+
+
+def _known(
+    fields: Mapping[Any, Any], answer: ImageAnswer, marks: Sequence[Mark]
+) -> tuple[str | None, ImageAnswer, tuple[Mark, ...], str | None]:
+    """What a label says but for the image's name; only an error has marks."""
+    sha256, choice = (str(fields[key]) if fields.get(key) else None for key in ("sha256", "choice"))
+    return sha256, answer, tuple(marks) if answer == "error" else (), choice
 
 
 def _mark(name: str, box: tuple[float, float, float, float]) -> Mark:

@@ -14,14 +14,12 @@ from urllib.parse import parse_qs, urlencode
 
 from pydantic import BaseModel, ConfigDict
 
-from hafbench.errors import BadImage, HafError, Unavailable
-from hafbench.images import load_image
+from hafbench.errors import HafError, Unavailable
 from hafbench.labelling.answers import EventId, Given, Rater, Tab
-from hafbench.labelling.guard import COOKIE, Guard
+from hafbench.labelling.guard import Guard, cookie_name
 from hafbench.labelling.session import Refused, Session, State
 from hafbench.labelling.store import Picture
 from hafbench.reports.page import render_page
-from hafbench.sources import Content, read_place
 from hafbench.types import Kind, Region
 
 if TYPE_CHECKING:
@@ -100,7 +98,8 @@ def build_app(session: Session, page: Page, guard: Guard) -> "FastAPI":
             # The token leaves the address bar, where others might read or copy it.
             rest = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
             answer = RedirectResponse(request.url.path + (f"?{urlencode(rest)}" if rest else ""), 303)
-            answer.set_cookie(COOKIE, guard.token, httponly=True, samesite="lax")
+            name = cookie_name(request.headers.get("host", ""))
+            answer.set_cookie(name, guard.token, httponly=True, samesite="lax")
         else:
             answer = await call_next(request)
         answer.headers.update(HEADERS)
@@ -173,15 +172,9 @@ HEADERS = {
 
 
 def as_png(picture: Picture) -> bytes:
-    """An image as every scorer saw it, without what else its file holds; raises HafError if it is another file now."""
-    found = read_place(picture.place)
-    if isinstance(found, Content) and found.sha256 != picture.sha256:
-        raise HafError(f"{picture.image} is not the image that was scored any more; score the run again.")
-    try:
-        buffer = io.BytesIO()
-        load_image(found).save(buffer, format="PNG", compress_level=1)
-    except (BadImage, OSError) as error:
-        raise HafError(f"{picture.image} cannot be read any more; label it as unsure.") from error
+    """An image as every scorer saw it, without what else its file holds; raises HafError as `Picture.load`."""
+    buffer = io.BytesIO()
+    picture.load().save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -89,11 +89,7 @@ def _items(asked: Labelling, runs: Sequence[Run]) -> list[Item]:
 
 def _shown(spec: PlanSpec, items: Sequence[Item], store: LabelStore) -> dict[str, Item]:
     """The items of the plan; a pair that was drawn for a difference is two of them."""
-    single = {
-        one.sha256: Item(one.sha256, item.group, item.cluster, (one,), (None,))
-        for item in items
-        for one in item.pictures
-    }
+    single = {one.sha256: Item(one.sha256, item.group, (one,), (None,)) for item in items for one in item.pictures}
     known = single if spec.task == "images" else {item.key: item for item in items}
     return {entry.item: known[entry.item] for entry in store.entries(spec.name)}
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -21,6 +21,10 @@ from hafbench import provenance
 from hafbench.errors import HafError
 from hafbench.labelling.answers import UNDO, Label, Mark, Turn
 from hafbench.sources import ImageSource, Place, open_source
+from hafbench.sources.unchanged import load_unchanged
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FORMAT = 1
 FILE = "labels.sqlite"
@@ -77,6 +81,10 @@ class Picture:
     def place(self) -> Place:
         """Where it is; raises HafError where that cannot be looked up."""
         return _source(self.root).place(self.image)
+
+    def load(self) -> Image:
+        """Its pixels as every scorer saw them; raises HafError if it is another file now, or cannot be read."""
+        return load_unchanged(self.place, self.sha256, self.image)
 
 
 @lru_cache(maxsize=8)

@@ -190,9 +190,9 @@ class PeopleFacts(Frozen):
     """What people say of the images: who of them labelled how many.
 
     `labels` has a word for each prompt beside that of the verdicts: e an error, s sound, u none was sure or they
-    disagree, - nobody looked. `chances` are those with which the images were drawn, None where all are alike, and
-    `chosen` says how. `human` is the rate by the labels alone, `powered` that with the verdicts that rank (PPI++); both
-    follow from the letters.
+    disagree, - nobody looked. `chances` are those with which the labelled images were drawn, up to a factor, None where
+    all are alike, and `chosen` says how. `human` is the rate by the labels alone, `powered` that with the verdicts that
+    rank (PPI++); both follow from the letters.
     """
 
     raters: tuple[RaterCount, ...] = Field(min_length=1)

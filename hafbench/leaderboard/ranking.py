@@ -84,7 +84,8 @@ def _rate(entry: Entry) -> float:
 def compare_entries(baseline: Entry, candidate: Entry, resamples: int = RESAMPLES) -> tuple[Difference, Unjudged]:
     """The difference of two entries' rates on the pairs of (prompt, seed) that both could judge, as in `compare`.
 
-    Entries that share no seed are compared by prompt. With it, what the images not judged might do to the difference.
+    Entries that share no seed are compared by prompt. Ranks need no interval of it. With it, what the images not judged
+    might do to the difference.
     """
     entries = (baseline, candidate)
     words = [verdicts_of(entry.anatomy[entry.ranked_by].verdicts) for entry in entries]
@@ -99,7 +100,8 @@ def compare_entries(baseline: Entry, candidate: Entry, resamples: int = RESAMPLE
     if shared:
         both = np.isfinite(values[0]) & np.isfinite(values[1])
         values = [np.where(both, value, np.nan) for value in values]
-    return compare_means(values[0], keys[0], values[1], keys[1], resamples=resamples), unjudged
+    found = compare_means(values[0], keys[0], values[1], keys[1], resamples=resamples, interval=False)
+    return found, unjudged
 
 
 def verdicts_of(words: Mapping[str, str]) -> dict[str, Floats]:

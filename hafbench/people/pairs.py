@@ -80,13 +80,13 @@ def pair(
 
     if detail is not None:
         view = DEFECTS[detail].view
-    scene = random_scene(seed, view)
-    good = render(scene, size)
-    rng = np.random.default_rng([seed, 1_000_003])
     rows = (DEFECTS[detail],) if detail is not None else of_view(view)
     rows = tuple(row for row in rows if not regions or row.region in regions)
     if not rows:
         return None
+    scene = random_scene(seed, view)
+    good = render(scene, size)
+    rng = np.random.default_rng([seed, 1_000_003])
     weights = np.array([row.weight for row in rows])
     for _ in range(TRIES):
         defect = rows[int(rng.choice(len(rows), p=weights / weights.sum()))]

@@ -60,8 +60,7 @@ _TABLE = (
     _row("limb_count", "anatomy", "mannequins", ("limbs",),
          "count and shape of the built-in mannequins' limbs"),
     _row("judge", "anatomy", None, get_args(Region),
-         "the verdict of a judge, such as a vision-language model, that another package adds", default=False,
-         waits=True),
+         "the verdict of a vision-language model: an endpoint, or one on this machine", default=False, waits=True),
     _row("clip", "quality", None, (), "agreement of image and prompt (open_clip cosine)"),
     _row("iqa", "quality", None, (), "image quality without a reference (pyiqa, default piqe)"),
 )

@@ -1,4 +1,4 @@
-"""Are the images that a run is resumed with those that it began with? And which of them are the run's own pages?"""
+"""Are images those that a run began with, or that were labelled? And which of them are the run's own pages?"""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hafbench.errors import HafError
+from hafbench.errors import BadImage, HafError
+from hafbench.images import load_image
 from hafbench.sources.folder import Folder
-from hafbench.sources.places import Content, read_ahead, read_place
+from hafbench.sources.places import Content, Place, read_ahead, read_place
 from hafbench.sources.source import Identity, ImageSource, SourceImage
-from hafbench.stores import address_of
+from hafbench.stores import address_of, shown
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from hafbench.records import Sample
     from hafbench.runs import RunFolder
 
@@ -33,7 +36,9 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
     for sample in read_ahead(scored, _read, AHEAD):
         now = sample.place.sha256 if isinstance(sample.place, Content) else None
         if now != known[sample.image]:
-            raise HafError(f"{run.folder}: {sample.image} has changed since it was scored; choose another --out.")
+            raise HafError(
+                f"{shown(run.folder)}: {sample.image} has changed since it was scored; choose another --out."
+            )
     run.update_manifest(images=before.model_copy(update={"stamp": found.stamp}))
 
 
@@ -41,6 +46,17 @@ def _read(sample: Sample) -> Sample:
     from dataclasses import replace
 
     return replace(sample, place=read_place(sample.place)) if sample.place else sample
+
+
+def load_unchanged(place: Place, sha256: str, name: str) -> Image:
+    """An image whose file had this SHA-256 when it was scored, or labelled; raises HafError if it has another now."""
+    found = read_place(place)
+    if isinstance(found, Content) and found.sha256 != sha256:
+        raise HafError(f"{name} is not the image that was scored any more; score the run again.")
+    try:
+        return load_image(found)
+    except BadImage as error:
+        raise HafError(f"{name} cannot be read any more; label it as unsure.") from error
 
 
 def lies_in(source: ImageSource, image: SourceImage, folder: str | Path) -> bool:

@@ -62,12 +62,13 @@ TOO_FEW = "labels of at least two prompts are needed"
 
 @dataclass(frozen=True)
 class _Fit:
-    """An estimate and what each image adds to its error, (n,)."""
+    """An estimate, what each image adds to its error (n,), and which images have a part in it (n,)."""
 
     labels: int
     estimate: float
     weight: float
     influence: Floats
+    used: np.ndarray
 
 
 def _fit(images: LabelledImages) -> _Fit:
@@ -87,7 +88,7 @@ def _fit(images: LabelledImages) -> _Fit:
     mean = float(part @ labels)
     own = part * (labels - mean)
     if images.verdicts is None:
-        return _Fit(int(known.sum()), mean, 0.0, own)
+        return _Fit(int(known.sum()), mean, 0.0, own, known)
     verdicts = as_floats(images.verdicts)
     judged = np.isfinite(verdicts)
     verdicts = np.where(judged, verdicts, verdicts[judged].mean() if judged.any() else 0.0)
@@ -95,7 +96,9 @@ def _fit(images: LabelledImages) -> _Fit:
     moved = (verdicts - overall) / len(verdicts) - part * (verdicts - seen)
     spread = float(moved @ moved)
     weight = float(np.clip(-(own @ moved) / spread, 0, 1)) if spread > 1e-18 else 0.0
-    return _Fit(int(known.sum()), mean + weight * (overall - seen), weight, own + weight * moved)
+    # Without a weight the images that have no label say nothing, and their prompts are none to count.
+    used = known | (weight > 0)
+    return _Fit(int(known.sum()), mean + weight * (overall - seen), weight, own + weight * moved, used)
 
 
 def labelled_rate(images: LabelledImages, confidence: float = 0.95) -> LabelledRate:
@@ -117,7 +120,7 @@ def labelled_rate(images: LabelledImages, confidence: float = 0.95) -> LabelledR
         return LabelledRate(rate.scored, rate.estimate, rate.low, rate.high, rate.effective)
     fit = _fit(images)
     estimate = float(np.clip(fit.estimate, 0, 1))
-    variance = robust_variance(cluster_sums(fit.influence, codes), 1)
+    variance = robust_variance(cluster_sums(fit.influence[fit.used], codes[fit.used]), 1)
     size = float(k)
     if 0 < estimate < 1 and variance > 0:
         size = estimate * (1 - estimate) / variance
@@ -149,7 +152,8 @@ def labelled_difference(
         return LabelledDifference(counts, None, None, None, None, TOO_FEW)
     fits = [_fit(side) for side in sides]
     moved = fits[1].estimate - fits[0].estimate
-    sums = cluster_sums(np.concatenate([-fits[0].influence, fits[1].influence]), codes)
+    used = np.concatenate([fit.used for fit in fits])
+    sums = cluster_sums(np.concatenate([-fits[0].influence, fits[1].influence])[used], codes[used])
     error = robust_variance(sums, 1) ** 0.5
     if error <= 1e-12:
         return LabelledDifference(counts, moved, None, None, None, "all labelled prompts are alike")

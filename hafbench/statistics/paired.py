@@ -85,6 +85,7 @@ def compare_means(
     resamples: int = RESAMPLES,
     seed: int = 0,
     confidence: float = 0.95,
+    interval: bool = True,
 ) -> Difference:
     """The difference of two means of values or verdicts, over the prompts that both have; None and NaN are left out.
 
@@ -92,7 +93,7 @@ def compare_means(
     exchanges the models' labels for whole prompts. Where all prompts differ alike, such as by nothing, the data cannot
     tell how many others would not: that share is then Wilson's bound for none among as many images as there are
     prompts, and the interval is from where those others move by all that values can one way, to the other way. There
-    is none where all values are one, which is then no verdict.
+    is none where all values are one, which is then no verdict, and none without `interval`, which takes half the time.
     """
     one, other, span = _totals(baseline, baseline_clusters, candidate, candidate_clusters)
     k, n_one, n_other = len(one), int(one[:, 1].sum()), int(other[:, 1].sum())
@@ -114,6 +115,8 @@ def compare_means(
             far = wilson(0.0, k, confidence)[1]
             low, high = moved - far * (span + moved), moved + far * (span - moved)
         return Difference(n_one, n_other, k, mean, new, moved, low, high, 0.0, p_value)
+    if not interval:
+        return Difference(n_one, n_other, k, mean, new, moved, None, None, error, p_value)
     lows, highs = bootstrap(
         np.hstack([one, other]),
         lambda sums: difference(sums[:, :2], sums[:, 2:])[:, None],

@@ -23,12 +23,14 @@
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   function tell(text) { el("problem").textContent = text; el("problem").hidden = !text; }
 
+  // 404 and 422 say that a request fits nothing here. All else may pass: 403 when the new address was opened once.
+  const final = (answer) => answer.ok || answer.status === 404 || answer.status === 422;
   async function post(path, body) {
     for (let pause = 300; ; pause = Math.min(3000, pause * 2)) {
       try {
         const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-        if (answer.status < 500) return answer;
-        tell(await answer.text());
+        if (final(answer)) return answer;
+        tell(`${await answer.text()} Your answers are kept in this browser.`);
       } catch {
         tell("The server cannot be reached. Your answers are kept in this browser, and are sent when it is back.");
       }
