@@ -64,7 +64,7 @@ class Autoscore:
         self.spec = settings.run_spec()
         self.scores: Scores | None = None
         self._taken_in: set[int] = set()
-        self._drawn: Drawn | None = None
+        self._drawn: dict[int, Drawn] = {}  # by step: older checkpoints may have their turn before it
         self._away = ScoringProcess() if self.spec.engine.engine != "local" else None
 
     def prepare(self) -> None:
@@ -104,12 +104,11 @@ class Autoscore:
         accelerator, folder = training.accelerator, self.folder(step)
         spec = tuned(self.spec, checkpoint)
         staged = folder.with_name(f".{folder.name}.drawn")
-        self._drawn = Drawn(staged, tuned_generator(training, spec.model))
+        drawn = Drawn(staged, tuned_generator(training, spec.model))
+        self._drawn = {step: drawn}
         if accelerator.num_processes > 1:
             with undisturbed():
-                self._drawn.draw(
-                    spec, folder / "images", (int(accelerator.process_index), int(accelerator.num_processes))
-                )
+                drawn.draw(spec, folder / "images", (int(accelerator.process_index), int(accelerator.num_processes)))
 
     def __call__(self, checkpoint: Path, step: int) -> bool:
         """Score the checkpoint if its turn has come, or have it scored; True is to stop.
@@ -151,8 +150,8 @@ class Autoscore:
         return self.config.out / "scores" / f"{step:06d}"
 
     def score(self, checkpoint: Path, step: int) -> None:
-        """Make the run of one checkpoint, with the images of `draw`, or else with a pipeline loaded from it."""
-        drawn, self._drawn = self._drawn, None
+        """Make the run of one checkpoint, with its images of `draw`, or else with a pipeline loaded from it."""
+        drawn = self._drawn.pop(step, None)
         run(tuned(self.spec, checkpoint), self.folder(step), self.progress, drawn)
         if drawn:
             drawn.clear()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from asap_train import api
 from asap_train.autoscore import Autoscore, tuned
 from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FitLog
@@ -21,6 +23,7 @@ from fits import painted_pairs, settings, two_processes
 from hafbench.generators import load_generator
 from hafbench.runs import read_run
 from hafbench.suites import Prompt
+from scored_fits import fit_config, make_parts
 from test_memory import seen, with_weights
 from tiny_pipelines import BUILDERS
 
@@ -107,6 +110,23 @@ def score(training: Training, log: FitLog) -> None:
         return False
 
     looked_at(training, made, scoring, checkpoint, 2)
+
+
+def test_a_checkpoint_that_was_left_unscored_is_scored_with_its_own_weights(tmp_path: Path) -> None:
+    config = fit_config(make_parts(tmp_path), tmp_path / "fits" / "a", "local", device="auto", limit=8)
+    config = config.model_copy(update={"checkpoints_total_limit": None, "learning_rate": 0.05})
+    assert config.drawn_in_memory
+    scores = config.out / "scores"
+
+    def images() -> list[list[str]]:
+        api.fit(config)
+        return [read_run(scores / step).records["sha256"].tolist() for step in ("000002", "000004")]
+
+    first = images()
+    assert first[0] != first[1]
+    for step in ("000002", "000004"):
+        shutil.rmtree(scores / step)
+    assert images() == first
 
 
 def test_other_settings_of_the_model_are_drawn_by_a_pipeline_of_their_own(tmp_path: Path) -> None:
