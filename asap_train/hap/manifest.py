@@ -29,7 +29,9 @@ come data/ and .growing/, by name."""
 
 
 class ImportSpec(Spec):
-    """Pairs of Diffusion-DPO's format that were imported: the files' names and rows; `gates` is None without gates."""
+    """Pairs of Diffusion-DPO's format that were imported: the files, by their paths below the folder that was
+    given, and their rows; `gates` is None without gates.
+    """
 
     files: tuple[str, ...]
     rows: tuple[int, ...]
