@@ -114,10 +114,11 @@ def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
         if backbone.guidance is None:
             raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
         backbone.guidance = config.guidance_scale
-    if config.max_sequence_length is not None:
-        if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
-        backbone.text_tokens = config.max_sequence_length
+    if config.max_sequence_length is not None and backbone.text_tokens is None:
+        raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
+    # As images are drawn: the base's, and those of the network that is tuned.
+    drawn = arguments_of(config, backbone.pipeline).get("max_sequence_length")
+    backbone.text_tokens = config.max_sequence_length or drawn or backbone.text_tokens
     tunes_texts = config.lora is not None and config.lora.text_encoder
     if tunes_texts:
         check_text_encoders(backbone, parts.components.empty)
