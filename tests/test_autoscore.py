@@ -190,6 +190,11 @@ def test_a_fits_folder_says_what_was_chosen_and_holds_its_weights(tmp_path: Path
     checkpoint(config.out, 300)
     assert settle(config, SETTINGS).choice.step == 300
     assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 300
+    # Whoever takes that run away would have the first one chosen, whose weights are gone.
+    shutil.rmtree(config.out / "scores" / "000300")
+    with pytest.raises(HafError, match=r"step 100 would be chosen now, .* of step 300"):
+        settle(config, SETTINGS)
+    assert json.loads((config.out / "scores.json").read_text())["choice"]["step"] == 300
 
 
 def test_the_page_and_the_card_give_the_held_out_figures_and_no_others(tmp_path: Path) -> None:

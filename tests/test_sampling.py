@@ -2,10 +2,13 @@
 
 import inspect
 import json
+import logging
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import diffusers
@@ -16,7 +19,7 @@ import torch
 from PIL import Image
 
 from asap_train import api
-from asap_train.autoscore import Autoscore, tuned
+from asap_train.autoscore import Autoscore, run_base, tuned
 from asap_train.backbones import BACKBONES
 from asap_train.training.config import ENCODING, FitConfig
 from asap_train.training.fit_log import FitLog
@@ -117,6 +120,38 @@ def score(training: Training, log: FitLog) -> None:
         return False
 
     looked_at(training, made, scoring, checkpoint, 2)
+
+
+def test_a_base_that_another_fit_is_scoring_is_waited_for(tmp_path: Path) -> None:
+    config = fit_config(make_parts(tmp_path), tmp_path / "fits" / "a", "local", limit=8)
+    assert config.score is not None
+    spec, begun, waiting = config.score.run_spec(), Event(), Event()
+
+    class Held:
+        """A Progress that holds the first run up until the second waits."""
+
+        def start(self, task: str, total: int, done: int = 0) -> None:
+            begun.set()
+            waiting.wait(60)
+
+        def update(self, task: str, done: int, note: str = "") -> None: ...
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for it" in record.getMessage():
+                waiting.set()
+
+    log, heard = logging.getLogger("asap_train.autoscore"), Heard()
+    log.addHandler(heard)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run_base, spec, tmp_path / "fits" / "a", Held())
+        assert begun.wait(60)
+        try:
+            second = run_base(spec, tmp_path / "fits" / "b")
+        finally:
+            waiting.set()
+            log.removeHandler(heard)
+    assert second.folder.resolve() == first.result().folder.resolve()
 
 
 def test_a_checkpoint_that_was_left_unscored_is_scored_with_its_own_weights(tmp_path: Path) -> None:

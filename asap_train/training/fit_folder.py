@@ -19,7 +19,7 @@ SETTINGS = "fit.yaml"
 WRITTEN = (
     *("cache", "checkpoints", "log.jsonl", "plots", "pipeline", "trackers", "validation"),
     *("pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"),
-    *("README.md", "index.html", "scores.json"),
+    *("README.md", "index.html", "scores.json", "published.json"),
 )
 """What a fit replaces in its folder: when it starts, nothing may be called so."""
 
