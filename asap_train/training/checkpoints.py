@@ -2,6 +2,7 @@
 
 checkpoints/000100/
     pytorch_lora_weights.safetensors, or pipeline/      what one uses
+    kohya_lora_weights.safetensors                      only where `export_lora` has been asked for it
     state.safetensors                                   what a resumed fit needs beside it
     state.json                                          the rest of it, and the SHA-256 of all other files
 """
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from asap_train.files import make_room, remove_own, tensor_errors
 from asap_train.training.lora import FILE as LORA
+from asap_train.training.lora import KOHYA
 from hafbench.errors import one_line
 from hafbench.files import sync
 from hafbench.images import sha256_of
@@ -127,10 +129,10 @@ def _is_step(name: str) -> bool:
 def _own_names(path: Path) -> Callable[[str], bool]:
     """Whether a file is a checkpoint's: state.json names them; without it, as while it is written, by their places."""
     try:
-        known = {STATE, *_read_plain(path)["files"]}
+        known = {STATE, KOHYA, *_read_plain(path)["files"]}
         return known.__contains__
     except (OSError, ValueError):
-        return lambda name: name in (STATE, TENSORS, LORA) or name.startswith(f"{PIPELINE}/")
+        return lambda name: name in (STATE, TENSORS, LORA, KOHYA) or name.startswith(f"{PIPELINE}/")
 
 
 def _alone(value: Tensor) -> Tensor:
