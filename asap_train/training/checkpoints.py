@@ -81,7 +81,7 @@ def newest(folder: Path, note: Callable[[str], None]) -> Path | None:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint; None if it is whole."""
     try:
-        plain = _read_plain(path)
+        plain = read_plain(path)
         there = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
         for name, digest in plain["files"].items():
             if name not in there:
@@ -95,11 +95,11 @@ def damage(path: Path) -> str | None:
 
 def load(path: Path) -> State:
     """The state of a checkpoint that `newest` gave, on the CPU."""
-    return State(load_file(path / TENSORS), _read_plain(path))
+    return State(load_file(path / TENSORS), read_plain(path))
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
-    """state.json; raises OSError or ValueError if it is not one."""
+def read_plain(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint; raises OSError or ValueError if it is not one."""
     plain = from_json((path / STATE).read_bytes())
     if not isinstance(plain, dict) or not isinstance(plain.get("step"), int):
         raise ValueError(f"{STATE} has no step")
@@ -129,7 +129,7 @@ def _is_step(name: str) -> bool:
 def _own_names(path: Path) -> Callable[[str], bool]:
     """Whether a file is a checkpoint's: state.json names them; without it, as while it is written, by their places."""
     try:
-        known = {STATE, KOHYA, *_read_plain(path)["files"]}
+        known = {STATE, KOHYA, *read_plain(path)["files"]}
         return known.__contains__
     except (OSError, ValueError):
         return lambda name: name in (STATE, TENSORS, LORA, KOHYA) or name.startswith(f"{PIPELINE}/")
