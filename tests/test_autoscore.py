@@ -145,9 +145,10 @@ def test_points_are_hafbenchs_own_figures_of_each_part(tmp_path: Path) -> None:
 
 def fit_folder(tmp_path: Path, errors: dict[int, dict[str, int]]) -> FitConfig:
     """A fit whose checkpoints have been scored: nothing but runs, and weights that tell their step."""
-    config = FitConfig.of(
-        "mannequin", tmp_path / "hap", tmp_path / "fits" / "a", max_train_steps=300, score={"every": 100}
-    )
+    suite = tmp_path / "own.jsonl"
+    suite.touch()
+    score = {"every": 100, "suite": str(suite)}
+    config = FitConfig.of("mannequin", tmp_path / "hap", tmp_path / "fits" / "a", max_train_steps=300, score=score)
     run_of(config.out / "scores" / "base", both(20, 20))
     for step, counts in errors.items():
         run_of(config.out / "scores" / f"{step:06d}", counts)

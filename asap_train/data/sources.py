@@ -85,6 +85,8 @@ class PhotoSource:
 
     def process(self, item: str) -> ItemResult:
         """Find the parts of a photo, and make pairs of them; a photo that is of no use gives its reasons, once."""
+        from asap_train.data.captions import describe
+
         name, _, round_ = item.rpartition("#")
         of_photo: list[Rejection] = []
         rows: list[Row] = []
@@ -100,7 +102,9 @@ class PhotoSource:
                 parts = [part for part in found.parts if part.region in self.spec.regions]
                 if not parts:
                     of_photo.append(("photo", "it shows no part that an error could be put into"))
-                rows, rejections = self.pairs(photo, parts, int(round_))
+                # Of all that it shows, wherever errors are asked for.
+                caption = photo.caption or describe(found.parts)
+                rows, rejections = self.pairs(photo, parts, caption, int(round_))
         except Unavailable:
             raise
         except HafError as error:
@@ -123,10 +127,10 @@ class PhotoSource:
             caption = _captioner(self.spec.captioner, self.gates.device).caption(pixels)
         return Photo(name, sha256_of(path), pixels, caption), read_mask(path, pixels.shape)
 
-    def pairs(self, photo: Photo, parts: Sequence[Part], round_: int) -> tuple[list[Row], list[Rejection]]:
-        """At most `per_photo` rows, and why other candidates are none."""
-        from asap_train.data.captions import describe
-
+    def pairs(
+        self, photo: Photo, parts: Sequence[Part], caption: str, round_: int
+    ) -> tuple[list[Row], list[Rejection]]:
+        """At most `per_photo` rows, with this caption, and why other candidates are none."""
         rng = np.random.default_rng([self.spec.seed or 0, round_, *bytes.fromhex(photo.sha256[:16])])
         rows: list[Row] = []
         rejections: list[Rejection] = []
@@ -143,7 +147,6 @@ class PhotoSource:
                     continue
                 winner = winner or encode_png(photo.pixels)
                 mark = fingerprint(photo.pixels, candidate.pixels, candidate.mask)
-                caption = photo.caption or describe(parts)
                 pair = make_pair(photo, candidate, caption, similarity, mark, skipped(verdicts))
                 rows.append(to_row(pair, winner))
                 break

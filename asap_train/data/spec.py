@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asap_train.degrade import FAMILIES
 from hafbench.errors import HafError
+from hafbench.provenance import without_folders
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
@@ -155,9 +156,9 @@ class SynthSpec(Spec):
         return self.model_copy(update=found)
 
     def as_request(self) -> Self:
-        """As hap.json holds it: folders by their last name, since data sets are shared and paths name people."""
-        names = {name: Path(path.resolve().name) for name in ("photos", "captions") if (path := getattr(self, name))}
-        return self.model_copy(update=names)
+        """As hap.json holds it: paths by their last names, since data sets are shared and folders name people."""
+        names = {name: path.resolve().name for name in ("photos", "captions") if (path := getattr(self, name))}
+        return type(self).model_validate({**without_folders(self.model_dump(mode="json")), **names})
 
     def compared(self) -> dict[str, Any]:
         """What shapes the pairs, as JSON values: a data set is resumed with the same only."""
