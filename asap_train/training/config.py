@@ -122,7 +122,7 @@ class FitConfig(Spec):
     or 8 (fp8, by torchao); reference, validation and scoring are of the same quantized model.
     gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
     go through the network one after the other, with the same gradient at the activation memory of one branch, for one
-    more forward pass. torch_compile: the blocks of the network are compiled, each kind once.
+    more forward pass of the loser. torch_compile: the blocks of the network are compiled, each kind once.
 
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the
@@ -213,6 +213,9 @@ class FitConfig(Spec):
         defaults = dict(family_defaults(model)) if isinstance(model, str) else {}
         if given.get("lora", {}) is None:
             defaults["checkpoints_total_limit"] = FULL_CHECKPOINTS
+        if isinstance(given.get("loss"), Mapping) and given["loss"].get("ipo_beta"):
+            # It says what tau is, in place of the family's.
+            defaults["loss"] = {key: value for key, value in defaults.get("loss", {}).items() if key != "tau"}
         nested = {
             key: {**value, **given[key]}
             for key, value in defaults.items()

@@ -12,6 +12,7 @@ from asap_train.backbones import Backbone
 from asap_train.training.checkpoints import PIPELINE, State
 from asap_train.training.config import FitConfig
 from asap_train.training.lora import save_lora
+from asap_train.training.precision import DTYPES
 from hafbench.errors import HafError, one_line
 from hafbench.generators.pipelines import DENOISERS
 from hafbench.runs import differences
@@ -108,8 +109,7 @@ def write_weights(backbone: Backbone, config: FitConfig, folder: Path) -> None:
     from hafbench.generators.pipelines import load_pipeline
     from hafbench.generators.sources import find_source
 
-    kinds = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    pipeline, _ = load_pipeline(find_source(config.model), kinds[config.mixed_precision])
+    pipeline, _ = load_pipeline(find_source(config.model), DTYPES[config.mixed_precision])
     part = next(name for name in DENOISERS if getattr(pipeline, name, None) is not None)
     setattr(pipeline, part, getattr(backbone.pipeline, part))
     pipeline.save_pretrained(folder / PIPELINE)
