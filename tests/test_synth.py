@@ -89,7 +89,7 @@ class Dies:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_one_sentence() -> None:
-    with pytest.raises(HafError, match="worker process was killed"), processes(Dies(), 2) as work:
+    with pytest.raises(HafError, match="worker process ended before its time"), processes(Dies(), 2) as work:
         list(work(["one", "two"]))
 
 

@@ -93,7 +93,8 @@ class PhotoSource:
         rejections: list[Rejection] = []
         try:
             photo, mask = self._read(name)
-            reason = doubts(photo.pixels, self.gates.loaded.values())
+            scores: dict[str, Score] = {}
+            reason = doubts(photo.pixels, self.gates.loaded, scores)
             if reason:
                 of_photo.append(("positive", reason))
             else:
@@ -104,7 +105,7 @@ class PhotoSource:
                     of_photo.append(("photo", "it shows no part that an error could be put into"))
                 # Of all that it shows, wherever errors are asked for.
                 caption = photo.caption or describe(found.parts)
-                rows, rejections = self.pairs(photo, parts, caption, int(round_))
+                rows, rejections = self.pairs(photo, parts, caption, int(round_), scores)
         except Unavailable:
             raise
         except HafError as error:
@@ -128,20 +129,22 @@ class PhotoSource:
         return Photo(name, sha256_of(path), pixels, caption), read_mask(path, pixels.shape)
 
     def pairs(
-        self, photo: Photo, parts: Sequence[Part], caption: str, round_: int
+        self, photo: Photo, parts: Sequence[Part], caption: str, round_: int, scores: dict[str, Score]
     ) -> tuple[list[Row], list[Rejection]]:
-        """At most `per_photo` rows, with this caption, and why other candidates are none."""
+        """At most `per_photo` rows, with this caption, and why other candidates are none.
+
+        `scores` are what is known already of what the gates' scorers say of the photo.
+        """
         rng = np.random.default_rng([self.spec.seed or 0, round_, *bytes.fromhex(photo.sha256[:16])])
         rows: list[Row] = []
         rejections: list[Rejection] = []
         winner: bytes | None = None
-        photo_scores: dict[str, Score] = {}
         for part, family in _order(parts, self.families, rng):
             if len(rows) == self.spec.per_photo:
                 break
             own = np.random.default_rng(int(rng.integers(2**63)))
             for candidate in islice(family.degrade(photo, part, own), self.spec.tries):
-                verdicts, similarity = self.gates.apply(photo, candidate, photo_scores)
+                verdicts, similarity = self.gates.apply(photo, candidate, scores)
                 if not is_kept(verdicts):
                     rejections.append(refusal(verdicts))
                     continue
