@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ from tiny_pipelines import BUILDERS, build_flux
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = [Prompt(id=f"p{number}", text=text) for number, text in enumerate(("a hand", "two hands", "an arm"))]
 ARGUMENTS = {"num_inference_steps": 2, "height": 32, "width": 32}
-MODELS = {**BUILDERS, "flux schnell": partial(build_flux, guidance=False)}
+MODELS: dict[str, Callable[[Path], Path]] = {**BUILDERS, "flux schnell": partial(build_flux, guidance=False)}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from asap_train.data.gates import Gates
 from asap_train.data.spec import SynthSpec, Thresholds
-from asap_train.data.synthesis import synth
+from asap_train.data.synthesis import device_of, synth
 from asap_train.degrade import FAMILIES, FamilyEntry
 from asap_train.hap.manifest import ImportSpec
 from asap_train.hap.read import read_hap, read_pairs
@@ -162,6 +162,13 @@ def test_a_new_family_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # Without the family the data set opens all the same.
     monkeypatch.delitem(FAMILIES.built_in, "white")
     assert read_hap(tmp_path / "hap").counts == manifest.counts
+
+
+def test_several_processes_leave_the_gpu_alone_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    spec, named = spec_of(source="people"), spec_of(source="people", device="cuda")
+    assert (device_of(spec, 1), device_of(spec, 2), device_of(named, 2)) == ("cuda", "cpu", "cuda")
 
 
 def test_what_is_shared_names_no_folder_of_this_machine(tmp_path: Path) -> None:

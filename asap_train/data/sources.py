@@ -17,7 +17,7 @@ from asap_train.data.gates import Gates, fingerprint, is_kept, refusal, skipped
 from asap_train.data.regions import PARTS, Finder, doubts
 from asap_train.data.spec import SynthSpec
 from asap_train.data.workers import ItemResult
-from asap_train.degrade import FAMILIES, load_family
+from asap_train.degrade import load_family
 from asap_train.hap import encode_png, make_pair, to_row
 from asap_train.types import Photo
 from hafbench.errors import HafError, Unavailable
@@ -49,11 +49,6 @@ class PhotoSource:
     families: tuple[Family, ...]
     gates: Gates
     captions: Mapping[str, str]
-
-    @property
-    def parallel(self) -> bool:
-        """Whether several processes may work at once."""
-        return all(FAMILIES.get(one.name).parallel for one in self.spec.families)
 
     @property
     def weights(self) -> Mapping[str, str]:
@@ -242,8 +237,6 @@ class WorldSource:
     gates: Gates
     size: int
     first: int
-
-    parallel = True
 
     @property
     def weights(self) -> Mapping[str, str]:

@@ -127,12 +127,21 @@ class SynthSpec(Spec):
             raise ValueError("give either --photos DIR, or --source mannequin or people")
         if self.engine.engine not in ("local", "ray"):
             raise ValueError(f"engine: pairs are made by local or ray, not by {self.engine.engine}")
-        alone = [one.name for one in self.families if not FAMILIES.get(one.name).parallel]
-        if self.engine.engine == "ray" and alone:
+        if self.engine.engine == "ray" and (alone := self._alone):
             raise ValueError(f"--engine ray: the workers have no GPU for the family {alone[0]}; use --engine local")
         if self.engine.engine == "local" and self.engine.address is not None:
             raise ValueError(f"--address {self.engine.address} is for --engine ray")
         return self
+
+    @property
+    def _alone(self) -> list[str]:
+        """The families that need a GPU, and so the process of their own that has it."""
+        return [one.name for one in self.families if not FAMILIES.get(one.name).parallel]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several processes may work at once."""
+        return self.source is not None or not self._alone
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
