@@ -48,16 +48,20 @@ def fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     from asap_train.autoscore import Autoscore, settle_unscored
     from asap_train.hap.manifest import LAYOUT
     from asap_train.hap.read import read_hap
+    from asap_train.training.fit_folder import held
     from asap_train.training.launch import check_launch
+    from asap_train.training.setup import open_model
     from asap_train.training.trainer import train
 
     check_launch(config)
-    # A missing data set is better refused before the base is scored than after; training reads the copy made here.
+    # What training would refuse is better refused before the base is scored; training reads the copy made here.
     read_hap(reading_copy(config.pairs, LAYOUT))
     scoring = Autoscore(config, config.score, progress) if config.score else None
     with closing(scoring) if scoring else nullcontext():
         if scoring and is_main_process():
-            scoring.prepare()
+            with held(config):
+                open_model(config)
+                scoring.prepare()
         train(config, on_checkpoint=scoring, scoring=scoring, progress=progress)
     if config.score is None and is_main_process():
         settle_unscored(config)

@@ -5,6 +5,7 @@
     FIT/index.html, README.md                 the page of the fit and the card of its model
     FIT/pytorch_lora_weights.safetensors      of the best checkpoint (FIT/pipeline after full fine-tuning)
     FIT/kohya_lora_weights.safetensors        the same for ComfyUI and kohya's tools
+    FIT/published.json                        their step
 
 The base's run lies in a folder beside the fits, FITS/.base, and is shared by all fits of one model and suite.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic_core import from_json
 
 import hafbench
 from asap_train.backbones.parts import free_memory
@@ -34,20 +36,25 @@ from asap_train.training import checkpoints
 from asap_train.training.checkpoints import PIPELINE
 from asap_train.training.lora import KOHYA, export_kohya
 from asap_train.training.sampling import tuned_generator
-from hafbench.errors import HafError
+from hafbench.errors import HafError, Locked
 from hafbench.evaluate import spread
-from hafbench.files import disk_errors, slug, write_whole
+from hafbench.files import disk_errors, slug, wait_unlocked, write_whole
 from hafbench.generators import PRESETS
 from hafbench.generators.lora import FOLDER_FILE
 from hafbench.progress import SILENT, Progress
-from hafbench.runs import Run, is_finished, read_run
+from hafbench.runs import Run, differences, is_finished, read_run
 from hafbench.suites import load_suite
 
 if TYPE_CHECKING:
     from asap_train.training.config import FitConfig, ScoreSettings
     from asap_train.training.setup import Training
+    from hafbench.manifest import Manifest
     from hafbench.specs import RunSpec
+    from hafbench.suites import Suite
     from hafbench.types import Generator
+
+
+PUBLISHED = "published.json"
 
 
 class Autoscore:
@@ -64,7 +71,7 @@ class Autoscore:
         self.spec = settings.run_spec()
         self.scores: Scores | None = None
         self._taken_in: set[int] = set()
-        self._drawn: Drawn | None = None
+        self._drawn: dict[int, Drawn] = {}  # by step: older checkpoints may have their turn before it
         self._away = ScoringProcess() if self.spec.engine.engine != "local" else None
 
     def prepare(self) -> None:
@@ -104,12 +111,11 @@ class Autoscore:
         accelerator, folder = training.accelerator, self.folder(step)
         spec = tuned(self.spec, checkpoint)
         staged = folder.with_name(f".{folder.name}.drawn")
-        self._drawn = Drawn(staged, tuned_generator(training, spec.model))
+        drawn = Drawn(staged, tuned_generator(training, spec.model))
+        self._drawn = {step: drawn}
         if accelerator.num_processes > 1:
             with undisturbed():
-                self._drawn.draw(
-                    spec, folder / "images", (int(accelerator.process_index), int(accelerator.num_processes))
-                )
+                drawn.draw(spec, folder / "images", (int(accelerator.process_index), int(accelerator.num_processes)))
 
     def __call__(self, checkpoint: Path, step: int) -> bool:
         """Score the checkpoint if its turn has come, or have it scored; True is to stop.
@@ -151,8 +157,8 @@ class Autoscore:
         return self.config.out / "scores" / f"{step:06d}"
 
     def score(self, checkpoint: Path, step: int) -> None:
-        """Make the run of one checkpoint, with the images of `draw`, or else with a pipeline loaded from it."""
-        drawn, self._drawn = self._drawn, None
+        """Make the run of one checkpoint, with its images of `draw`, or else with a pipeline loaded from it."""
+        drawn = self._drawn.pop(step, None)
         run(tuned(self.spec, checkpoint), self.folder(step), self.progress, drawn)
         if drawn:
             drawn.clear()
@@ -178,19 +184,59 @@ def run(spec: RunSpec, out: Path, progress: Progress = SILENT, generator: Genera
 
 
 def run_base(spec: RunSpec, fit: Path, progress: Progress = SILENT) -> Run:
-    """The base's run, made by the first fit that asks for it; FIT/scores/base leads to it."""
-    suite = load_suite(spec.suite or "")
-    asked = json.dumps([spec.compared(), suite.sha256, hafbench.__version__], sort_keys=True)
-    name = slug(f"{spec.model.model}_{spec.suite}")[:60]
-    shared = fit.parent / ".base" / f"{name}_{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    run(spec, shared, progress)
-    link = fit / "scores" / "base"
+    """The base's run, made by the first fit that asks for it; FIT/scores/base leads to it.
+
+    One that another fit is making is waited for. Raises HafError, before anything is drawn, where FIT/scores/base is a
+    run with other settings.
+    """
+    suite, link = load_suite(spec.suite or ""), fit / "scores" / "base"
+    if is_finished(link):
+        if changes := _changes(read_run(link).manifest, spec, suite):
+            raise HafError(
+                f"{fit} was scored with other settings ({'; '.join(changes)}): score it with the same, or move "
+                f"{link.parent} away, and all of its checkpoints are scored anew."
+            )
+        shared = link.resolve()
+    else:
+        shared = _shared(spec, suite, fit)
+    _when_free(spec, shared, progress)
     with disk_errors(fit):
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(shared.resolve(), link.parent.resolve()), target_is_directory=True)
     return read_run(link)
+
+
+def _shared(spec: RunSpec, suite: Suite, fit: Path) -> Path:
+    """The folder of the base's run, for all fits beside this one."""
+    asked = json.dumps([spec.compared(), suite.sha256, hafbench.__version__], sort_keys=True)
+    name = slug(f"{spec.model.model}_{spec.suite}")[:60]
+    return fit.parent / ".base" / f"{name}_{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+
+
+def _when_free(spec: RunSpec, folder: Path, progress: Progress) -> None:
+    """Make a run, or resume it, when no other process is making it."""
+    told = False
+    while True:
+        try:
+            run(spec, folder, progress)
+        except Locked:
+            if not told:
+                logging.getLogger(__name__).warning("Another fit is scoring the base (%s): waiting for it.", folder)
+            told = True
+            wait_unlocked(folder)
+        else:
+            return
+
+
+def _changes(before: Manifest, spec: RunSpec, suite: Suite) -> list[str]:
+    """What a run was asked for that `spec` does not ask for; nothing of a run that no longer says it."""
+    if before.request is None or before.suite is None:
+        return []
+    asked = {"suite": {"name": suite.name, "sha256": suite.sha256}, **spec.compared()}
+    found = {"suite": before.suite.model_dump(include={"name", "sha256"}), **before.request.compared()}
+    return differences(found, asked)
 
 
 def tuned(spec: RunSpec, checkpoint: Path) -> RunSpec:
@@ -236,8 +282,8 @@ def settle(config: FitConfig, settings: ScoreSettings) -> Scores:
         raise HafError(f"{fit}: no checkpoint has been scored yet.")
     scores, versus = judge(config.model, fit, base, runs, Split(settings.selection))
     with disk_errors(fit):
-        write_whole(fit / "scores.json", json.dumps(asdict(scores), indent=1, allow_nan=False) + "\n")
         publish(fit, scores.choice.step)
+        write_whole(fit / "scores.json", json.dumps(asdict(scores), indent=1, allow_nan=False) + "\n")
         write_card(config, scores, base)
         build_page(config, scores, base, runs, versus)
     return scores
@@ -258,12 +304,24 @@ def publish(fit: Path, step: int) -> None:
     """Copy the weights of a checkpoint into the fit's own folder, whole or not at all.
 
     Old checkpoints are deleted as new ones come. One that is gone was the best when it was scored, and is there
-    already: see `choose`. Raises HafError if FIT/pipeline holds other files than the model's.
+    already (see `choose`), unless it is now chosen otherwise: HafError says so. Raises it, too, if FIT/pipeline holds
+    other files than the model's.
     """
-    checkpoint = fit / "checkpoints" / f"{step:06d}"
+    checkpoint, told = fit / "checkpoints" / f"{step:06d}", fit / PUBLISHED
     if not checkpoint.is_dir():
+        there = from_json(told.read_bytes())["step"] if told.exists() else step
+        if there != step:
+            raise HafError(
+                f"{fit}: step {step} would be chosen now, whose checkpoint was deleted; the weights that are kept are "
+                f"of step {there}. Choose as before, with the same `selection`."
+            )
         return
-    weights = weights_of(checkpoint)
+    told.unlink(missing_ok=True)
+    _copy_weights(fit, weights_of(checkpoint))
+    write_whole(told, json.dumps({"step": step}) + "\n")
+
+
+def _copy_weights(fit: Path, weights: Path) -> None:
     if weights.is_file():
         write_whole(fit / weights.name, lambda partial: shutil.copyfile(weights, partial))
         try:

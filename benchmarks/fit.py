@@ -36,7 +36,7 @@ from torch.nn.functional import logsigmoid
 from asap_train.backbones import Backbone
 from asap_train.planning.memory import CONTEXT, weights_bytes
 from asap_train.planning.passes import Case, autoencoder_peaks
-from asap_train.planning.profiles import traced
+from asap_train.planning.profiles import activations, traced
 from asap_train.planning.speed import peak_of_device
 from asap_train.training.cache import Cache
 from asap_train.training.config import FitConfig
@@ -264,7 +264,7 @@ def computed(one: Contestant, setting: Setting) -> int:
     case = Case(sizes.side, architecture.words[0], setting.precision, ours, config.lora)
     profile = traced(architecture, case)
     images = setting.batch * (1 if one.make is two_passes else 2)
-    passing = profile.activations(images, setting.checkpointing)
+    passing = activations(profile, images, setting.checkpointing)
     trained = profile.tuned * (4 + 4 + 8)  # weights, gradients, AdamW's state
     if ours:
         frozen = weights_bytes(profile, config) if one.lora else 4 * profile.weights

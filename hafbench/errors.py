@@ -15,6 +15,10 @@ class Unavailable(HafError):
     """
 
 
+class Locked(HafError):
+    """Another process is writing the same folder."""
+
+
 class RunStopped(HafError):
     """Nothing more can be done now, such as where a judge's endpoint is down: the run stops, and can be resumed."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hafbench.errors import HafError
+from hafbench.errors import HafError, Locked
 
 
 def write_whole(
@@ -93,7 +93,7 @@ def cache_root() -> Path:
 
 @contextmanager
 def locked(folder: Path, what: str, name: str | None = None) -> Iterator[None]:
-    """Hold the lock of a folder, made if need be; raises HafError if another process is writing this `what`.
+    """Hold the lock of a folder, made if need be; raises Locked if another process is writing this `what`.
 
     `name` is what users call the folder, if not by its path.
     """
@@ -105,13 +105,21 @@ def locked(folder: Path, what: str, name: str | None = None) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout as error:
-            raise HafError(
+            raise Locked(
                 f"{name or folder}: another process is writing this {what}; wait for it, or choose another --out."
             ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def wait_unlocked(folder: Path) -> None:
+    """Until no process holds the lock of a folder that is there."""
+    from filelock import FileLock
+
+    with disk_errors(folder), FileLock(folder / ".lock").acquire(poll_interval=1):
+        pass
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,31 @@ PACKAGES = (
 def sha256_of_json(value: Any) -> str:
     """The hex SHA-256 of a JSON value, whatever the order of its keys: one hash for equal settings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which each text that is a path on this machine, or NAME=PATH, has the path's last name only.
+
+    For what is shared: the folders in which people work are often called after them.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    start, equals, copy = value.partition("=")
+    if _is_path(value):
+        return Path(value).name
+    return f"{start}={Path(copy).name}" if equals and _is_path(copy) else value
+
+
+def _is_path(text: str) -> bool:
+    """Whether it leads, through a folder, to what is there."""
+    try:
+        return bool(Path(text).name) and Path(text).name != text and Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such home, or with a NUL
+        return False
 
 
 def now() -> str:

@@ -145,9 +145,10 @@ def test_points_are_hafbenchs_own_figures_of_each_part(tmp_path: Path) -> None:
 
 def fit_folder(tmp_path: Path, errors: dict[int, dict[str, int]]) -> FitConfig:
     """A fit whose checkpoints have been scored: nothing but runs, and weights that tell their step."""
-    config = FitConfig.of(
-        "mannequin", tmp_path / "hap", tmp_path / "fits" / "a", max_train_steps=300, score={"every": 100}
-    )
+    suite = tmp_path / "own.jsonl"
+    suite.touch()
+    score = {"every": 100, "suite": str(suite)}
+    config = FitConfig.of("mannequin", tmp_path / "hap", tmp_path / "fits" / "a", max_train_steps=300, score=score)
     run_of(config.out / "scores" / "base", both(20, 20))
     for step, counts in errors.items():
         run_of(config.out / "scores" / f"{step:06d}", counts)
@@ -190,6 +191,11 @@ def test_a_fits_folder_says_what_was_chosen_and_holds_its_weights(tmp_path: Path
     checkpoint(config.out, 300)
     assert settle(config, SETTINGS).choice.step == 300
     assert load_file(config.out / "pytorch_lora_weights.safetensors")["step"].item() == 300
+    # Whoever takes that run away would have the first one chosen, whose weights are gone.
+    shutil.rmtree(config.out / "scores" / "000300")
+    with pytest.raises(HafError, match=r"step 100 would be chosen now, .* of step 300"):
+        settle(config, SETTINGS)
+    assert json.loads((config.out / "scores.json").read_text())["choice"]["step"] == 300
 
 
 def test_the_page_and_the_card_give_the_held_out_figures_and_no_others(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from asap_train.data.spec import Thresholds
 from asap_train.hap import Pair
 from asap_train.hap.exchange import changed_region, export_pairs, import_pairs
+from asap_train.hap.manifest import ImportSpec
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.validate import validate
 from hafbench.errors import HafError
@@ -97,6 +98,18 @@ def test_others_pairs_get_their_masks_from_what_differs(tmp_path: Path, pairs: l
         np.testing.assert_allclose(made[name].winner.astype(int).mean((0, 1)), pair.winner.mean((0, 1)), atol=1)
     again = import_pairs(tmp_path / "theirs", tmp_path / "hap")
     assert again == manifest, "given again, there is nothing left to do"
+
+
+def test_files_of_one_name_in_two_folders_are_both_taken(tmp_path: Path) -> None:
+    for seed, split in enumerate(("test", "train")):
+        pair = painted(seed)
+        row = {"jpg_0": encoded(pair.winner), "jpg_1": encoded(pair.loser), "label_0": 1.0, "caption": split}
+        (tmp_path / "theirs" / split).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "theirs" / split / "0000.parquet")
+    manifest = import_pairs(tmp_path / "theirs", tmp_path / "hap")
+    assert {pair.name for pair in read_pairs(tmp_path / "hap")} == {"test/0000.parquet:0", "train/0000.parquet:0"}
+    assert isinstance(manifest.request, ImportSpec)
+    assert manifest.request.files == ("test/0000.parquet", "train/0000.parquet")
 
 
 def test_what_is_left_out_is_counted_by_its_reason(tmp_path: Path) -> None:

@@ -148,6 +148,14 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     assert "Nothing: this fit" not in (out / "README.md").read_text()
 
 
+def test_scores_of_other_settings_are_refused_before_anything_is_drawn(tuned: tuple[Path, dict[str, Any]]) -> None:
+    out = tuned[0]
+    before = sorted((out.parent / ".base").rglob("*.png"))
+    with pytest.raises(HafError, match=r"was scored with other settings \(seeds: 1 -> 2\)"):
+        run("score", out, "--seeds", 2)
+    assert sorted((out.parent / ".base").rglob("*.png")) == before
+
+
 def test_a_checkpoint_is_scored_by_hand_against_its_base(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     checkpoint = tuned[0] / "checkpoints" / "000003"
     few = settings("model.arguments.num_inference_steps=4")

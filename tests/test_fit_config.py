@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,9 @@ def test_settings_within_those_of_the_family_keep_its_others() -> None:
 def test_an_objective_has_numbers_of_its_own() -> None:
     ipo = FitConfig.of("sdxl", "hap", "fit", objective="ipo", loss={"ipo_beta": 5})
     assert (ipo.loss.tau, FitConfig.of("sdxl", "hap", "fit", objective="ipo").loss.tau) == (0.1, 0.01)
+    assert FitConfig.of("mannequin", "hap", "fit", objective="ipo", loss={"ipo_beta": 50}).loss.tau == 0.01
+    with pytest.raises(HafError, match=r"ipo_beta 5 is a tau of 0\.1, not 0\.3"):
+        FitConfig.of("sdxl", "hap", "fit", objective="ipo", loss={"ipo_beta": 5, "tau": 0.3})
     mapo = FitConfig.of("sdxl", "hap", "fit", objective="mapo", loss={"snr": 0.7}).loss
     assert mapo.model_dump()["snr"] == 0.7
     with pytest.raises(HafError, match="loss: there is no setting 'snr'"):
@@ -235,6 +239,13 @@ def test_mistakes_are_one_sentence(override: str, said: str) -> None:
 def test_numbers_that_do_not_go_with_the_objective_are_refused(objective: str, override: str, said: str) -> None:
     with pytest.raises(HafError, match=said):
         read_config(None, [*NEEDED, f"objective={objective}", override])
+
+
+@pytest.mark.parametrize("beside", [{"guard": "sft"}, {"guard": "ceiling"}, {"anchor_weight": 1}])
+def test_what_a_margin_of_zero_would_weigh_by_nothing_is_refused(beside: dict[str, Any]) -> None:
+    with pytest.raises(HafError, match=r"does nothing at loss\.tau 0"):
+        FitConfig.of("sdxl", "hap", "fit", loss={"tau": 0, **beside})
+    assert FitConfig.of("sdxl", "hap", "fit", objective="dpo", loss={"tau": 0, **beside}).loss.tau == 0
 
 
 def test_only_a_frozen_base_is_quantized() -> None:

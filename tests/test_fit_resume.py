@@ -220,9 +220,11 @@ def test_another_config_is_refused_with_the_difference(tmp_path: Path, model: Pa
 
 def test_a_fit_does_not_go_on_with_other_pairs(tmp_path: Path, model: Path, pairs: Path) -> None:
     train(settings(model, pairs, tmp_path / "fit"))
+    before = sorted((tmp_path / "fit" / "cache").rglob("*.safetensors"))
     other = painted_pairs(tmp_path / "other", 5, first=50)
     with pytest.raises(HafError, match=r"another origin \(pairs or model: "):
         train(settings(model, other, tmp_path / "fit"))
+    assert sorted((tmp_path / "fit" / "cache").rglob("*.safetensors")) == before, "nothing is encoded, none deleted"
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path: Path, model: Path, pairs: Path) -> None:

@@ -170,6 +170,7 @@ def test_pruning_leaves_what_is_no_checkpoint(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint(tmp_path, step)
     (tmp_path / "000001" / "notes.txt").write_text("mine")
+    (tmp_path / "000002" / "kohya_lora_weights.safetensors").write_bytes(b"of `asap-train export-lora`")
     for name in ("2024", "1²", "000000", ".mine.partial", ".000007.partial"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "photo.png").write_bytes(b"mine")

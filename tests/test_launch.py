@@ -1,6 +1,8 @@
 """What a fit refuses before it loads anything, and blocks that are compiled."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from asap_train.api import fit
 from asap_train.backbones.parts import open_backbone
 from asap_train.training.config import FitConfig
+from asap_train.training.fit_folder import opened
 from asap_train.training.launch import SHARDED, check_launch
 from asap_train.training.residuals import compile_blocks
 from asap_train.training.trainer import train
@@ -36,6 +39,30 @@ def test_the_base_is_not_scored_before_a_launch_is_refused(tmp_path: Path, monke
     with pytest.raises(HafError, match="is configured for FSDP"):
         fit(FitConfig.of("mannequin", painted_pairs(tmp_path / "hap", 3), tmp_path / "fits" / "a"))
     assert not (tmp_path / "fits").exists()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "guidance": ({"guidance_scale": 3.0}, "takes no guidance of its own"),
+    "target": ({"lora": {"target_modules": ["nowhere"]}}, "no module of SD3Transformer2DModel"),
+    "tracker": ({"report_to": "trackio"}, "pip install trackio"),
+    "size": ({"resolution": 200}, "multiples of 16 pixels; set 192 or 208"),
+    "other settings": ({"seed": 1}, r"was started with other settings \(seed: 0 -> 1\)"),
+    "in use": ({}, "another process is writing this fit"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_training_would_refuse_is_refused_before_the_base_is_scored(tmp_path: Path, name: str) -> None:
+    changed, said = REFUSED[name]
+    pairs, out = painted_pairs(tmp_path / "hap", 3), tmp_path / "fits" / "a"
+    few: dict[str, Any] = {"max_train_steps": 1, "score": {"limit": 8, "seeds": 1, "scorers": ["digits"]}}
+    if name == "other settings":
+        with opened(FitConfig.of("mannequin", pairs, out, **few)):
+            pass
+    config = FitConfig.of("mannequin", pairs, out, **few, **changed)
+    with opened(config) if name == "in use" else nullcontext(), pytest.raises(HafError, match=said):
+        fit(config)
+    assert not (tmp_path / "fits" / ".base").exists()
 
 
 def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,6 +189,11 @@ def test_a_step_has_the_operations_of_its_passes() -> None:
     again = FitConfig.of("sdxl", "hap", "fit", gradient_checkpointing=True)
     assert operations_of_step("sdxl", one) == 2 * 8 * 3 * known()["sdxl"].operations
     assert operations_of_step("sdxl", again) == pytest.approx(operations_of_step("sdxl", one) * 4 / 3)
+    # The loser goes forward once more, which of several draws it does anyway.
+    apart = one.model_copy(update={"two_passes": True})
+    assert operations_of_step("sdxl", apart) == pytest.approx(operations_of_step("sdxl", one) * 3.5 / 3)
+    draws = (config.model_copy(update={"noise_draws": 2}) for config in (one, apart))
+    assert len({operations_of_step("sdxl", config) for config in draws}) == 1
 
 
 def run(*words: str) -> Result:

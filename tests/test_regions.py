@@ -213,8 +213,10 @@ def test_a_photo_whose_anatomy_is_doubted_has_its_reason() -> None:
     unknown, quality = Returns("digits", Score("unknown", reason="no hand")), Returns("iqa", Score("scored", 3.0, True))
     for scorer in (guilty, sound, unknown):
         scorer.role = "anatomy"
-    assert doubts(image, [quality, sound, unknown]) is None
-    reason = doubts(image, [sound, guilty])
+    scores: dict[str, Score] = {}
+    assert doubts(image, {"iqa": quality, "limbs": sound, "digits": unknown}, scores) is None
+    assert scores == {"limbs": sound.answer, "digits": unknown.answer}, "the gates need not ask again"
+    reason = doubts(image, {"limbs": sound, "hands": guilty}, {})
     assert reason == "The scorer hands sees an error in the photo itself (extra_digit)."
 
 

@@ -1,18 +1,28 @@
 """Images by the network that is tuned: those that hafbench draws from its checkpoint, without a second pipeline."""
 
+import inspect
 import json
+import logging
 import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import diffusers
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from asap_train.autoscore import Autoscore, tuned
-from asap_train.training.config import FitConfig
+from asap_train import api
+from asap_train.autoscore import Autoscore, run_base, tuned
+from asap_train.backbones import BACKBONES
+from asap_train.training.config import ENCODING, FitConfig
 from asap_train.training.fit_log import FitLog
 from asap_train.training.sampling import tuned_generator
 from asap_train.training.setup import Training, make_accelerator, prepare
@@ -21,12 +31,14 @@ from fits import painted_pairs, settings, two_processes
 from hafbench.generators import load_generator
 from hafbench.runs import read_run
 from hafbench.suites import Prompt
+from scored_fits import fit_config, make_parts
 from test_memory import seen, with_weights
-from tiny_pipelines import BUILDERS
+from tiny_pipelines import BUILDERS, build_flux
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROMPTS = [Prompt(id=f"p{number}", text=text) for number, text in enumerate(("a hand", "two hands", "an arm"))]
 ARGUMENTS = {"num_inference_steps": 2, "height": 32, "width": 32}
+MODELS: dict[str, Callable[[Path], Path]] = {**BUILDERS, "flux schnell": partial(build_flux, guidance=False)}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +50,9 @@ def config_of(folder: Path, name: str, pairs: Path, out: str = "fit", **changed:
     suite, model = folder / "suite.jsonl", folder / name
     suite.write_text("".join(json.dumps({"id": one.id, "text": one.text}) + "\n" for one in PROMPTS))
     if not model.exists():
-        BUILDERS[name](model)
+        MODELS[name](model)
     asked = {"suite": str(suite), "seeds": 2, "batch_size": 2, "scorers": ["iqa"], "every": 2}
-    score = {**asked, "model": {"arguments": ARGUMENTS}}
+    score = {**asked, "model": {"arguments": {**ARGUMENTS, **changed.pop("arguments", {})}}}
     return settings(model, pairs, folder / out, **{"score": score, "learning_rate": 0.02, **changed})
 
 
@@ -59,6 +71,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sd3, average": ("sd3", {"ema_decay": 0.5}),
     "sdxl, bf16, nf4": ("sdxl", {"mixed_precision": "bf16", "quantization": "nf4"}),
     "sd3, all weights, bf16": ("sd3", {"lora": None, "mixed_precision": "bf16"}),
+    "sd3, few tokens": ("sd3", {"arguments": {"max_sequence_length": 24}}),
+    "flux schnell": ("flux schnell", {}),
 }
 
 
@@ -109,6 +123,55 @@ def score(training: Training, log: FitLog) -> None:
     looked_at(training, made, scoring, checkpoint, 2)
 
 
+def test_a_base_that_another_fit_is_scoring_is_waited_for(tmp_path: Path) -> None:
+    config = fit_config(make_parts(tmp_path), tmp_path / "fits" / "a", "local", limit=8)
+    assert config.score is not None
+    spec, begun, waiting = config.score.run_spec(), Event(), Event()
+
+    class Held:
+        """A Progress that holds the first run up until the second waits."""
+
+        def start(self, task: str, total: int, done: int = 0) -> None:
+            begun.set()
+            waiting.wait(60)
+
+        def update(self, task: str, done: int, note: str = "") -> None: ...
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for it" in record.getMessage():
+                waiting.set()
+
+    log, heard = logging.getLogger("asap_train.autoscore"), Heard()
+    log.addHandler(heard)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run_base, spec, tmp_path / "fits" / "a", Held())
+        assert begun.wait(60)
+        try:
+            second = run_base(spec, tmp_path / "fits" / "b")
+        finally:
+            waiting.set()
+            log.removeHandler(heard)
+    assert second.folder.resolve() == first.result().folder.resolve()
+
+
+def test_a_checkpoint_that_was_left_unscored_is_scored_with_its_own_weights(tmp_path: Path) -> None:
+    config = fit_config(make_parts(tmp_path), tmp_path / "fits" / "a", "local", device="auto", limit=8)
+    config = config.model_copy(update={"checkpoints_total_limit": None, "learning_rate": 0.05})
+    assert config.drawn_in_memory
+    scores = config.out / "scores"
+
+    def images() -> list[list[str]]:
+        api.fit(config)
+        return [read_run(scores / step).records["sha256"].tolist() for step in ("000002", "000004")]
+
+    first = images()
+    assert first[0] != first[1]
+    for step in ("000002", "000004"):
+        shutil.rmtree(scores / step)
+    assert images() == first
+
+
 def test_other_settings_of_the_model_are_drawn_by_a_pipeline_of_their_own(tmp_path: Path) -> None:
     def asked(**model: Any) -> FitConfig:
         return FitConfig.of("sdxl", "hap", "fit", score={"model": model})
@@ -116,7 +179,20 @@ def test_other_settings_of_the_model_are_drawn_by_a_pipeline_of_their_own(tmp_pa
     assert asked().drawn_in_memory
     assert not asked(dtype="fp16").drawn_in_memory
     assert not asked(offload="model").drawn_in_memory
+    assert not asked(arguments={"clip_skip": 1}).drawn_in_memory
+    for tokens, in_memory in ((128, True), (64, False)):
+        score = {"model": {"arguments": {"max_sequence_length": tokens}}}
+        config = FitConfig.of("flux-dev", "hap", "fit", max_sequence_length=128, score=score)
+        assert config.drawn_in_memory == in_memory
     assert not FitConfig.of("sdxl", "hap", "fit", score=None).drawn_in_memory
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_arguments_that_act_on_the_encoded_prompt_are_known(name: str) -> None:
+    pipeline = getattr(diffusers, name)
+    call, encode = (inspect.signature(one).parameters for one in (pipeline.__call__, pipeline.encode_prompt))
+    both = {one for one in call if one in encode and not one.endswith(("embeds", "embeds_mask"))}
+    assert both - {"self", "prompt", "negative_prompt", "num_images_per_prompt", "max_sequence_length"} <= ENCODING
 
 
 def filled(config: FitConfig) -> tuple[Training, FitLog]:

@@ -89,7 +89,7 @@ class Dies:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_one_sentence() -> None:
-    with pytest.raises(HafError, match="worker process was killed"), processes(Dies(), 2) as work:
+    with pytest.raises(HafError, match="worker process ended before its time"), processes(Dies(), 2) as work:
         list(work(["one", "two"]))
 
 
@@ -272,6 +272,8 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     assert pair.family == "inpaint"
     assert pair.settings["pipeline"] == "StableDiffusionInpaintPipeline"
     assert pair.settings["prompt"].startswith("a ")
+    assert pair.settings["model"] == "sd15"
+    assert str(tmp_path) not in (tmp_path / "set" / "hap.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -306,12 +308,39 @@ def test_mistakes_are_one_sentence(
     assert said in str(result.exception)
 
 
+@pytest.mark.parametrize("asked", [("--config", "synth.yaml"), ("--set", "families=[image, inpaint]")])
+def test_a_model_is_given_to_the_families_of_a_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "synth.yaml").write_text("families: {image: {}, inpaint: {}}\n")
+    (tmp_path / "empty").mkdir()
+    result = run("synth", "--out", "set", "--photos", "empty", "--count", 1, *asked, "--inpaint", "a-model")
+    assert "not a folder with images" in str(result.exception), result.output
+
+
+@needs_nets
+def test_a_caption_says_what_a_photo_shows_wherever_errors_are_asked_for(tmp_path: Path) -> None:
+    shutil.copy(PEOPLE / "peace-sign.jpg", tmp_path)
+    captions = set()
+    for regions in ("hands,face,limbs,torso", "hands"):
+        asked = {"photos": tmp_path, "count": 1, "regions": regions, "gates": {"inside_ssim": 1.0}, "scorers": ()}
+        rows = photo_source(SynthSpec.model_validate(asked).resolved(), "cpu").process("peace-sign.jpg#0").rows
+        captions |= {row["caption"] for row in rows}
+    (caption,) = captions
+    assert caption.startswith("a photo of a person, ")
+    assert "hand" in caption
+
+
 def test_other_settings_are_refused_and_fewer_pairs_than_asked_are_said(tmp_path: Path) -> None:
     words = ("synth", "--source", "mannequin", "--out", tmp_path / "set", "--count", 2, "--size", 64, "--workers", 1)
     assert run(*words, "-q").exit_code == 0
     again = run(*words, "--gate", "inside_ssim=0.5")
     assert "gates.inside_ssim: 0.65 -> 0.5" in str(again.exception)
-    assert run(*words, "--licence", "MIT", "--device", "cpu", "-q").exit_code == 0, "this does not shape the pairs"
+    for more in (("--licence", "MIT", "--device", "cpu"), ()):
+        assert run(*words, *more, "-q").exit_code == 0, "this does not shape the pairs"
+        assert read_hap(tmp_path / "set").details.licence == "MIT"
+        assert "license: MIT" in (tmp_path / "set" / "README.md").read_text()
 
 
 def test_audit_export_and_import(tmp_path: Path) -> None:

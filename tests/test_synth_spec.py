@@ -11,10 +11,11 @@ import pytest
 
 from asap_train.data.gates import Gates
 from asap_train.data.spec import SynthSpec, Thresholds
-from asap_train.data.synthesis import synth
+from asap_train.data.synthesis import device_of, synth
 from asap_train.degrade import FAMILIES, FamilyEntry
 from asap_train.hap.manifest import ImportSpec
 from asap_train.hap.read import read_hap, read_pairs
+from asap_train.hap.write import open_hap
 from asap_train.types import Candidate, Part, Photo
 from hafbench import registry
 from hafbench.errors import HafError
@@ -161,6 +162,37 @@ def test_a_new_family_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # Without the family the data set opens all the same.
     monkeypatch.delitem(FAMILIES.built_in, "white")
     assert read_hap(tmp_path / "hap").counts == manifest.counts
+
+
+def test_several_processes_leave_the_gpu_alone_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    spec, named = spec_of(source="people"), spec_of(source="people", device="cuda")
+    assert (device_of(spec, 1), device_of(spec, 2), device_of(named, 2)) == ("cuda", "cpu", "cuda")
+
+
+def test_what_is_shared_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    model, control, pose = (tmp_path / name for name in ("model", "control", "pose.pt"))
+    for path in (model, control, pose):
+        path.mkdir()
+    spec = spec_of(
+        photos=tmp_path / "photos",
+        families={"inpaint": {"model": f"sd15={model}"}, "skeleton": {"model": "b", "control": str(control)}},
+        scorers={"limbs": {"pose": str(pose)}},
+        segmenter=str(model),
+        text_boxes="IDEA-Research/grounding-dino-tiny",
+    ).resolved()
+    request = spec.as_request()
+    assert str(tmp_path) not in request.model_dump_json()
+    assert request.families[0].options.model_dump()["model"] == "sd15=model"
+    assert (request.segmenter, request.text_boxes) == ("model", "IDEA-Research/grounding-dino-tiny")
+    facts = {"painter": {"model": str(model)}}
+    with open_hap(tmp_path / "hap", request, facts=facts) as hap:
+        assert hap.manifest.facts == {"painter": {"model": "model"}}
+        # Earlier versions wrote whole paths: such a data set is resumed with the same.
+        before = hap.manifest.model_copy(update={"facts": facts, "request": spec})
+        photos = {"photos": "photos", "captions": None}
+        assert before.compared() | photos == hap.manifest.compared() | photos
 
 
 def test_hap_json_of_earlier_versions_opens_and_is_not_resumed(tmp_path: Path) -> None:

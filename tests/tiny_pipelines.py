@@ -206,7 +206,7 @@ def build_sd3(folder: Path) -> Path:
     return folder
 
 
-def build_flux(folder: Path) -> Path:
+def build_flux(folder: Path, guidance: bool = True) -> Path:
     torch.manual_seed(0)
     FluxPipeline(
         transformer=FluxTransformer2DModel(
@@ -219,7 +219,7 @@ def build_flux(folder: Path) -> Path:
             joint_attention_dim=32,
             pooled_projection_dim=32,
             axes_dims_rope=(4, 4, 8),
-            guidance_embeds=True,
+            guidance_embeds=guidance,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae(1, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),

@@ -52,7 +52,10 @@ class Backbone(Protocol):
     guidance: float | None
     """What a model distilled with guidance is given while it is tuned; None for one that takes none."""
     text_tokens: int | None
-    """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice."""
+    """Of the text encoder, in `encode_texts` and `encode_prompt`, at most; None for a family that has no choice.
+
+    It must be the max_sequence_length that images are drawn with: texts are padded to it, and padding has an effect.
+    """
     multiple: int
     """Of which height and width of images are multiples, in pixels."""
     facts: Mapping[str, Any]
@@ -173,11 +176,18 @@ def load_backbone(model: str, dtype: str = "fp32", device: str = "cpu") -> Backb
 
 
 def backbone_of(model: str, loaded: Loaded) -> Backbone:
-    """The backbone of the pipeline that `model` is; raises HafError for an architecture that has none."""
+    """The backbone of the pipeline that `model` is; raises HafError for an architecture that has none.
+
+    Texts have the tokens that the model's preset says, or else the pipeline's own default.
+    """
+    from hafbench.generators.sources import find_source
+
     name = type(loaded.pipeline).__name__
     if name not in BACKBONES.names():
         raise HafError(f"{model} is a {name}, which cannot be tuned; known: {', '.join(BACKBONES.names())}.")
     made: Backbone = BACKBONES.get(name).load()(loaded)
+    preset = find_source(model).preset
+    made.text_tokens = preset.call().get("max_sequence_length", made.text_tokens) if preset else made.text_tokens
     return made
 
 

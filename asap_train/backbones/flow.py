@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,6 @@ class RectifiedFlow:
     )
     text_encoders: Mapping[str, int] = MappingProxyType({})
     guidance: float | None = None
-    text_tokens: int | None = None
 
     def __init__(self, loaded: Loaded) -> None:
         self.pipeline = loaded.pipeline
@@ -47,6 +47,7 @@ class RectifiedFlow:
         self.network: torch.nn.Module = self.pipeline.transformer
         self.multiple = PATCH * int(self.pipeline.vae_scale_factor)
         self.facts: Mapping[str, Any] = loaded.facts
+        self.text_tokens: int | None = _default_tokens(self.pipeline)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """The mean of the autoencoder's distribution, shifted and scaled."""
@@ -64,6 +65,12 @@ class RectifiedFlow:
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """n - x_0, whatever the timestep."""
         return noise - latents
+
+
+def _default_tokens(pipeline: Any) -> int | None:
+    """The max_sequence_length that the pipeline's call has by default; None where it has no such argument."""
+    parameter = inspect.signature(pipeline.__call__).parameters.get("max_sequence_length")
+    return None if parameter is None else int(parameter.default)
 
 
 def flow_timesteps(uniform: Tensor, scheduler: Any, tokens: int) -> Tensor:

@@ -15,9 +15,6 @@ from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEXT_TOKENS = {True: 512, False: 256}
-"""Of the second text encoder: of FLUX.1 dev, which takes guidance, and of schnell, which does not."""
-
 GUIDANCE = 3.5
 """That FLUX.1 dev, which is distilled with guidance, is given: the default of the pipeline and of diffusers' script."""
 
@@ -40,9 +37,7 @@ class Flux(RectifiedFlow):
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
-        self._guided = bool(self.pipeline.transformer.config.guidance_embeds)
-        self.guidance = GUIDANCE if self._guided else None
-        self.text_tokens = TEXT_TOKENS[self._guided]
+        self.guidance = GUIDANCE if self.pipeline.transformer.config.guidance_embeds else None
 
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) of T5 and `pooled` (b, width) of CLIP, as the pipeline makes them."""

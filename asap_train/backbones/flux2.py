@@ -43,7 +43,6 @@ class Flux2(RectifiedFlow):
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
         self.guidance = GUIDANCE if self.pipeline.transformer.config.guidance_embeds else None
-        self.text_tokens = int(self.pipeline.tokenizer_max_length)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_images(self, pixels: Tensor) -> Tensor:

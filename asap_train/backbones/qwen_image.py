@@ -14,9 +14,6 @@ from asap_train.backbones.flux import pack, unpack
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEXT_TOKENS = 512
-"""As the pipeline's call has it by default."""
-
 
 class QwenImage(RectifiedFlow):
     """A rectified flow whose network is given s: diffusers' train_dreambooth_lora_qwen_image.py.
@@ -27,7 +24,6 @@ class QwenImage(RectifiedFlow):
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
-        self.text_tokens = TEXT_TOKENS
         # What the last block makes of the words goes nowhere: its weights have no gradient.
         used = range(len(self.pipeline.transformer.transformer_blocks) - 1)
         attention = [name for name in RectifiedFlow.lora_targets["attention"] if name != "attn.to_add_out"]

@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones import Conditions
 from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 from asap_train.backbones.stable_diffusion import EMBEDDINGS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEXT_TOKENS = 256
-"""Of the third text encoder, as the pipeline's own default; one where it gives only zeros."""
-
 
 class StableDiffusion3(RectifiedFlow):
     """A rectified flow whose network is given t: diffusers' train_dreambooth_lora_sd3.py, --precondition_outputs 0."""
 
     text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0, "text_encoder_2": 0})
-
-    def __init__(self, loaded: Loaded) -> None:
-        super().__init__(loaded)
-        self.text_tokens = TEXT_TOKENS if _has_t5(self.pipeline) else 1
 
     def encode_texts(self, captions: Sequence[str]) -> Conditions:
         """`words` (b, tokens, width) and `pooled` (b, width), as the pipeline makes them."""
@@ -61,9 +54,3 @@ class StableDiffusion3(RectifiedFlow):
             return_dict=False,
         )[0]
         return made
-
-
-def _has_t5(pipeline: Any) -> bool:
-    """Whether the third text encoder has an effect: the mannequin model's has no layers and gives zeros."""
-    encoder = pipeline.text_encoder_3
-    return encoder is not None and encoder.config.num_layers > 0

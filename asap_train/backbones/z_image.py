@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from asap_train.backbones import Conditions, Layers, Loaded
+from asap_train.backbones import Conditions, Layers
 from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEXT_TOKENS = 512
-"""As the pipeline's call has it by default."""
 SIDE = 1024
 """Pixels of a side, which the pipeline's call has by default."""
 
@@ -33,10 +31,6 @@ class ZImage(RectifiedFlow):
             "feed_forward": tuple(f"feed_forward.{name}" for name in ("w1", "w2", "w3")),
         }
     )
-
-    def __init__(self, loaded: Loaded) -> None:
-        super().__init__(loaded)
-        self.text_tokens = TEXT_TOKENS
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_texts(self, captions: Sequence[str]) -> Conditions:

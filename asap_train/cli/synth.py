@@ -126,15 +126,17 @@ def synth(
     from asap_train.data.synthesis import synth as make
     from hafbench.hub import go_offline
     from hafbench.progress import progress_bars
-    from hafbench.settings import read_settings
+    from hafbench.settings import given_settings, read_settings
 
     if offline:
         go_offline()
     options = context.params
     given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
     given |= {"engine.address": address, **scorer_settings(pose=pose)}
-    given |= _settings_of_families(families or "image", {name: options[name] for name in OF_FAMILIES})
-    spec = read_settings(SynthSpec, config, [*set_, *(f"gates.{text}" for text in gate)], given)
+    overrides = [*set_, *(f"gates.{text}" for text in gate)]
+    asked = given_settings(SynthSpec, config, overrides, given).get("families") or "image"
+    given |= _settings_of_families(asked, {name: options[name] for name in OF_FAMILIES})
+    spec = read_settings(SynthSpec, config, overrides, given)
     with progress_bars(quiet or as_json) as progress:
         manifest = make(spec, out=out, progress=progress)
     _print(out, manifest, quiet, as_json)
@@ -142,19 +144,21 @@ def synth(
         raise typer.Exit(FEWER_THAN_ASKED)
 
 
-def _settings_of_families(families: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What OF_FAMILIES set in the families that --families names; raises HafError where none of them has it."""
+def _settings_of_families(families: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What OF_FAMILIES set in the families that are asked for; raises HafError where none of them has it."""
     from asap_train.degrade import FAMILIES
     from hafbench.settings import names_and_options
 
+    try:
+        names = list(names_and_options(families))
+    except ValueError as error:
+        raise HafError(f"families: {error}.") from error
     found: dict[str, Any] = {}
     for option, value in options.items():
         if value is None:
             continue
         setting = OF_FAMILIES[option]
-        able = [
-            name for name in names_and_options(families) if setting in FAMILIES.get(name).options_model.model_fields
-        ]
+        able = [name for name in names if setting in FAMILIES.get(name).options_model.model_fields]
         if not able:
             raise HafError(
                 f"--{option} is for families that redraw: add --families inpaint or skeleton, or write "

@@ -19,6 +19,7 @@ from hafbench.generators.arguments import default_arguments, resolve_arguments
 from hafbench.generators.diffusion import DTYPES, NotFinite, pick_dtype, place, scheduler_facts
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.generators.sources import HUB_ID, Source, check_reachable, find_source, out_of_reach
+from hafbench.provenance import without_folders
 from hafbench.registry import Options
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def load_painter(options: PainterOptions, device: str = "auto", control: str | N
         raise HafError(f"A part is painted at {2 * GRID} pixels or more, not at {size}.")
     place(pipeline, device, options.offload)
     settings = {
-        "model": options.model,
+        "model": without_folders(options.model),
         **facts,
         "control": control_facts,
         "pipeline": type(pipeline).__name__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from asap_train.types import Mask, Points
     from hafbench.registry import Home
-    from hafbench.types import Box, Pixels, Region, Scorer
+    from hafbench.types import Box, Pixels, Region, Score, Scorer
 
 SMALLEST: Mapping[str, int] = {"hands": SMALLEST_HAND, "feet": 48, "face": 56, "limbs": 80, "torso": 80}
 """Parts whose box has a longer side below this many pixels are left out: errors in them would hardly be seen."""
@@ -111,11 +111,16 @@ class Finder:
         return Found(tuple(sorted(large, key=lambda part: -int(part.mask.sum()))), tuple(left_out))
 
 
-def doubts(pixels: Pixels, scorers: Iterable[Scorer]) -> str | None:
-    """Why a photo is no example of sound anatomy: what the first anatomy scorer that sees an error says, or None."""
-    for scorer in scorers:
-        score = scorer.score(pixels, None) if scorer.role == "anatomy" else None
-        if score is not None and score.is_error:
+def doubts(pixels: Pixels, scorers: Mapping[str, Scorer], scores: dict[str, Score]) -> str | None:
+    """Why a photo is no example of sound anatomy: what the first anatomy scorer that sees an error says, or None.
+
+    What they say is put into `scores`, by their names: `Gates.apply` asks for it again.
+    """
+    for name, scorer in scorers.items():
+        if scorer.role != "anatomy":
+            continue
+        score = scores[name] = scorer.score(pixels, None)
+        if score.is_error:
             details = sorted({finding.detail for finding in score.findings})
             return f"The scorer {scorer.name} sees an error in the photo itself ({', '.join(details) or 'no detail'})."
     return None

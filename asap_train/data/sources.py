@@ -17,7 +17,7 @@ from asap_train.data.gates import Gates, fingerprint, is_kept, refusal, skipped
 from asap_train.data.regions import PARTS, Finder, doubts
 from asap_train.data.spec import SynthSpec
 from asap_train.data.workers import ItemResult
-from asap_train.degrade import FAMILIES, load_family
+from asap_train.degrade import load_family
 from asap_train.hap import encode_png, make_pair, to_row
 from asap_train.types import Photo
 from hafbench.errors import HafError, Unavailable
@@ -51,11 +51,6 @@ class PhotoSource:
     captions: Mapping[str, str]
 
     @property
-    def parallel(self) -> bool:
-        """Whether several processes may work at once."""
-        return all(FAMILIES.get(one.name).parallel for one in self.spec.families)
-
-    @property
     def weights(self) -> Mapping[str, str]:
         """The SHA-256 of every file that finds parts, by its name."""
         return self.finder.weights
@@ -85,13 +80,16 @@ class PhotoSource:
 
     def process(self, item: str) -> ItemResult:
         """Find the parts of a photo, and make pairs of them; a photo that is of no use gives its reasons, once."""
+        from asap_train.data.captions import describe
+
         name, _, round_ = item.rpartition("#")
         of_photo: list[Rejection] = []
         rows: list[Row] = []
         rejections: list[Rejection] = []
         try:
             photo, mask = self._read(name)
-            reason = doubts(photo.pixels, self.gates.loaded.values())
+            scores: dict[str, Score] = {}
+            reason = doubts(photo.pixels, self.gates.loaded, scores)
             if reason:
                 of_photo.append(("positive", reason))
             else:
@@ -100,7 +98,9 @@ class PhotoSource:
                 parts = [part for part in found.parts if part.region in self.spec.regions]
                 if not parts:
                     of_photo.append(("photo", "it shows no part that an error could be put into"))
-                rows, rejections = self.pairs(photo, parts, int(round_))
+                # Of all that it shows, wherever errors are asked for.
+                caption = photo.caption or describe(found.parts)
+                rows, rejections = self.pairs(photo, parts, caption, int(round_), scores)
         except Unavailable:
             raise
         except HafError as error:
@@ -123,27 +123,28 @@ class PhotoSource:
             caption = _captioner(self.spec.captioner, self.gates.device).caption(pixels)
         return Photo(name, sha256_of(path), pixels, caption), read_mask(path, pixels.shape)
 
-    def pairs(self, photo: Photo, parts: Sequence[Part], round_: int) -> tuple[list[Row], list[Rejection]]:
-        """At most `per_photo` rows, and why other candidates are none."""
-        from asap_train.data.captions import describe
+    def pairs(
+        self, photo: Photo, parts: Sequence[Part], caption: str, round_: int, scores: dict[str, Score]
+    ) -> tuple[list[Row], list[Rejection]]:
+        """At most `per_photo` rows, with this caption, and why other candidates are none.
 
+        `scores` are what is known already of what the gates' scorers say of the photo.
+        """
         rng = np.random.default_rng([self.spec.seed or 0, round_, *bytes.fromhex(photo.sha256[:16])])
         rows: list[Row] = []
         rejections: list[Rejection] = []
         winner: bytes | None = None
-        photo_scores: dict[str, Score] = {}
         for part, family in _order(parts, self.families, rng):
             if len(rows) == self.spec.per_photo:
                 break
             own = np.random.default_rng(int(rng.integers(2**63)))
             for candidate in islice(family.degrade(photo, part, own), self.spec.tries):
-                verdicts, similarity = self.gates.apply(photo, candidate, photo_scores)
+                verdicts, similarity = self.gates.apply(photo, candidate, scores)
                 if not is_kept(verdicts):
                     rejections.append(refusal(verdicts))
                     continue
                 winner = winner or encode_png(photo.pixels)
                 mark = fingerprint(photo.pixels, candidate.pixels, candidate.mask)
-                caption = photo.caption or describe(parts)
                 pair = make_pair(photo, candidate, caption, similarity, mark, skipped(verdicts))
                 rows.append(to_row(pair, winner))
                 break
@@ -236,8 +237,6 @@ class WorldSource:
     gates: Gates
     size: int
     first: int
-
-    parallel = True
 
     @property
     def weights(self) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asap_train.degrade import FAMILIES
 from hafbench.errors import HafError
+from hafbench.provenance import without_folders
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
@@ -126,12 +127,21 @@ class SynthSpec(Spec):
             raise ValueError("give either --photos DIR, or --source mannequin or people")
         if self.engine.engine not in ("local", "ray"):
             raise ValueError(f"engine: pairs are made by local or ray, not by {self.engine.engine}")
-        alone = [one.name for one in self.families if not FAMILIES.get(one.name).parallel]
-        if self.engine.engine == "ray" and alone:
+        if self.engine.engine == "ray" and (alone := self._alone):
             raise ValueError(f"--engine ray: the workers have no GPU for the family {alone[0]}; use --engine local")
         if self.engine.engine == "local" and self.engine.address is not None:
             raise ValueError(f"--address {self.engine.address} is for --engine ray")
         return self
+
+    @property
+    def _alone(self) -> list[str]:
+        """The families that need a GPU, and so the process of their own that has it."""
+        return [one.name for one in self.families if not FAMILIES.get(one.name).parallel]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several processes may work at once."""
+        return self.source is not None or not self._alone
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
@@ -155,9 +165,9 @@ class SynthSpec(Spec):
         return self.model_copy(update=found)
 
     def as_request(self) -> Self:
-        """As hap.json holds it: folders by their last name, since data sets are shared and paths name people."""
-        names = {name: Path(path.resolve().name) for name in ("photos", "captions") if (path := getattr(self, name))}
-        return self.model_copy(update=names)
+        """As hap.json holds it: paths by their last names, since data sets are shared and folders name people."""
+        names = {name: path.resolve().name for name in ("photos", "captions") if (path := getattr(self, name))}
+        return type(self).model_validate({**without_folders(self.model_dump(mode="json")), **names})
 
     def compared(self) -> dict[str, Any]:
         """What shapes the pairs, as JSON values: a data set is resumed with the same only."""

@@ -32,17 +32,24 @@ def synth(spec: SynthSpec, *, out: str | Path, progress: Progress = SILENT) -> H
     """
     check_out(out)
     spec = spec.resolved()
-    on_cluster = spec.engine.engine == "ray"
-    # Workers of a cluster have no GPU, whatever this machine has.
-    device = "cpu" if on_cluster and spec.device == "auto" else pick_device(spec.device)
+    workers = (spec.workers or cores()) if spec.parallel else 1
+    device = device_of(spec, workers)
     source = world_source(spec, device) if spec.source else photo_source(spec, device)
     details = Details(licence=spec.licence, about=source.about, weights=source.weights)
-    workers = (spec.workers or cores()) if source.parallel else 1
-    run = cluster(source, spec.engine) if on_cluster else processes(source, workers)
+    run = cluster(source, spec.engine) if spec.engine.engine == "ray" else processes(source, workers)
     split = SplitRule(seed=spec.seed or 0)
     with open_hap(out, spec.as_request(), facts=source.facts, details=details, split=split) as hap:
         add_pairs(source, hap, spec.count, run, spec.gates.hash_distance, progress)
         return hap.finish()
+
+
+def device_of(spec: SynthSpec, workers: int) -> str:
+    """The torch device of models, LPIPS and scorers; it is the CPU for several processes unless one is named.
+
+    On a GPU each of them would have a copy of its own; those of a cluster have none, whatever this machine has.
+    """
+    several = workers > 1 or spec.engine.engine == "ray"
+    return "cpu" if several and spec.device == "auto" else pick_device(spec.device)
 
 
 def add_pairs(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hafbench.errors import HafError
+from hafbench.processes import WorkerProcesses, cores, worker_ended
 
 if TYPE_CHECKING:
     from asap_train.hap import Rejection
@@ -52,10 +52,7 @@ def processes(source: PairSource, workers: int) -> Iterator[Run]:
     if workers <= 1:
         yield lambda items: map(source.process, items)
         return
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (source,))
+    pool = WorkerProcesses(workers, _start, source, share=cores())
 
     def run(items: Iterable[str]) -> Iterator[ItemResult]:
         waiting: deque[Future[ItemResult]] = deque()
@@ -69,12 +66,12 @@ def processes(source: PairSource, workers: int) -> Iterator[Run]:
     try:
         yield run
     except BrokenProcessPool as error:
-        raise HafError(
-            "A worker process was killed, most likely for lack of memory; run the same command again with --workers 1 "
-            "to resume."
-        ) from error
+        raise worker_ended("with --workers 1 if it does so again") from error
+    except BaseException:
+        pool.stop()  # what they are at is made again
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
 
 
 @contextmanager
@@ -122,26 +119,17 @@ _SOURCE: list[PairSource] = []
 
 
 def begin_worker() -> None:
-    """What every worker process begins with: one thread of its own, and the end when its parent ends."""
+    """What every worker process begins with: one thread of its own, whatever OMP_NUM_THREADS says."""
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    # A killed parent cannot tell its workers to stop, and they would wait for work for ever.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _start(source: PairSource) -> None:
     begin_worker()
     _SOURCE[:] = [source]
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _process(item: str) -> ItemResult:

@@ -129,12 +129,14 @@ def import_pairs(
     files = sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]
     if not files:
         raise HafError(f"{source} has no Parquet files.")
-    request = ImportSpec(files=tuple(path.name for path in files), rows=tuple(map(_check, files)), gates=thresholds)
+    # Below the folder, by their paths: files of several splits often have the same names.
+    names = tuple(path.relative_to(source).as_posix() if source.is_dir() else path.name for path in files)
+    request = ImportSpec(files=names, rows=tuple(map(_check, files)), gates=thresholds)
     facts = {"lpips": None if lpips is None else dict(lpips.settings)}
     with open_hap(out, request, facts=facts, details=details) as hap:
-        for path in files:
+        for path, name in zip(files, names, strict=True):
             for number, row in enumerate(_rows(path)):
-                item = f"{path.name}:{number}"
+                item = f"{name}:{number}"
                 if hap.done(item):
                     continue
                 try:

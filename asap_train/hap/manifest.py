@@ -16,7 +16,7 @@ from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.types import SPLITS, Split
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
-from hafbench.provenance import Machine
+from hafbench.provenance import Machine, without_folders
 from hafbench.settings import Spec
 from hafbench.stores import Layout
 
@@ -29,7 +29,9 @@ come data/ and .growing/, by name."""
 
 
 class ImportSpec(Spec):
-    """Pairs of Diffusion-DPO's format that were imported: the files' names and rows; `gates` is None without gates."""
+    """Pairs of Diffusion-DPO's format that were imported: the files, by their paths below the folder that was
+    given, and their rows; `gates` is None without gates.
+    """
 
     files: tuple[str, ...]
     rows: tuple[int, ...]
@@ -77,12 +79,16 @@ Request = SynthSpec | ImportSpec | Mapping[str, Any]
 Number = Annotated[int, Field(ge=0)]
 
 
+NO_LICENCE = "unknown"
+"""The licence of a data set of which none was given."""
+
+
 @dataclass(frozen=True)
 class Details:
     """What the card tells: `about` are sentences, `weights` the SHA-256 of each file by its name."""
 
     title: str | None = None
-    licence: str = "unknown"
+    licence: str = NO_LICENCE
     about: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
 
@@ -185,10 +191,14 @@ class HapManifest(BaseModel):
         return self
 
     def compared(self) -> dict[str, Any]:
-        """What decides the pairs and their splits, as JSON values: a data set is resumed with the same only."""
+        """What decides the pairs and their splits, as JSON values: a data set is resumed with the same only.
+
+        Paths are compared by their last names: earlier versions wrote whole ones.
+        """
         own = self.request.compared() if isinstance(self.request, SynthSpec | ImportSpec) else dict(self.request)
         rest = self.model_dump(mode="json", include={"facts", "split"})
-        return {**own, **rest}
+        found: dict[str, Any] = without_folders({**own, **rest})
+        return found
 
 
 def read_manifest(folder: Path) -> HapManifest | None:

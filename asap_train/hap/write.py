@@ -29,6 +29,7 @@ from asap_train.hap.journal import ClosedLine, ItemLine, Line, append_line, as_t
 from asap_train.hap.manifest import (
     JOURNAL,
     LAYOUT,
+    NO_LICENCE,
     Details,
     HapManifest,
     Request,
@@ -108,7 +109,7 @@ class Hap:
     def finish(self) -> HapManifest:
         """Close the last shards, write the card README.md and hap.json's end, and return hap.json.
 
-        A data set that had ended, and to which nothing was added, stays as it is.
+        A data set that had ended, and of which nothing has changed, stays as it is.
         """
         from asap_train.hap.card import describe, write_card
 
@@ -234,12 +235,12 @@ def open_hap(
     """Start or resume the data set in a folder or at an address of a store, and hold its lock.
 
     `request` and `facts` (JSON values) decide the pairs: a folder that was started with others is refused, with the
-    difference. `details` are for the card. Raises HafError, too, for a folder with other files and for one that another
-    process is writing.
+    difference. `details` are for the card; of a data set that is there only the licence may be another. Raises
+    HafError, too, for a folder with other files and for one that another process is writing.
     """
     asked = HapManifest(
         request=request,
-        facts=json.loads(json.dumps(facts or {})),
+        facts=provenance.without_folders(json.loads(json.dumps(facts or {}))),
         split=split or SplitRule(),
         details=details or Details(),
         **provenance.made_with(),
@@ -262,7 +263,12 @@ def _start(folder: Path, asked: HapManifest) -> HapManifest:
         changes = differences(there.compared(), asked.compared())
         if changes:
             raise HafError(f"{name} was started with other settings ({'; '.join(changes)}); choose another --out.")
-        return there.model_copy(update={"request": asked.request})
+        kept = there.model_copy(update={"request": asked.request})
+        if asked.details.licence in (NO_LICENCE, there.details.licence):
+            return kept
+        # The card and hap.json are to be written again, even where all of the pairs are there.
+        details = replace(there.details, licence=asked.details.licence)
+        return kept.model_copy(update={"details": details, "ended": None})
     strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     if strangers:
         raise HafError(f"{name} holds other files ({strangers[0]}, ...), not a data set; choose another --out.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from asap_train.planning.architectures import ARCHITECTURES, Architecture
 from asap_train.planning.passes import Case
-from asap_train.planning.profiles import Profile, Traced, profile_of
+from asap_train.planning.profiles import Profile, Traced, activations, profile_of
 from asap_train.training.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _passing(architecture: Architecture, case: Case, profile: Profile | Traced, 
     # Clean and noisy latents, noise, targets, and what policy and reference predict of them, in float32.
     batch = 2 * config.train_batch_size * (6 * 4 * latents + 4 * case.tokens * architecture.words[1])
     parts = [
-        Part(f"activations: {how}", profile.activations(images, config.gradient_checkpointing)),
+        Part(f"activations: {how}", activations(profile, images, config.gradient_checkpointing)),
         Part("latents and texts of a batch", batch),
     ]
     if config.quantization != "none":

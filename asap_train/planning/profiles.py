@@ -60,13 +60,10 @@ class Profile:
     encoding: int
     decoding: int
 
-    def activations(self, images: int, checkpointing: bool) -> int:
-        """Bytes of a pass of so many images."""
-        return affine(self.checkpointed if checkpointing else self.plain, images)
 
-
-def affine(seen: tuple[int, int], images: int) -> int:
-    """The bytes of so many images, from those of SEEN."""
+def activations(profile: Profile | Traced, images: int, checkpointing: bool) -> int:
+    """Bytes of a pass of so many images, from those of SEEN."""
+    seen = profile.checkpointed if checkpointing else profile.plain
     return seen[0] + (images - SEEN[0]) * (seen[1] - seen[0])
 
 
@@ -152,10 +149,6 @@ class Traced:
     def decoding(self) -> int:
         """Bytes of the autoencoder, decoding an image."""
         return self._coding[1]
-
-    def activations(self, images: int, checkpointing: bool) -> int:
-        """Bytes of a pass of so many images."""
-        return affine(self.checkpointed if checkpointing else self.plain, images)
 
     def profile(self) -> Profile:
         """All of it."""

@@ -46,15 +46,16 @@ def peak_of_device(name: str) -> float | None:
     return next((CARDS[card].peak for card in known if card in name), None)
 
 
-def passes(config: FitConfig) -> int:
+def passes(config: FitConfig) -> float:
     """Forward passes that a step's work on one image is worth.
 
     The policy's and the reference's; back through activations is as much as forward, and back to all weights as much
-    again; gradient checkpointing and two passes each compute the policy's once more, and so do several draws.
+    again; gradient checkpointing computes the policy's once more, and so do several draws. Two passes of one draw do so
+    for the loser, one of the two images.
     """
     back = 1 if config.lora else 2
-    again = config.gradient_checkpointing + config.two_passes + (config.noise_draws > 1)
-    return 2 + back + again
+    draws = 1.0 if config.noise_draws > 1 else 0.5 * config.two_passes
+    return 2 + back + config.gradient_checkpointing + draws
 
 
 def operations_of_step(name: str, config: FitConfig) -> float:

@@ -26,6 +26,7 @@ from hafbench.generators import PRESETS
 from hafbench.generators.sources import find_source
 from hafbench.images import load_image
 from hafbench.notes import counted_together
+from hafbench.provenance import without_folders
 from hafbench.reports.comparison import pair_items
 from hafbench.reports.overlays import data_uri
 from hafbench.reports.plots import INK, LOOKS, as_svg, make_axes
@@ -215,7 +216,7 @@ def _curves(folder: Path) -> list[str]:
 def settings_text(config: FitConfig) -> str:
     """All settings as YAML; of paths only the names, since pages and cards are shared and paths name people."""
     shown = {**as_plain(config), "model": shown_model(config.model), "pairs": config.pairs.name}
-    shown = {key: value for key, value in shown.items() if key not in ("out", "cache_dir")}
+    shown = without_folders({key: value for key, value in shown.items() if key not in ("out", "cache_dir")})
     return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)).rstrip()
 
 

@@ -2,6 +2,7 @@
 
 checkpoints/000100/
     pytorch_lora_weights.safetensors, or pipeline/      what one uses
+    kohya_lora_weights.safetensors                      only where `export_lora` has been asked for it
     state.safetensors                                   what a resumed fit needs beside it
     state.json                                          the rest of it, and the SHA-256 of all other files
 """
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from asap_train.files import make_room, remove_own, tensor_errors
 from asap_train.training.lora import FILE as LORA
+from asap_train.training.lora import KOHYA
 from hafbench.errors import one_line
 from hafbench.files import sync
 from hafbench.images import sha256_of
@@ -79,7 +81,7 @@ def newest(folder: Path, note: Callable[[str], None]) -> Path | None:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint; None if it is whole."""
     try:
-        plain = _read_plain(path)
+        plain = read_plain(path)
         there = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
         for name, digest in plain["files"].items():
             if name not in there:
@@ -93,11 +95,11 @@ def damage(path: Path) -> str | None:
 
 def load(path: Path) -> State:
     """The state of a checkpoint that `newest` gave, on the CPU."""
-    return State(load_file(path / TENSORS), _read_plain(path))
+    return State(load_file(path / TENSORS), read_plain(path))
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
-    """state.json; raises OSError or ValueError if it is not one."""
+def read_plain(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint; raises OSError or ValueError if it is not one."""
     plain = from_json((path / STATE).read_bytes())
     if not isinstance(plain, dict) or not isinstance(plain.get("step"), int):
         raise ValueError(f"{STATE} has no step")
@@ -127,10 +129,10 @@ def _is_step(name: str) -> bool:
 def _own_names(path: Path) -> Callable[[str], bool]:
     """Whether a file is a checkpoint's: state.json names them; without it, as while it is written, by their places."""
     try:
-        known = {STATE, *_read_plain(path)["files"]}
+        known = {STATE, KOHYA, *read_plain(path)["files"]}
         return known.__contains__
     except (OSError, ValueError):
-        return lambda name: name in (STATE, TENSORS, LORA) or name.startswith(f"{PIPELINE}/")
+        return lambda name: name in (STATE, TENSORS, LORA, KOHYA) or name.startswith(f"{PIPELINE}/")
 
 
 def _alone(value: Tensor) -> Tensor:

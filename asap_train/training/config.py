@@ -34,6 +34,15 @@ MANNEQUIN: Mapping[str, Any] = {
 DTYPES: Mapping[str, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 """By mixed_precision that of the frozen weights, and of scoring; weights that are tuned are float32."""
 
+ENCODING = frozenset(
+    {
+        *("prompt_2", "prompt_3", "negative_prompt_2", "negative_prompt_3"),
+        *("clip_skip", "text_encoder_out_layers", "caption_upsample_temperature"),
+    }
+)
+"""Arguments of a pipeline's call that act on how prompts are encoded: the network in memory, whose prompts are encoded
+without them, does not draw with them."""
+
 FULL_CHECKPOINTS = 2
 """Of whole models, kept by default: one of FLUX.1 with its optimizer's state has 12e9 x 16 bytes, 192 GB."""
 
@@ -113,7 +122,7 @@ class FitConfig(Spec):
     or 8 (fp8, by torchao); reference, validation and scoring are of the same quantized model.
     gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
     go through the network one after the other, with the same gradient at the activation memory of one branch, for one
-    more forward pass. torch_compile: the blocks of the network are compiled, each kind once.
+    more forward pass of the loser. torch_compile: the blocks of the network are compiled, each kind once.
 
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the
@@ -122,7 +131,8 @@ class FitConfig(Spec):
     use_aspect_ratio_buckets: pairs are scaled to the nearest of a few sizes of about resolution^2 pixels, and a batch
     is of one size; False cuts squares.
     guidance_scale: what a model distilled with guidance is told while it is tuned; None is the family's own.
-    max_sequence_length: tokens of the T5 text encoder, for training and scoring; None is the pipeline's own.
+    max_sequence_length: tokens of the text encoder, for training and scoring; None is that of score.model.arguments,
+    or else the pipeline's own.
 
     max_error_ratio: a mean error of so many times its running median stops the fit. checkpointing_steps: steps from
     one checkpoint to the next; checkpoints_total_limit: so many of the newest are kept; None all, which is the default
@@ -203,6 +213,9 @@ class FitConfig(Spec):
         defaults = dict(family_defaults(model)) if isinstance(model, str) else {}
         if given.get("lora", {}) is None:
             defaults["checkpoints_total_limit"] = FULL_CHECKPOINTS
+        if isinstance(given.get("loss"), Mapping) and given["loss"].get("ipo_beta"):
+            # It says what tau is, in place of the family's.
+            defaults["loss"] = {key: value for key, value in defaults.get("loss", {}).items() if key != "tau"}
         nested = {
             key: {**value, **given[key]}
             for key, value in defaults.items()
@@ -275,7 +288,9 @@ class FitConfig(Spec):
         model, score = self.score.model, self.score
         here = score.engine.engine == "local" and score.devices is None and score.device == "auto"
         same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
-        return same and here and model.generator == "diffusers" and model.offload == "none"
+        texts = self.max_sequence_length in (None, model.arguments.get("max_sequence_length"))
+        as_encoded = texts and ENCODING.isdisjoint(model.arguments)
+        return same and here and as_encoded and model.generator == "diffusers" and model.offload == "none"
 
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""

@@ -19,14 +19,14 @@ SETTINGS = "fit.yaml"
 WRITTEN = (
     *("cache", "checkpoints", "log.jsonl", "plots", "pipeline", "trackers", "validation"),
     *("pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"),
-    *("README.md", "index.html", "scores.json"),
+    *("README.md", "index.html", "scores.json", "published.json"),
 )
 """What a fit replaces in its folder: when it starts, nothing may be called so."""
 
 
 @contextmanager
-def opened(config: FitConfig) -> Iterator[None]:
-    """Hold the folder's lock, with the settings in fit.yaml.
+def held(config: FitConfig) -> Iterator[None]:
+    """Hold the folder's lock, and write nothing.
 
     Raises HafError for a fit with other settings, and for a folder without a fit whose files this one would replace.
     """
@@ -41,8 +41,15 @@ def opened(config: FitConfig) -> Iterator[None]:
                 )
         elif there := next((name for name in WRITTEN if os.path.lexists(config.out / name)), None):
             raise HafError(f"{config.out} holds other files ({there}), not a fit; choose another --out.")
+        yield
+
+
+@contextmanager
+def opened(config: FitConfig) -> Iterator[None]:
+    """Hold the folder's lock, with the settings in fit.yaml; raises as `held` does."""
+    with held(config):
         with disk_errors(config.out):
-            write_config(config, path)
+            write_config(config, config.out / SETTINGS)
         yield
 
 

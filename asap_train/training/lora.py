@@ -43,7 +43,7 @@ def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     network: Any = backbone.network
-    _check(network, settings)
+    check_targets(network, settings)
     targets = {network: list(settings.target_modules or _modules(backbone, settings))}
     if settings.text_encoder:
         check_text_encoders(backbone, [name for name, _, _ in _text_encoders(backbone)])
@@ -99,7 +99,8 @@ def _modules(backbone: Backbone, settings: LoraSettings) -> list[str]:
     return [name for name, module in modules if name.endswith(ends) and not any(module.children())]
 
 
-def _check(network: Any, settings: LoraSettings) -> None:
+def check_targets(network: Any, settings: LoraSettings) -> None:
+    """Raise HafError for a target that no module of the network has."""
     names = [f".{name}" for name, _ in network.named_modules()]
     for target in settings.target_modules or ():
         if not any(name.endswith(f".{target}") for name in names):

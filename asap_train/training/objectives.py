@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isclose
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -51,7 +52,10 @@ BETA = LossSettings.model_fields["beta"].default
 
 
 class IpoSettings(LossSettings):
-    """The margin's numbers, of which tau may be given as 1 / (2 ipo_beta)."""
+    """The margin's numbers, of which tau may be given as 1 / (2 ipo_beta).
+
+    Beside it stands no other tau: files of settings hold both.
+    """
 
     ipo_beta: Positive | None = None
 
@@ -59,6 +63,9 @@ class IpoSettings(LossSettings):
     @classmethod
     def _as_tau(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and isinstance(beta := given.get("ipo_beta"), int | float) and beta > 0:
+            tau = given.get("tau", 1 / (2 * beta))
+            if isinstance(tau, int | float) and not isclose(tau, 1 / (2 * beta)):
+                raise ValueError(f"ipo_beta {beta:g} is a tau of {1 / (2 * beta):g}, not {tau:g}; give one of them")
             return {**given, "tau": 1 / (2 * beta)}
         return given
 
@@ -116,6 +123,12 @@ class Objective(Entry):
                 return f"{what} needs a reference model, which {self.name} does not have"
         if settings.guard == "sdpo" and not self.loser:
             return f"loss.guard 'sdpo' scales the gradients of two branches, and {self.name} has no loser's"
+        weighed = [("loss.guard", settings.guard in ("sft", "ceiling")), ("loss.anchor_weight", settings.anchor_weight)]
+        for what, asked in weighed:
+            if asked and self.uses == ("tau",) and settings.tau == 0:
+                return (
+                    f"{what} is weighed by the slope of {self.name} at the start, 2 tau, and does nothing at loss.tau 0"
+                )
         for flag, number in (("auto_tau", "tau"), ("auto_beta", "beta")):
             if getattr(settings, flag) and not (number in self.uses and self.reference):
                 return f"loss.{flag}: {self.name} has no {number}"

@@ -17,6 +17,7 @@ import torch
 
 from asap_train.backbones.parts import TEXT_ENCODERS
 from asap_train.training.config import DTYPES as PRECISIONS
+from asap_train.training.config import ENCODING
 from asap_train.training.optimizers import averaged
 from asap_train.training.widening import narrowed
 from hafbench.generators.arguments import resolve_arguments
@@ -112,5 +113,5 @@ def plain_generator(training: Training, arguments: Mapping[str, Any]) -> Diffusi
 
 
 def _said(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what has gone into the embeddings."""
-    return {name: value for name, value in arguments.items() if name != "negative_prompt"}
+    """Without what has gone into the embeddings, or would have to."""
+    return {name: value for name, value in arguments.items() if name not in ENCODING | {"negative_prompt"}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -20,16 +20,17 @@ from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.launch import check_launch
-from asap_train.training.lora import add_lora, check_text_encoders, trained_parameters
+from asap_train.training.lora import add_lora, check_targets, check_text_encoders, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
 from asap_train.training.prompts import LivePrompts, Prompts
 from asap_train.training.residuals import Policy, compile_blocks, frozen
+from asap_train.training.state import check_origin, origin
 from asap_train.training.texts import TunedTexts
 from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
-from hafbench.errors import HafError, Unavailable
+from hafbench.errors import HafError
 from hafbench.evaluate import spread
 from hafbench.stores import kept_copy
 from hafbench.suites import load_suite
@@ -62,9 +63,7 @@ class Training:
     @property
     def pairs_a_step(self) -> int:
         """Of all processes together."""
-        return (
-            self.config.train_batch_size * self.config.gradient_accumulation_steps * int(self.accelerator.num_processes)
-        )
+        return pairs_a_step(self.config, self.accelerator)
 
     @property
     def values(self) -> list[Parameter]:
@@ -83,50 +82,69 @@ class Training:
         return Order(self.config.seed, self.config.train_batch_size, self.cache.buckets)
 
 
+def pairs_a_step(config: FitConfig, accelerator: Accelerator) -> int:
+    """The pairs of a step, of all processes together."""
+    return config.train_batch_size * config.gradient_accumulation_steps * int(accelerator.num_processes)
+
+
 def make_accelerator(config: FitConfig) -> Accelerator:
     """An Accelerator with the settings of the config and of `accelerate launch`; raises as `check_launch` does."""
     check_launch(config)
     # A process may fit several times, with other settings.
     AcceleratorState._reset_state()
-    trackers = None if config.report_to == "none" else config.report_to
-    if trackers:
-        from importlib.util import find_spec
-
-        if find_spec(trackers) is None:
-            raise Unavailable(f"report_to {trackers}: this package is not installed; `pip install {trackers}`.")
-    accelerator = Accelerator(
+    return Accelerator(
         mixed_precision=config.mixed_precision,
-        log_with=trackers,
+        log_with=None if config.report_to == "none" else config.report_to,
         project_dir=config.out / "trackers",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # the loop here accumulates itself
     )
-    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        raise HafError("mixed_precision fp16 needs a GPU; use bf16 or no.")
-    return accelerator
 
 
-def prepare(config: FitConfig, accelerator: Accelerator) -> Training:
-    """Load the model, fill the cache, free the encoders, and prepare what is tuned."""
-    parts = open_backbone(config.model, DTYPES[config.mixed_precision], accelerator.device)
+def open_model(config: FitConfig, device: Any = "cpu") -> Parts:
+    """The model of a fit, none of whose weights are loaded yet; raises HafError for settings that do not suit it."""
+    parts = open_backbone(config.model, DTYPES[config.mixed_precision], device)
     backbone = parts.backbone
     if config.guidance_scale is not None:
         if backbone.guidance is None:
             raise HafError(f"guidance_scale: {config.model} takes no guidance of its own; leave it out.")
         backbone.guidance = config.guidance_scale
-    if config.max_sequence_length is not None:
-        if backbone.text_tokens is None:
-            raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
-        backbone.text_tokens = config.max_sequence_length
+    if config.max_sequence_length is not None and backbone.text_tokens is None:
+        raise HafError(f"max_sequence_length: the texts of {config.model} have no other length; leave it out.")
+    # As images are drawn: the base's, and those of the network that is tuned.
+    drawn = arguments_of(config, backbone.pipeline).get("max_sequence_length")
+    backbone.text_tokens = config.max_sequence_length or drawn or backbone.text_tokens
+    if config.lora:
+        check_targets(backbone.network, config.lora)
+        if config.lora.text_encoder:
+            check_text_encoders(backbone, parts.components.empty)
+    if config.resolution and config.resolution % backbone.multiple:
+        below = config.resolution // backbone.multiple * backbone.multiple
+        near = " or ".join(str(side) for side in (below, below + backbone.multiple) if side)
+        raise HafError(
+            f"resolution {config.resolution}: the sides of {config.model} are multiples of {backbone.multiple} pixels; "
+            f"set {near}."
+        )
+    return parts
+
+
+def prepare(config: FitConfig, accelerator: Accelerator, resumed: Mapping[str, Any] | None = None) -> Training:
+    """Load the model, fill the cache, free the encoders, and prepare what is tuned.
+
+    `resumed` are the plain values of the checkpoint that the fit will go on from. Raises HafError for one of another
+    origin, before anything is encoded, and as `open_model` does.
+    """
+    parts = open_model(config, accelerator.device)
+    backbone = parts.backbone
     tunes_texts = config.lora is not None and config.lora.text_encoder
-    if tunes_texts:
-        check_text_encoders(backbone, parts.components.empty)
     size = config.resolution or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     root, pairs = config.cache_dir or config.out / "cache", kept_copy(config.pairs, LAYOUT)
     cache = caches.find_cache(
         root, pairs, backbone, size, stored, config.use_aspect_ratio_buckets, encodes_texts=not tunes_texts
     )
+    if resumed is not None:
+        check_origin(config.out, resumed, origin(cache, pairs_a_step(config, accelerator)))
     prompts = _encode(config, parts, cache, accelerator)
     accelerator.wait_for_everyone()
     if config.cache_dir is None and accelerator.is_main_process:

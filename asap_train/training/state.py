@@ -12,11 +12,13 @@ from asap_train.backbones import Backbone
 from asap_train.training.checkpoints import PIPELINE, State
 from asap_train.training.config import FitConfig
 from asap_train.training.lora import save_lora
+from asap_train.training.precision import DTYPES
 from hafbench.errors import HafError, one_line
 from hafbench.generators.pipelines import DENOISERS
 from hafbench.runs import differences
 
 if TYPE_CHECKING:
+    from asap_train.training.cache import Cache
     from asap_train.training.setup import Training
 
 OPTIMIZER = "optimizer"
@@ -39,20 +41,15 @@ def gather_state(training: Training, step: int) -> State:
         plain["ema"] = training.ema.optimization_step
     if training.accelerator.scaler:
         plain["scaler"] = training.accelerator.scaler.state_dict()
-    return State(tensors, {"step": step, **_origin(training), **plain})
+    return State(tensors, {"step": step, **origin(training.cache, training.pairs_a_step), **plain})
 
 
 def restore_state(training: Training, state: State) -> int:
     """Bring a training to where a checkpoint was, and return its step.
 
-    Raises HafError for a checkpoint of another origin, and for one that has not all of the state.
+    Raises HafError for one that has not all of the state. `check_origin` has been asked before.
     """
-    origin, step = _origin(training), int(state.plain["step"])
-    changes = differences({name: state.plain.get(name) for name in origin}, origin)
-    if changes:
-        raise HafError(
-            f"{training.config.out}: its checkpoints have another origin ({'; '.join(changes)}); choose another --out."
-        )
+    step = int(state.plain["step"])
     try:
         _restore(training, state)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -93,9 +90,15 @@ def _leaves(state: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}/{name}", value
 
 
-def _origin(training: Training) -> dict[str, Any]:
+def origin(cache: Cache, pairs_a_step: int) -> dict[str, Any]:
     """What must be the same beside the settings: pairs and model, by the cache's key, and the number of processes."""
-    return {"pairs or model": training.cache.folder.name, "pairs a step": training.pairs_a_step}
+    return {"pairs or model": cache.folder.name, "pairs a step": pairs_a_step}
+
+
+def check_origin(out: Path, plain: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise HafError for a checkpoint, by its plain values, that is not of the `origin` that a fit has now."""
+    if changes := differences({name: plain.get(name) for name in now}, now):
+        raise HafError(f"{out}: its checkpoints have another origin ({'; '.join(changes)}); choose another --out.")
 
 
 def write_weights(backbone: Backbone, config: FitConfig, folder: Path) -> None:
@@ -106,8 +109,7 @@ def write_weights(backbone: Backbone, config: FitConfig, folder: Path) -> None:
     from hafbench.generators.pipelines import load_pipeline
     from hafbench.generators.sources import find_source
 
-    kinds = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    pipeline, _ = load_pipeline(find_source(config.model), kinds[config.mixed_precision])
+    pipeline, _ = load_pipeline(find_source(config.model), DTYPES[config.mixed_precision])
     part = next(name for name in DENOISERS if getattr(pipeline, name, None) is not None)
     setattr(pipeline, part, getattr(backbone.pipeline, part))
     pipeline.save_pretrained(folder / PIPELINE)

@@ -83,9 +83,9 @@ def train(
     accelerator = make_accelerator(config)
     progress = progress if accelerator.is_main_process else SILENT
     with opened(config) if accelerator.is_main_process else nullcontext():
-        training = prepare(config, accelerator)
         folder = config.out / "checkpoints"
         last = checkpoints.newest(folder, logging.getLogger(__name__).warning)
+        training = prepare(config, accelerator, checkpoints.read_plain(last) if last else None)
         step = restore_state(training, checkpoints.load(last)) if last else 0
         log = FitLog(config.out / "log.jsonl", writes=accelerator.is_main_process)
         log.read(step)

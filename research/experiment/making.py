@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +17,7 @@ from asap_train.data.workers import begin_worker
 from asap_train.training.config import FitConfig
 from hafbench.errors import HafError
 from hafbench.files import write_whole
+from hafbench.processes import WorkerProcesses
 from hafbench.runs import Run, is_finished, read_run
 from hafbench.specs import RunSpec
 
@@ -62,9 +62,15 @@ def do_all(jobs: Iterable[Job], workers: int) -> None:
         for job in waiting:
             print(tried(job), flush=True)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+    pool = WorkerProcesses(workers, begin_worker)
+    try:
         for ended in as_completed([pool.submit(tried, job) for job in waiting]):
             print(ended.result(), flush=True)
+    except BaseException:
+        pool.stop()  # fits and runs are resumed
+        raise
+    finally:
+        pool.close()
 
 
 def tuning_jobs(plan: Plan, methods: Sequence[str]) -> Iterator[Job]:
