@@ -32,7 +32,7 @@ SUFFIXES = frozenset({*READ, ".heic", ".heif", ".hif", ".jxl", ".jp2"})
 UNREAD = (
     (
         re.compile(rb".{4}ftyp(he[iv][cmsx]|mif1|msf1)", re.DOTALL),
-        "HEIC: `pip install hafbench[heif]`, or save it as PNG",
+        "HEIC: `pip install pillow-heif`, or save it as PNG",
     ),
     (re.compile(rb"\xff\n|.{4}JXL ", re.DOTALL), "JPEG XL, which is not read: save it as PNG"),
     (re.compile(rb"\xff\x4f\xff\x51|.{4}jP  ", re.DOTALL), "JPEG 2000, which is not read: save it as PNG"),

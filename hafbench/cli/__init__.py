@@ -16,8 +16,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: importing rich for it would take half of the time that --help has
     pretty_exceptions_enable=False,
     help="Measure how often a text-to-image model gets human anatomy wrong. "
-    "Exit codes: 0 all was scored, 2 a mistake in the command or its input, 3 finished, but not all was scored, "
-    "4 a condition of --fail-if holds.",
+    "Exit codes: 0 finished (what a scorer cannot judge is unknown, and no failure), 2 a mistake in the command or its "
+    "input, 3 finished, but something could not be scored, 4 a condition of --fail-if holds, 130 interrupted.",
 )
 
 app.command(short_help="Generate a suite's images, score them, write a report.")(measure.run)

@@ -45,7 +45,7 @@ def _pose_landmarker(path: Path, **options: Any) -> Any:
     try:
         from mediapipe.tasks.python import BaseOptions, vision
     except ImportError as error:
-        raise Unavailable("The MediaPipe Tasks API is not installed: pip install 'hafbench[mediapipe]'.") from error
+        raise Unavailable("The MediaPipe Tasks API is not installed: pip install mediapipe.") from error
     given = vision.PoseLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(path)), **options)
     try:
         task = vision.PoseLandmarker.create_from_options(given)

@@ -39,7 +39,7 @@ def connected(address: str | None) -> Iterator[None]:
         import ray
         import ray.data
     except ImportError as error:
-        raise HafError('--engine ray needs Ray: pip install "hafbench[ray]".') from error
+        raise HafError('--engine ray needs Ray: pip install "ray[data,default]".') from error
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():

@@ -103,7 +103,7 @@ def _alpha(table: np.ndarray, keys: Sequence[str]) -> Alpha:
     try:
         import krippendorff
     except ImportError as error:
-        raise Unavailable("Krippendorff's alpha needs the extra `label`: `pip install hafbench[label]`.") from error
+        raise Unavailable("Krippendorff's alpha needs `pip install krippendorff`.") from error
     from scipy.stats import bootstrap
 
     values = sorted(set(VALUES.values()))

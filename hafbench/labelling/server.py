@@ -81,7 +81,7 @@ def build_app(session: Session, page: Page, guard: Guard) -> "FastAPI":
         from fastapi.exceptions import RequestValidationError
         from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
     except ImportError as error:
-        raise Unavailable("Labelling needs FastAPI and uvicorn: `pip install hafbench[label]`.") from error
+        raise Unavailable("Labelling needs FastAPI and uvicorn: `pip install fastapi uvicorn`.") from error
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     pictures = session.pictures

@@ -29,7 +29,7 @@ class Tracer:
             from embreex import rtcore_scene
             from embreex.mesh_construction import TriangleMesh
         except ImportError as error:
-            raise Unavailable("Rendering people needs the package embreex: pip install 'hafbench[people]'.") from error
+            raise Unavailable("Rendering people needs a package: pip install embreex.") from error
 
         self._scene: Any = rtcore_scene.EmbreeScene()
         self._mesh: Any = TriangleMesh(self._scene, vertices, triangles)

@@ -13,8 +13,12 @@ from urllib.parse import urlsplit
 from hafbench import hub
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
 
-EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
-"""The extra of this package that reads a kind of address."""
+PACKAGES: Mapping[str, str] = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
+}
+"""What reads a kind of address."""
 STAMPS = (
     *("ETag", "etag", "md5Hash", "crc32c", "xet_hash", "blob_id"),
     *("mtime", "LastModified", "last_modified", "created"),
@@ -203,8 +207,8 @@ def system_of(address: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(address)
     except ImportError as error:
-        extra = EXTRAS.get(scheme)
-        what = f'`pip install "hafbench[{extra}]"`' if extra else one_line(error)
+        package = PACKAGES.get(scheme)
+        what = f"`pip install {package}`" if package else one_line(error)
         raise Unavailable(f"{address} cannot be read without another package: {what}.") from error
     except ValueError as error:
         raise HafError(f"{address}: {one_line(error)}.") from error

@@ -1,7 +1,7 @@
 """The controlled experiment: the same model tuned on the same scenes by every method, and what became of its errors.
 
     python research/experiment cost   --out DIR      what a step and a picture cost here, and so the whole of it
-    python research/experiment pairs  --out DIR      pairs with losers of the renderer, and of the base: as METHODS need
+    python research/experiment pairs  --out DIR      pairs of the renderer, and as the base draws them: as METHODS need
     python research/experiment tune   --out DIR      settings tried on the selection prompts
     python research/experiment make   --out DIR      the fits, and runs on the held-out prompts
     python research/experiment sheets --out DIR      numbered pictures, to be labelled by eye
@@ -11,7 +11,7 @@ Run a command again, with the same options, to resume it. Every method has as ma
 steps and batch, and as many settings tried. Base and fits then draw the same prompts from the same noise.
 
     DIR/cost.json                                 core seconds of everything, as measured
-    DIR/pairs/rendered, pairs/own, pairs/redrawn  data sets of preference pairs
+    DIR/pairs/rendered, pairs/redrawn, pairs/own  data sets of preference pairs
     DIR/cache                                     their latents and texts, shared by all fits
     DIR/tuning/fits, tuning/runs, tuning.json     what was tried, and what was chosen by it
     DIR/fits/METHOD-SEED, runs/base, runs/METHOD-SEED     what is reported; the last checkpoint counts
@@ -80,7 +80,7 @@ def main() -> None:
     if asked.what == "cost":
         import cost
 
-        print(cost.table(plan, cost.measured(plan, tuning), asked.methods))
+        print(cost.table(plan, cost.measured(plan), asked.methods))
     elif asked.what == "pairs":
         from pairs import make_pairs, source_of
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from measures import embedded, hands_in
-from pairs import BLOCK, Judge, Own, Rendered, make_pairs, seeds
+from pairs import BLOCK, Rendered, make_pairs, seeds, source_of
 from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
 
 from hafbench.files import write_whole
@@ -26,8 +26,8 @@ PAIRS, STEPS, PICTURES = 16, (2, 6), 20
 class Cost:
     """Core seconds of one of each.
 
-    `one_draw` and `two_draws` are steps of 8 pairs; `draw`, `judge`, `clip`, `iqa` and `drift` are of a picture. Of a
-    scene that is redrawn `losers` is the share that gives a pair.
+    `one_draw` and `two_draws` are steps of 8 pairs; `draw`, `judge`, `clip`, `iqa` and `drift` are of a picture,
+    `rendered` and `redrawn` of a pair.
     """
 
     one_draw: float
@@ -38,15 +38,14 @@ class Cost:
     iqa: float
     drift: float
     rendered: float
-    redraw: float
-    losers: float
+    redrawn: float
 
 
-def measured(plan: Plan, tuning: Judge) -> Cost:
+def measured(plan: Plan) -> Cost:
     """The costs in OUT/cost.json, measured first where they are not there."""
     path = plan.out / "cost.json"
     if not path.exists():
-        made = measure(plan, tuning)
+        made = measure(plan)
         write_whole(path, json.dumps(asdict(made), indent=1) + "\n")
     return Cost(**json.loads(path.read_text()))
 
@@ -58,7 +57,7 @@ def spent(work: Callable[[], object], count: int = 1) -> float:
     return (time.process_time() - began) / count
 
 
-def measure(plan: Plan, tuning: Judge) -> Cost:
+def measure(plan: Plan) -> Cost:
     """Do a little of everything, in a folder of its own that is deleted."""
     import torch
 
@@ -90,18 +89,13 @@ def measure(plan: Plan, tuning: Judge) -> Cost:
     hands_in(shown[0])
     embedded(shown[:1])
     seconds["drift"] = spent(lambda: ([*map(hands_in, shown)], embedded([*shown, *shown])), PICTURES)
-    drawer = Own(plan.name, tuning)
+    drawer = source_of("redrawn", plan.name)
     items = list(seeds(0))
-    drawer.process(items[-1])  # loads the models
-    found: list[int] = []
-
-    def redraw() -> None:
-        found.append(sum(len(result.rows) for result in drawer.process_all(items[:BLOCK])))
-
-    seconds["redraw"] = spent(redraw, BLOCK)
+    drawer.process(items[-1])  # loads the model
+    redrawn = spent(lambda: drawer.process_all(items[:BLOCK]), BLOCK)
     steps = {name: step_cost(own, name) for name in ("asap", "ours")}
     shutil.rmtree(own.out)
-    return Cost(steps["asap"], steps["ours"], **seconds, rendered=rendered, losers=max(found[0], 1) / BLOCK)
+    return Cost(steps["asap"], steps["ours"], **seconds, rendered=rendered, redrawn=redrawn)
 
 
 def step_cost(plan: Plan, method: str) -> float:
@@ -111,7 +105,7 @@ def step_cost(plan: Plan, method: str) -> float:
     taken = []
     for steps in (STEPS[0], *STEPS):  # the first fills the cache
         name = f"{method}-{len(taken)}"
-        # Own losers cost no more, since all images are of one size; of checkpoints each fit has only its last.
+        # Other kinds cost no more, since all images are of one size; of checkpoints each fit has only its last.
         changes = {"pairs": plan.pairs("rendered"), "max_train_steps": steps, "checkpointing_steps": STEPS[1]}
         config = plan.config("", method, 0, (), name).model_copy(update=changes)
         taken.append(spent(lambda config=config: train(config)))
@@ -136,7 +130,7 @@ def table(plan: Plan, cost: Cost, methods: Sequence[str] = tuple(METHODS)) -> st
 
     asked = {name: METHODS[name] for name in methods}
     add("rendered pairs", sizes.pairs, cost.rendered)
-    add("own pairs", sizes.pairs, cost.redraw / cost.losers)
+    add("redrawn pairs", sizes.pairs, cost.redrawn)
     tries = len(next(iter(asked.values())).tried)
     steps(asked, tries)
     shown = plan.tuning_spec().seeds * plan.prompts("selection")

@@ -1,8 +1,8 @@
-"""Pairs of one hand each whose losers are the renderer's errors, or the base's own: what it draws where M is redrawn.
+"""Pairs of one hand each: the renderer's, the same as the base draws them, or with losers that are the base's own.
 
-The renderer's are of the kinds that the base has learnt. Both are of the same scenes in the same order. An own loser is
-kept only where the judge that is meant for tuning calls it wrong and the render right; the judge that reports is never
-asked.
+The renderer's errors are of the kinds that the base has learnt. All kinds are of the same scenes in the same order. An
+own loser is what the base draws where M is drawn anew, kept only where the judge that is meant for tuning calls it
+wrong and the render right; the judge that reports is never asked.
 """
 
 from __future__ import annotations
@@ -57,13 +57,16 @@ REACH = 7
 """Pixels by which M is larger than the hull of a hand: room for a digit too many."""
 SURE = 0.8
 """The tuning judge's chance of an error from which a redraw is wrong; from 1 - SURE down a picture is right."""
-STRENGTH = 0.75
-"""With all steps done again the hand gets another skin and place, of which a caption need say nothing."""
+STRENGTH = 0.85
+"""Of own losers: the share of the sampler's steps that are done again inside M. With all of them the hand gets another
+skin and place, of which a caption need say nothing."""
+REDRAWN_STRENGTH = 0.3
+"""Of redrawn pairs: up to a third the anatomy stays as it was rendered (recipes/mannequin/redrawn.py)."""
 ALL_FOR_TRAINING = {"train": 1.0}
 
 Verdict = Literal["right", "wrong", "doubtful"]
-Kind = Literal["rendered", "own", "redrawn"]
-"""Losers of the renderer, or of the base against renders, or of the base against redraws of its own that are right."""
+Kind = Literal["rendered", "redrawn", "own"]
+"""Pairs of the renderer; the same pairs as the base draws them; renders against what the base drew in their place."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,14 @@ def seeds(round_: int) -> Iterable[str]:
     return map(str, range(first, first + AT_ONCE))
 
 
+NO_ERROR = (("renderer", "no error that can be seen found a place in the scene"),)
+
+
+def rendered(seed: int) -> tuple[Photo, Candidate] | None:
+    """The renderer's pair of a seed, if an error that can be seen found a place."""
+    return mannequin_pair(seed, framing=FRAMING, errors=COUNTING)
+
+
 @dataclass(frozen=True)
 class Rendered:
     """Pairs with one exact error, as `asap-train synth --source mannequin` has them, of hands alone."""
@@ -96,46 +107,30 @@ class Rendered:
         return seeds(round_)
 
     def process(self, item: str) -> ItemResult:
-        """The pair of a seed, if an error that can be seen found a place."""
-        made = mannequin_pair(int(item), framing=FRAMING, errors=COUNTING)
-        if made is None:
-            return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
-        return ItemResult(item, (row_of(*made, {}),), ())
+        """The pair of a seed, if there is one."""
+        made = rendered(int(item))
+        return ItemResult(item, (row_of(*made, {}),), ()) if made else ItemResult(item, (), NO_ERROR)
 
 
 @dataclass(frozen=True)
-class Own:
-    """Pairs whose losers the base draws. `candidates` redraws a scene; `redrawn`: the winner is one of them, too.
-
-    `strength` is the share of the sampler's steps that are done again inside M, 1 all of them. Models are loaded when
-    they are first needed, so that this can be sent to a worker process.
-    """
+class Drawn:
+    """What draws with the base. It is loaded when it is first needed, so that this can be sent to a worker process."""
 
     model: str
-    judge: Judge
-    candidates: int = 1
-    strength: float = STRENGTH
-    redrawn: bool = False
+    strength: float
 
     def __getstate__(self) -> dict[str, Any]:
-        loaded = ("painter", "judging")
-        return {name: value for name, value in self.__dict__.items() if name not in loaded}
+        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
     @cached_property
     def painter(self) -> Painter:
         """The base as an inpainting pipeline."""
         return load_painter(PainterOptions(model=self.model, arguments={"strength": self.strength}), "cpu")
 
-    @cached_property
-    def judging(self) -> tuple[MannequinDetector, Any]:
-        """The tuning judge's detector and card."""
-        return MannequinDetector(self.judge.detector, "cpu"), load_mannequin_card(self.judge.card)
-
     @property
     def facts(self) -> dict[str, Any]:
         """What decides the pairs, as JSON values."""
-        weights = {"detector": sha256_of(self.judge.detector), "card": sha256_of(self.judge.card)}
-        return {"painter": dict(self.painter.settings), "tuning_judge": weights, "sure": SURE, "reach": REACH}
+        return {"painter": dict(self.painter.settings)}
 
     def items(self, round_: int) -> Iterable[str]:
         """Seeds."""
@@ -146,65 +141,118 @@ class Own:
         return self.process_all([item])[0]
 
     def process_all(self, items: Sequence[str]) -> list[ItemResult]:
-        """The same of several seeds, redrawn in one batch."""
+        """The same of several seeds, drawn in one batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Redrawn(Drawn):
+    """The renderer's pairs as the base draws them: noise on the latents of both pictures, the same, and removed by it.
+
+    The anatomy stays that of the renders (SDEdit; Meng et al. 2022, arXiv:2108.01073), so that the truth is known, and
+    all else looks as the base draws it. Outside M, grown by what the autoencoder spreads, the loser is the winner.
+    """
+
+    strength: float = REDRAWN_STRENGTH
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The base as an image-to-image pipeline."""
+        import diffusers
+
+        pipeline = diffusers.AutoPipelineForImage2Image.from_pipe(self.painter.pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
+        """The pairs of several seeds."""
+        found = [rendered(int(item)) for item in items]
+        pairs = [pair for pair in found if pair is not None]
+        if not pairs:
+            return [ItemResult(item, (), NO_ERROR) for item in items]
+        names = [item for item, pair in zip(items, found, strict=True) if pair is not None]
+        winners = self.redraw([photo.pixels for photo, _ in pairs], pairs, names)
+        losers = self.redraw([error.pixels for _, error in pairs], pairs, names)
+        made = {}
+        for name, (photo, error), winner, loser in zip(names, pairs, winners, losers, strict=True):
+            mask = grown(error.mask, CELL // 2)
+            candidate = replace(error, pixels=paste(winner, loser, mask, WHOLE), mask=mask, family="redrawn")
+            made[name] = row_of(replace(photo, pixels=winner), candidate, UNGATED)
+        return [ItemResult(item, *(((made[item],), ()) if item in made else ((), NO_ERROR))) for item in items]
+
+    def redraw(
+        self, images: Sequence[Pixels], pairs: Sequence[tuple[Photo, Candidate]], names: Sequence[str]
+    ) -> list[Pixels]:
+        """Images of these pairs, each with the noise of its pair."""
+        drawn = self.pipeline(
+            prompt=[photo.caption or "" for photo, _ in pairs],
+            image=[as_pil(pixels) for pixels in images],
+            generator=generators(int(name) for name in names),
+            output_type="np",
+            **self.painter.arguments,
+        ).images
+        return [as_pixels(image) for image in drawn]
+
+
+@dataclass(frozen=True)
+class Own(Drawn):
+    """Renders against what the base draws where their M is drawn anew, if the tuning judge calls that wrong."""
+
+    judge: Judge = field(default_factory=Judge)
+    strength: float = STRENGTH
+
+    @cached_property
+    def judging(self) -> tuple[MannequinDetector, Any]:
+        """The tuning judge's detector and card."""
+        return MannequinDetector(self.judge.detector, "cpu"), load_mannequin_card(self.judge.card)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides the pairs, as JSON values."""
+        weights = {"detector": sha256_of(self.judge.detector), "card": sha256_of(self.judge.card)}
+        return {**super().facts, "tuning_judge": weights, "sure": SURE, "reach": REACH}
+
+    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
+        """The pairs of several seeds."""
         scenes = [scene_of(int(item)) for item in items]
         return [self.result(scene, drawn) for scene, drawn in zip(scenes, self.redraw(scenes), strict=True)]
 
-    def result(self, scene: Scene, drawn: Sequence[Pixels]) -> ItemResult:
-        """A pair of a scene and its redraws, or why there is none."""
-
-        def refused(gate: str, reason: str) -> ItemResult:
-            return ItemResult(str(scene.seed), (), ((gate, reason),))
-
-        scores = [self.score(pixels) for pixels in drawn]
-        verdicts = [verdict(score) for score in scores]
-        if "wrong" not in verdicts:
-            return refused("loser", "the tuning judge calls no redraw wrong")
+    def result(self, scene: Scene, drawn: Pixels) -> ItemResult:
+        """A pair of a scene and what was drawn in its M, or why there is none."""
+        score = self.score(drawn)
+        if verdict(score) != "wrong":
+            return ItemResult(str(scene.seed), (), (("loser", "the tuning judge does not call it wrong"),))
         # Most redraws are no losers, so that winners are judged last.
-        if self.redrawn:
-            winner = drawn[verdicts.index("right")] if "right" in verdicts else None
-        else:
-            winner = scene.photo.pixels if self.judged(scene.photo.pixels) == "right" else None
-        if winner is None:
-            return refused("winner", "the tuning judge calls no winner right")
-        wrong = verdicts.index("wrong")
-        loser = self.candidate(scene, drawn[wrong], scores[wrong])
-        return ItemResult(str(scene.seed), (row_of(replace(scene.photo, pixels=winner), loser, UNGATED),), ())
+        if verdict(self.score(scene.photo.pixels)) != "right":
+            return ItemResult(str(scene.seed), (), (("winner", "the tuning judge does not call it right"),))
+        return ItemResult(str(scene.seed), (row_of(scene.photo, self.candidate(scene, drawn, score), UNGATED),), ())
 
-    def redraw(self, scenes: Sequence[Scene]) -> list[list[Pixels]]:
-        """By scene its redraws, all in one batch, the photo outside of M."""
-        import torch
-
-        drawn: list[list[Pixels]] = [[] for _ in scenes]
-        for number in range(self.candidates):
-            made = self.painter.pipeline(
-                prompt=[scene.photo.caption or "" for scene in scenes],
-                image=[as_pil(scene.photo.pixels) for scene in scenes],
-                mask_image=[as_pil(grown(scene.mask)) for scene in scenes],
-                height=SIZE,
-                width=SIZE,
-                generator=[torch.Generator("cpu").manual_seed(100 * scene.seed + number) for scene in scenes],
-                output_type="np",
-                **self.painter.arguments,
-            ).images
-            for own, scene, image in zip(drawn, scenes, made, strict=True):
-                painted = np.rint(np.clip(np.asarray(image, np.float64), 0, 1) * 255).astype(np.uint8)
-                own.append(paste(scene.photo.pixels, painted, scene.mask, WHOLE))
-        return drawn
+    def redraw(self, scenes: Sequence[Scene]) -> list[Pixels]:
+        """The scenes with M drawn anew, all in one batch."""
+        made = self.painter.pipeline(
+            prompt=[scene.photo.caption or "" for scene in scenes],
+            image=[as_pil(scene.photo.pixels) for scene in scenes],
+            mask_image=[as_pil(grown(scene.mask)) for scene in scenes],
+            height=SIZE,
+            width=SIZE,
+            generator=generators(scene.seed for scene in scenes),
+            output_type="np",
+            **self.painter.arguments,
+        ).images
+        return [
+            paste(scene.photo.pixels, as_pixels(image), scene.mask, WHOLE)
+            for scene, image in zip(scenes, made, strict=True)
+        ]
 
     def score(self, pixels: Pixels) -> Score:
         """What the tuning judge says of a picture."""
         detector, card = self.judging
         return judge(detector.detect(pixels).hands, card)
 
-    def judged(self, pixels: Pixels) -> Verdict:
-        """Its verdict on a picture."""
-        return verdict(self.score(pixels))
-
     def candidate(self, scene: Scene, pixels: Pixels, score: Score) -> Candidate:
         """A redraw that is wrong, with the judge's worst finding as its error."""
         finding = score.findings[0]
-        settings = {"seed": scene.seed, "strength": self.strength, "redrawn_winner": self.redrawn}
+        settings = {"seed": scene.seed, "strength": self.strength}
         return Candidate(pixels, scene.mask, finding.region, finding.kind, finding.detail, "own", settings)
 
 
@@ -216,7 +264,9 @@ def verdict(score: Score) -> Verdict:
 
 
 WHOLE = Window(0, 0, SIZE, SIZE, (SIZE, SIZE))
-UNGATED = {name: "redraws are kept by the tuning judge alone" for name in Thresholds.model_fields if "side" in name}
+UNGATED = {
+    name: "what the base has drawn passes no gates of similarity" for name in Thresholds.model_fields if "side" in name
+}
 
 
 @dataclass(frozen=True)
@@ -259,19 +309,30 @@ def as_pil(array: Pixels | Mask) -> Any:
     return Image.fromarray(array)
 
 
-def source_of(kind: Kind, model: str, tuning: Judge) -> Rendered | Own:
-    """What makes the pairs of a kind."""
+def generators(seeds: Iterable[int]) -> list[Any]:
+    """A source of noise each, of the CPU."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def as_pixels(image: Any) -> Pixels:
+    """Of a pipeline's image in 0 .. 1."""
+    return np.rint(np.clip(np.asarray(image, np.float64), 0, 1) * 255).astype(np.uint8)
+
+
+def source_of(kind: Kind, model: str, tuning: Judge | None = None) -> Rendered | Drawn:
+    """What makes the pairs of a kind; the tuning judge is asked for `own` alone, by default the shipped one."""
     if kind == "rendered":
         return Rendered()
-    redrawn = kind == "redrawn"
-    return Own(model, tuning, candidates=4 if redrawn else 1, redrawn=redrawn)
+    return Redrawn(model) if kind == "redrawn" else Own(model, judge=tuning or Judge())
 
 
 @dataclass(frozen=True)
 class Blocks:
     """A source whose items are several of another one's, SEED,SEED..."""
 
-    source: Own
+    source: Drawn
 
     def items(self, round_: int) -> Iterable[str]:
         """Not asked for: `in_blocks` makes them."""
@@ -283,7 +344,7 @@ class Blocks:
 
 
 @contextmanager
-def in_blocks(source: Own, workers: int) -> Iterator[Run]:
+def in_blocks(source: Drawn, workers: int) -> Iterator[Run]:
     """As `processes`, by batches of BLOCK items."""
 
     def joined(items: Iterable[str]) -> Iterator[str]:
@@ -295,16 +356,15 @@ def in_blocks(source: Own, workers: int) -> Iterator[Run]:
         yield lambda items: chain.from_iterable(cast("Iterator[list[ItemResult]]", run(joined(items))))
 
 
-def make_pairs(source: Rendered | Own, out: Path, count: int, workers: int) -> HapManifest:
+def make_pairs(source: Rendered | Drawn, out: Path, count: int, workers: int) -> HapManifest:
     """Make the data set of a source, or resume it; all of it is for training."""
-    own = isinstance(source, Own)
-    facts = source.facts if own else {}
-    request = {"pairs": "own" if own else "rendered", "framing": FRAMING, "first_seed": FIRST_SEED}
-    if own:
-        request |= {"candidates": source.candidates, "strength": source.strength, "redrawn": source.redrawn}
+    drawn = isinstance(source, Drawn)
+    request = {"pairs": type(source).__name__.lower(), "framing": FRAMING, "first_seed": FIRST_SEED}
+    if drawn:
+        request |= {"strength": source.strength}
     details = Details(licence="Apache-2.0", about=("Hands of the built-in world, for the controlled experiment.",))
     split = SplitRule(shares=ALL_FOR_TRAINING)
-    with open_hap(out, request, facts=facts, details=details, split=split) as hap:
-        runner = in_blocks(source, workers) if own else processes(source, workers)
+    with open_hap(out, request, facts=source.facts if drawn else {}, details=details, split=split) as hap:
+        runner = in_blocks(source, workers) if drawn else processes(source, workers)
         add_pairs(source, hap, count, runner, Thresholds().hash_distance)
         return hap.finish()

@@ -62,7 +62,7 @@ _DPO_LOCAL = Method("dpo-local", (*_values("loss.beta", 5000, 500, 50), ("loss.b
 _MARGIN = Method("margin", _values("loss.tau", 0.01, 0.03, 0.1, 0.3))
 _ASAP = Method("asap", _values("loss.tau", 0.01, 0.3, 1.0, 3.0))
 _ON_POLICY = ("loss.auto_tau=true", "noise_draws=2", "lora.layers=[attention,feed_forward]", "ema_decay=0.99", *GUARD)
-_OURS = Method("asap", _values("loss.tau", 0.2, 0.4, 0.8, 1.6), _ON_POLICY, "own")
+_OURS = Method("asap", _values("loss.tau", 0.2, 0.4, 0.8, 1.6), _ON_POLICY, "redrawn")
 
 METHODS: Mapping[str, Method] = {
     "sft": Method("sft", _values("learning_rate", 1e-4, 3e-4, 1e-3, 3e-3)),
@@ -83,13 +83,13 @@ A guard holds L(w), which is all that sft has. ipo is margin with tau = 1 / (2 i
 """
 ABLATIONS: Mapping[str, Method] = {
     "ours-rendered": replace(_OURS, pairs="rendered"),
-    "ours-own-winners": replace(_OURS, pairs="redrawn"),
+    "ours-own": replace(_OURS, pairs="own"),
     "ours-no-guard": replace(_OURS, settings=(*_ON_POLICY, "loss.guard=none")),
     "ours-one-draw": replace(_OURS, settings=(*_ON_POLICY, "noise_draws=1")),
     "ours-fixed-tau": replace(_OURS, settings=(*_ON_POLICY, "loss.auto_tau=false")),
     "ours-attention": replace(_OURS, settings=(*_ON_POLICY, "lora.layers=[attention]")),
     "ours-no-ema": replace(_OURS, settings=(*_ON_POLICY, "ema_decay=0")),
-    "dpo-own": replace(_DPO, pairs="own"),
+    "dpo-redrawn": replace(_DPO, pairs="redrawn"),
 }
 """One factor of `ours` changed, or dpo on its pairs; with the setting that was chosen for what they are of."""
 PARENTS: Mapping[str, str] = {name: name.partition("-")[0] for name in ABLATIONS}
