@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hafbench
-from asap_train.cli import fit, lora, plan, schema, sets, synth
+from asap_train.cli import fit, lora, plan, redraw, schema, sets, synth
 from hafbench.cli.options import run_app
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 app.command(short_help="Make preference pairs from photos or a built-in world.")(synth.synth)
+app.command(short_help="Draw the pairs of a data set as a model does.")(redraw.redraw)
 app.command(short_help="Say which settings and how much memory a fit takes.")(plan.plan)
 app.command(short_help="Tune a model on pairs; its checkpoints are scored.")(fit.fit)
 app.command(short_help="Score a checkpoint against its base.")(fit.score)

@@ -1,4 +1,4 @@
-"""What is asked of `asap-train synth`, as one typed object: from the command line, from YAML, kept in hap.json.
+"""What is asked of `asap-train synth` and `redraw`, as typed objects: from the command line, from YAML, in hap.json.
 
     photos: my_photos                or source: mannequin, or people
     count: 1000
@@ -168,6 +168,37 @@ class SynthSpec(Spec):
         """As hap.json holds it: paths by their last names, since data sets are shared and folders name people."""
         names = {name: path.resolve().name for name in ("photos", "captions") if (path := getattr(self, name))}
         return type(self).model_validate({**without_folders(self.model_dump(mode="json")), **names})
+
+    def compared(self) -> dict[str, Any]:
+        """What shapes the pairs, as JSON values: a data set is resumed with the same only."""
+        return self.model_dump(mode="json", exclude=set(self.ELSEWHERE))
+
+
+class RedrawSpec(Spec):
+    """Pairs that are there, as a model draws them.
+
+    pairs: a data set. model: as `fit` is given it. strength: the share of the sampler's steps that are done again; up
+    to about a third the anatomy stays. arguments: of the pipeline's call. size: pixels of the longer side at which it
+    draws; None is the preset's, or else the images' own. seed: of the noise. batch_size: pairs drawn at once.
+    """
+
+    ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"pairs", "device", "offload"})
+    """Fields with which a data set may be resumed whatever they were; of the pairs their shards decide."""
+
+    pairs: Path
+    model: str
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.3
+    arguments: Mapping[str, Any] = {}
+    size: Annotated[int, Field(ge=32)] | None = None
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    offload: Literal["none", "model", "sequential", "group"] = "none"
+    device: str = "auto"
+    batch_size: AtLeastOne = 8
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def as_request(self) -> Self:
+        """As hap.json holds it: paths by their last names."""
+        return type(self).model_validate({**without_folders(self.model_dump(mode="json")), "pairs": self.pairs.name})
 
     def compared(self) -> dict[str, Any]:
         """What shapes the pairs, as JSON values: a data set is resumed with the same only."""

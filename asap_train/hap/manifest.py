@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import from_json
 
-from asap_train.data.spec import SynthSpec, Thresholds
+from asap_train.data.spec import RedrawSpec, SynthSpec, Thresholds
 from asap_train.types import SPLITS, Split
 from hafbench.errors import HafError, first_problem
 from hafbench.files import write_whole
@@ -64,7 +64,7 @@ def _as_spec(value: Any) -> Any:
     """Plain values as the spec that they are; unchanged if they are of an earlier version, or name what is unknown."""
     if not isinstance(value, Mapping | Spec):
         raise ValueError("it is not a mapping")
-    for kind in (SynthSpec, ImportSpec):
+    for kind in (SynthSpec, ImportSpec, RedrawSpec):
         try:
             return kind.model_validate(value)
         except (ValidationError, HafError):
@@ -72,7 +72,7 @@ def _as_spec(value: Any) -> Any:
     return value
 
 
-Request = SynthSpec | ImportSpec | Mapping[str, Any]
+Request = SynthSpec | ImportSpec | RedrawSpec | Mapping[str, Any]
 """Plain values stand in hap.json of earlier versions, and where a component is not installed on this machine."""
 
 
@@ -195,7 +195,7 @@ class HapManifest(BaseModel):
 
         Paths are compared by their last names: earlier versions wrote whole ones.
         """
-        own = self.request.compared() if isinstance(self.request, SynthSpec | ImportSpec) else dict(self.request)
+        own = dict(self.request) if isinstance(self.request, Mapping) else self.request.compared()
         rest = self.model_dump(mode="json", include={"facts", "split"})
         found: dict[str, Any] = without_folders({**own, **rest})
         return found

@@ -24,9 +24,11 @@ steps and batch, and as many settings tried. Base and fits then draw the same pr
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from pairs import Judge
+from pairs import Judge, Kind
 from plan import ABLATIONS, METHODS, Plan, Sizes
 
 from hafbench.errors import HafError
@@ -70,6 +72,14 @@ def parsed() -> argparse.Namespace:
     return asked
 
 
+def kinds(methods: Sequence[str]) -> list[Kind]:
+    """The kinds of pairs that methods need; those that others are made of come first."""
+    needed: set[Kind] = {(METHODS | ABLATIONS)[method].pairs for method in methods}
+    if "redrawn" in needed:
+        needed.add("rendered")
+    return [kind for kind in get_args(Kind) if kind in needed]
+
+
 def main() -> None:
     """Do what is asked."""
     asked = parsed()
@@ -82,11 +92,10 @@ def main() -> None:
 
         print(cost.table(plan, cost.measured(plan), asked.methods))
     elif asked.what == "pairs":
-        from pairs import make_pairs, source_of
+        from pairs import make_pairs
 
-        for kind in dict.fromkeys((METHODS | ABLATIONS)[method].pairs for method in asked.methods):
-            source = source_of(kind, plan.name, tuning)
-            made = make_pairs(source, plan.pairs(kind), sizes.pairs, asked.workers)
+        for kind in kinds(asked.methods):
+            made = make_pairs(kind, plan.out / "pairs", plan.name, tuning, sizes.pairs, asked.workers)
             print(f"{made.counts.pairs} pairs in {plan.pairs(kind)}", flush=True)
     elif asked.what == "tune":
         from making import tune

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from measures import embedded, hands_in
-from pairs import BLOCK, Rendered, make_pairs, seeds, source_of
+from pairs import Judge, Kind, make_pairs
 from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
 
 from hafbench.files import write_whole
@@ -68,7 +68,11 @@ def measure(plan: Plan) -> Cost:
     torch.set_num_threads(1)
     own = Plan(plan.out / "cost", plan.model, Sizes(steps=STEPS[1], pairs=PAIRS))
     shutil.rmtree(own.out, ignore_errors=True)
-    rendered = spent(lambda: make_pairs(Rendered(), own.pairs("rendered"), PAIRS, 1), PAIRS)
+
+    def pairs(kind: Kind) -> float:
+        return spent(lambda: make_pairs(kind, own.out / "pairs", own.name, Judge(), PAIRS, 1), PAIRS)
+
+    rendered = pairs("rendered")
     prompts = load_suite(str(PROMPTS / "selection.jsonl")).prompts[:PICTURES]
     spec = RunSpec.model_validate(
         {"model": plan.name, "scorers": {"digits": {}, "clip": {"model": "mannequin"}, "iqa": {}}}
@@ -89,10 +93,7 @@ def measure(plan: Plan) -> Cost:
     hands_in(shown[0])
     embedded(shown[:1])
     seconds["drift"] = spent(lambda: ([*map(hands_in, shown)], embedded([*shown, *shown])), PICTURES)
-    drawer = source_of("redrawn", plan.name)
-    items = list(seeds(0))
-    drawer.process(items[-1])  # loads the model
-    redrawn = spent(lambda: drawer.process_all(items[:BLOCK]), BLOCK)
+    redrawn = pairs("redrawn")
     steps = {name: step_cost(own, name) for name in ("asap", "ours")}
     shutil.rmtree(own.out)
     return Cost(steps["asap"], steps["ours"], **seconds, rendered=rendered, redrawn=redrawn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 
 from asap_train.data.gates import fingerprint
 from asap_train.data.inpainting import Painter, PainterOptions, load_painter
+from asap_train.data.redrawing import redraw_pairs
 from asap_train.data.similarity import measure_similarity
-from asap_train.data.spec import Thresholds
+from asap_train.data.spec import RedrawSpec, Thresholds
 from asap_train.data.synthesis import add_pairs
 from asap_train.data.workers import ItemResult, Run, processes
 from asap_train.degrade.mannequin import mannequin_pair
@@ -60,8 +61,6 @@ SURE = 0.8
 STRENGTH = 0.85
 """Of own losers: the share of the sampler's steps that are done again inside M. With all of them the hand gets another
 skin and place, of which a caption need say nothing."""
-REDRAWN_STRENGTH = 0.3
-"""Of redrawn pairs: up to a third the anatomy stays as it was rendered (recipes/mannequin/redrawn.py)."""
 ALL_FOR_TRAINING = {"train": 1.0}
 
 Verdict = Literal["right", "wrong", "doubtful"]
@@ -90,14 +89,6 @@ def seeds(round_: int) -> Iterable[str]:
     return map(str, range(first, first + AT_ONCE))
 
 
-NO_ERROR = (("renderer", "no error that can be seen found a place in the scene"),)
-
-
-def rendered(seed: int) -> tuple[Photo, Candidate] | None:
-    """The renderer's pair of a seed, if an error that can be seen found a place."""
-    return mannequin_pair(seed, framing=FRAMING, errors=COUNTING)
-
-
 @dataclass(frozen=True)
 class Rendered:
     """Pairs with one exact error, as `asap-train synth --source mannequin` has them, of hands alone."""
@@ -108,16 +99,22 @@ class Rendered:
 
     def process(self, item: str) -> ItemResult:
         """The pair of a seed, if there is one."""
-        made = rendered(int(item))
-        return ItemResult(item, (row_of(*made, {}),), ()) if made else ItemResult(item, (), NO_ERROR)
+        made = mannequin_pair(int(item), framing=FRAMING, errors=COUNTING)
+        if made is None:
+            return ItemResult(item, (), (("renderer", "no error that can be seen found a place in the scene"),))
+        return ItemResult(item, (row_of(*made, {}),), ())
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What draws with the base. It is loaded when it is first needed, so that this can be sent to a worker process."""
+class Own:
+    """Renders against what the base draws where their M is drawn anew, if the tuning judge calls that wrong.
+
+    Models are loaded when they are first needed, so that this can be sent to a worker process.
+    """
 
     model: str
-    strength: float
+    judge: Judge
+    strength: float = STRENGTH
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
@@ -127,10 +124,16 @@ class Drawn:
         """The base as an inpainting pipeline."""
         return load_painter(PainterOptions(model=self.model, arguments={"strength": self.strength}), "cpu")
 
+    @cached_property
+    def judging(self) -> tuple[MannequinDetector, Any]:
+        """The tuning judge's detector and card."""
+        return MannequinDetector(self.judge.detector, "cpu"), load_mannequin_card(self.judge.card)
+
     @property
     def facts(self) -> dict[str, Any]:
         """What decides the pairs, as JSON values."""
-        return {"painter": dict(self.painter.settings)}
+        weights = {"detector": sha256_of(self.judge.detector), "card": sha256_of(self.judge.card)}
+        return {"painter": dict(self.painter.settings), "tuning_judge": weights, "sure": SURE, "reach": REACH}
 
     def items(self, round_: int) -> Iterable[str]:
         """Seeds."""
@@ -142,78 +145,6 @@ class Drawn:
 
     def process_all(self, items: Sequence[str]) -> list[ItemResult]:
         """The same of several seeds, drawn in one batch."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Redrawn(Drawn):
-    """The renderer's pairs as the base draws them: noise on the latents of both pictures, the same, and removed by it.
-
-    The anatomy stays that of the renders (SDEdit; Meng et al. 2022, arXiv:2108.01073), so that the truth is known, and
-    all else looks as the base draws it. Outside M, grown by what the autoencoder spreads, the loser is the winner.
-    """
-
-    strength: float = REDRAWN_STRENGTH
-
-    @cached_property
-    def pipeline(self) -> Any:
-        """The base as an image-to-image pipeline."""
-        import diffusers
-
-        pipeline = diffusers.AutoPipelineForImage2Image.from_pipe(self.painter.pipeline)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
-    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
-        """The pairs of several seeds."""
-        found = [rendered(int(item)) for item in items]
-        pairs = [pair for pair in found if pair is not None]
-        if not pairs:
-            return [ItemResult(item, (), NO_ERROR) for item in items]
-        names = [item for item, pair in zip(items, found, strict=True) if pair is not None]
-        winners = self.redraw([photo.pixels for photo, _ in pairs], pairs, names)
-        losers = self.redraw([error.pixels for _, error in pairs], pairs, names)
-        made = {}
-        for name, (photo, error), winner, loser in zip(names, pairs, winners, losers, strict=True):
-            mask = grown(error.mask, CELL // 2)
-            candidate = replace(error, pixels=paste(winner, loser, mask, WHOLE), mask=mask, family="redrawn")
-            made[name] = row_of(replace(photo, pixels=winner), candidate, UNGATED)
-        return [ItemResult(item, *(((made[item],), ()) if item in made else ((), NO_ERROR))) for item in items]
-
-    def redraw(
-        self, images: Sequence[Pixels], pairs: Sequence[tuple[Photo, Candidate]], names: Sequence[str]
-    ) -> list[Pixels]:
-        """Images of these pairs, each with the noise of its pair."""
-        drawn = self.pipeline(
-            prompt=[photo.caption or "" for photo, _ in pairs],
-            image=[as_pil(pixels) for pixels in images],
-            generator=generators(int(name) for name in names),
-            output_type="np",
-            **self.painter.arguments,
-        ).images
-        return [as_pixels(image) for image in drawn]
-
-
-@dataclass(frozen=True)
-class Own(Drawn):
-    """Renders against what the base draws where their M is drawn anew, if the tuning judge calls that wrong."""
-
-    judge: Judge = field(default_factory=Judge)
-    strength: float = STRENGTH
-
-    @cached_property
-    def judging(self) -> tuple[MannequinDetector, Any]:
-        """The tuning judge's detector and card."""
-        return MannequinDetector(self.judge.detector, "cpu"), load_mannequin_card(self.judge.card)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What decides the pairs, as JSON values."""
-        weights = {"detector": sha256_of(self.judge.detector), "card": sha256_of(self.judge.card)}
-        return {**super().facts, "tuning_judge": weights, "sure": SURE, "reach": REACH}
-
-    def process_all(self, items: Sequence[str]) -> list[ItemResult]:
-        """The pairs of several seeds."""
         scenes = [scene_of(int(item)) for item in items]
         return [self.result(scene, drawn) for scene, drawn in zip(scenes, self.redraw(scenes), strict=True)]
 
@@ -321,18 +252,11 @@ def as_pixels(image: Any) -> Pixels:
     return np.rint(np.clip(np.asarray(image, np.float64), 0, 1) * 255).astype(np.uint8)
 
 
-def source_of(kind: Kind, model: str, tuning: Judge | None = None) -> Rendered | Drawn:
-    """What makes the pairs of a kind; the tuning judge is asked for `own` alone, by default the shipped one."""
-    if kind == "rendered":
-        return Rendered()
-    return Redrawn(model) if kind == "redrawn" else Own(model, judge=tuning or Judge())
-
-
 @dataclass(frozen=True)
 class Blocks:
     """A source whose items are several of another one's, SEED,SEED..."""
 
-    source: Drawn
+    source: Own
 
     def items(self, round_: int) -> Iterable[str]:
         """Not asked for: `in_blocks` makes them."""
@@ -344,7 +268,7 @@ class Blocks:
 
 
 @contextmanager
-def in_blocks(source: Drawn, workers: int) -> Iterator[Run]:
+def in_blocks(source: Own, workers: int) -> Iterator[Run]:
     """As `processes`, by batches of BLOCK items."""
 
     def joined(items: Iterable[str]) -> Iterator[str]:
@@ -356,15 +280,23 @@ def in_blocks(source: Drawn, workers: int) -> Iterator[Run]:
         yield lambda items: chain.from_iterable(cast("Iterator[list[ItemResult]]", run(joined(items))))
 
 
-def make_pairs(source: Rendered | Drawn, out: Path, count: int, workers: int) -> HapManifest:
-    """Make the data set of a source, or resume it; all of it is for training."""
-    drawn = isinstance(source, Drawn)
-    request = {"pairs": type(source).__name__.lower(), "framing": FRAMING, "first_seed": FIRST_SEED}
-    if drawn:
+def make_pairs(kind: Kind, folder: Path, model: str, tuning: Judge, count: int, workers: int) -> HapManifest:
+    """Make the data set of a kind in `folder`/KIND, or resume it; all of it is for training.
+
+    The tuning judge is asked for `own` alone. Redrawn pairs are those rendered ones that are there.
+    """
+    if kind == "redrawn":
+        spec = RedrawSpec(pairs=folder / "rendered", model=model, device="cpu")
+        return redraw_pairs(spec, out=folder / kind)
+    source = Own(model, tuning) if kind == "own" else Rendered()
+    request = {"pairs": kind, "framing": FRAMING, "first_seed": FIRST_SEED}
+    facts = {}
+    if isinstance(source, Own):
         request |= {"strength": source.strength}
+        facts = source.facts
     details = Details(licence="Apache-2.0", about=("Hands of the built-in world, for the controlled experiment.",))
     split = SplitRule(shares=ALL_FOR_TRAINING)
-    with open_hap(out, request, facts=source.facts if drawn else {}, details=details, split=split) as hap:
-        runner = in_blocks(source, workers) if drawn else processes(source, workers)
+    with open_hap(folder / kind, request, facts=facts, details=details, split=split) as hap:
+        runner = in_blocks(source, workers) if isinstance(source, Own) else processes(source, workers)
         add_pairs(source, hap, count, runner, Thresholds().hash_distance)
         return hap.finish()
