@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +31,7 @@ def sha256_of_json(value: Any) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """A JSON value in which each text that is a path on this machine, or NAME=PATH, has the path's last name only.
+    """A JSON value in which each text that is a local path, or NAME=PATH, has the path's last name only.
 
     For what is shared: the folders in which people work are often called after them.
     """
@@ -39,18 +39,32 @@ def without_folders(value: Any) -> Any:
         return {key: without_folders(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [without_folders(one) for one in value]
-    if not isinstance(value, str):
-        return value
-    start, equals, copy = value.partition("=")
-    if _is_path(value):
-        return Path(value).name
-    return f"{start}={Path(copy).name}" if equals and _is_path(copy) else value
+    path = _path_in(value)
+    return value if path is None else value.removesuffix(path) + Path(path).name
+
+
+def local_paths(value: Any) -> Iterator[str]:
+    """The paths that `without_folders` cuts in a JSON value."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from local_paths(one)
+    elif path := _path_in(value):
+        yield path
+
+
+def _path_in(value: Any) -> str | None:
+    """The path that a text is, or that follows its first =; None without one."""
+    texts = (value, value.partition("=")[2]) if isinstance(value, str) else ()
+    return next((text for text in texts if _is_path(text)), None)
 
 
 def _is_path(text: str) -> bool:
-    """Whether it leads, through a folder, to what is there."""
+    """Whether it is an absolute path, or leads through a folder to what is there."""
     try:
-        return bool(Path(text).name) and Path(text).name != text and Path(text).expanduser().exists()
+        path = Path(text)
+        return bool(path.name) and path.name != text and (path.is_absolute() or path.expanduser().exists())
     except (OSError, RuntimeError, ValueError):  # too long, no such home, or with a NUL
         return False
 

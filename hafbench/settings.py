@@ -33,11 +33,11 @@ KeyPath = tuple[str, ...]
 
 
 class Spec(BaseModel):
-    """Settings: immutable, and without unknown fields. `RENAMED` gives the new names of fields that had others."""
+    """Settings: immutable, and without unknown fields. `ALIASES` has the fields by other names that people try."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    RENAMED: ClassVar[Mapping[str, str]] = {}
+    ALIASES: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def with_defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -244,10 +244,10 @@ def problem(error: ValidationError, kind: type[BaseModel]) -> str:
         return first_problem(error)
     *path, key = (str(part) for part in first["loc"])
     owner = _model_at(kind, path)
-    renamed: Mapping[str, str] = getattr(owner, "RENAMED", {})
+    aliases: Mapping[str, str] = getattr(owner, "ALIASES", {})
     name = ".".join([*path, key])
-    if key in renamed:
-        return f"{name} is called {'.'.join([*path, renamed[key]])} now"
+    if key in aliases:
+        return f"{name} is called {'.'.join([*path, aliases[key]])}"
     return f"there is no setting '{name}'; {nearest(key, list(owner.model_fields))}".rstrip(".")
 
 

@@ -130,7 +130,7 @@ class RunSpec(ScoringSpec):
     own: all (GPUs), 0,1 (their numbers), or torch devices; None draws on `device`.
     """
 
-    RENAMED: ClassVar[Mapping[str, str]] = {
+    ALIASES: ClassVar[Mapping[str, str]] = {
         name: f"model.arguments.{name}" for name in ("num_inference_steps", "guidance_scale", "height", "width")
     }
 

@@ -70,7 +70,7 @@ def test_the_installed_programs_say_their_version_and_what_is_wrong(program: str
         (["run", "--model", "flux-dev", "--set", "sedes=3"], "there is no setting 'sedes'; did you mean seeds"),
         (
             ["run", "--set", "num_inference_steps=3"],
-            "is called model.arguments.num_inference_steps now",
+            "is called model.arguments.num_inference_steps",
         ),
         (["run", "--pose", "x.pt"], "limbs is not among the scorers"),
         (["run", "--model", "sdxl", "--dtype", "int4"], "model.dtype: Input should be 'auto'"),

@@ -19,6 +19,7 @@ from asap_train.planning.profiles import default_case, known
 from asap_train.planning.settings import make_plan, settings_for
 from asap_train.planning.speed import operations_of_step
 from asap_train.training.config import FitConfig, LoraSettings, write_config
+from asap_train.training.setup import size_of
 from hafbench.errors import HafError
 
 FLUX: Mapping[str, Any] = {
@@ -221,3 +222,8 @@ def test_a_model_that_does_not_fit_is_one_sentence_with_the_part_and_the_card() 
         run("--model", "sdxl")
     with pytest.raises(HafError, match="There is no card 'H1O0': did you mean"):
         run("--model", "sdxl", "--gpu", "H1O0")
+
+
+def test_a_fit_is_planned_at_the_size_at_which_it_is_made() -> None:
+    for name, architecture in ARCHITECTURES.items():
+        assert size_of(name) == architecture.side, name

@@ -97,7 +97,7 @@ def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
         (["seeds"], "write KEY=VALUE"),
         (["a b=3"], "write KEY=VALUE"),
         (["seeds=[1"], "cannot be read as YAML"),
-        (["num_inference_steps=3"], "num_inference_steps is called model.arguments.num_inference_steps now"),
+        (["num_inference_steps=3"], "num_inference_steps is called model.arguments.num_inference_steps"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_it(overrides: list[str], words: str) -> None:

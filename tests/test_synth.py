@@ -287,7 +287,7 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
         (["--count", 1, "--photos", "empty", "--families", "magic"], "no family 'magic': did you mean image?"),
         (["--count", 1, "--photos", "empty", "--families", "inpaint"], "name a model that redraws: --inpaint MODEL"),
         (["--count", 1, "--photos", "empty", "--inpaint", "sd15-inpaint"], "add --families inpaint or skeleton"),
-        (["--count", 1, "--photos", "empty", "--set", "strength=1"], "called families.inpaint.arguments.strength now"),
+        (["--count", 1, "--photos", "empty", "--set", "strength=1"], "called families.inpaint.arguments.strength"),
         (["--count", 1, "--photos", "empty", "--regions", "tail"], "regions.0: Input should be"),
         (["--count", 1, "--photos", "empty", "--world", "mannequin"], "home: Input should be 'photographs' or"),
         (["--count", 1, "--source", "mannequin", "--gate", "beauty=1"], "no setting 'gates.beauty'"),

@@ -131,8 +131,8 @@ def synth(
     if offline:
         go_offline()
     options = context.params
-    given = {key: value for key, value in options.items() if key in SynthSpec.model_fields}
-    given |= {"engine.address": address, **scorer_settings(pose=pose)}
+    given = {key: value for key, value in options.items() if key in SynthSpec.model_fields and key != "engine"}
+    given |= {"engine.engine": engine, "engine.address": address, **scorer_settings(pose=pose)}
     overrides = [*set_, *(f"gates.{text}" for text in gate)]
     asked = given_settings(SynthSpec, config, overrides, given).get("families") or "image"
     given |= _settings_of_families(asked, {name: options[name] for name in OF_FAMILIES})

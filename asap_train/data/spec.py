@@ -81,7 +81,7 @@ class SynthSpec(Spec):
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"count", "licence", "device", "workers", "engine"})
     """Fields with which a data set may be resumed whatever they were."""
-    RENAMED: ClassVar[Mapping[str, str]] = {
+    ALIASES: ClassVar[Mapping[str, str]] = {
         **{
             name: f"families.inpaint.arguments.{name}"
             for name in ("num_inference_steps", "guidance_scale", "strength", "negative_prompt")

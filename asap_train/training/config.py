@@ -55,7 +55,7 @@ class LoraSettings(Spec):
     of the CLIP text encoders is tuned, too, which must then stay in memory.
     """
 
-    RENAMED: ClassVar[Mapping[str, str]] = {
+    ALIASES: ClassVar[Mapping[str, str]] = {
         "r": "rank",
         "alpha": "lora_alpha",
         "targets": "target_modules",
@@ -140,21 +140,12 @@ class FitConfig(Spec):
     tracker of accelerate. validation: None draws no images. score: None scores no checkpoint.
     """
 
-    RENAMED: ClassVar[Mapping[str, str]] = {
-        "weights": "loss",
+    ALIASES: ClassVar[Mapping[str, str]] = {
         "steps": "max_train_steps",
         "batch_size": "train_batch_size",
-        "accumulate": "gradient_accumulation_steps",
-        "schedule": "lr_scheduler",
-        "warmup": "lr_warmup_steps",
-        "clip": "max_grad_norm",
         "precision": "mixed_precision",
         "ema": "ema_decay",
         "size": "resolution",
-        "explode": "max_error_ratio",
-        "checkpoint_every": "checkpointing_steps",
-        "keep": "checkpoints_total_limit",
-        "cache": "cache_dir",
         "log_with": "report_to",
     }
 

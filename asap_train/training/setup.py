@@ -32,6 +32,7 @@ from asap_train.training.validation import arguments_of, prompts_of
 from asap_train.training.widening import widen
 from hafbench.errors import HafError
 from hafbench.evaluate import spread
+from hafbench.generators.sources import find_source
 from hafbench.stores import kept_copy
 from hafbench.suites import load_suite
 
@@ -128,6 +129,12 @@ def open_model(config: FitConfig, device: Any = "cpu") -> Parts:
     return parts
 
 
+def size_of(model: str) -> int | None:
+    """The side of the images that the model's preset draws; None without a preset."""
+    preset = find_source(model).preset
+    return preset.size if preset else None
+
+
 def prepare(config: FitConfig, accelerator: Accelerator, resumed: Mapping[str, Any] | None = None) -> Training:
     """Load the model, fill the cache, free the encoders, and prepare what is tuned.
 
@@ -137,7 +144,7 @@ def prepare(config: FitConfig, accelerator: Accelerator, resumed: Mapping[str, A
     parts = open_model(config, accelerator.device)
     backbone = parts.backbone
     tunes_texts = config.lora is not None and config.lora.text_encoder
-    size = config.resolution or caches.native_size(backbone)
+    size = config.resolution or size_of(config.model) or caches.native_size(backbone)
     stored = torch.float32 if config.mixed_precision == "no" else torch.float16
     root, pairs = config.cache_dir or config.out / "cache", kept_copy(config.pairs, LAYOUT)
     cache = caches.find_cache(

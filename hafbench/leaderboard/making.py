@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from hafbench.leaderboard.entries import (
 )
 from hafbench.leaderboard.pairs import read_pairs
 from hafbench.leaderboard.people import people_facts
+from hafbench.provenance import local_paths, without_folders
 from hafbench.suites import CATEGORIES
 
 if TYPE_CHECKING:
@@ -78,11 +79,11 @@ def make_entry(
     def facts(name: str) -> dict[str, Any]:
         one = run.manifest.scorers.get(name, TOGETHER)
         # A version names what the settings have, such as a judge's model.
-        folders = {path: Path(path).name for path in _local_paths(dict(one.settings))}
+        folders = {path: Path(path).name for path in local_paths(dict(one.settings))}
         version = one.version
         for path in sorted(folders, key=len, reverse=True):
             version = version and version.replace(path, folders[path])
-        return {"version": version, "settings": _without_folders(dict(one.settings)), "weights": one.weights}
+        return {"version": version, "settings": without_folders(dict(one.settings)), "weights": one.weights}
 
     def counting(name: str) -> dict[str, Any]:
         return {**facts(name), "left_out": run.manifest.scorers.get(name, TOGETHER).left_out}
@@ -119,7 +120,7 @@ def make_entry(
                 "name": model or run.manifest.name,
                 "link": link,
                 "licence": licence,
-                "settings": _without_folders(dict(run.manifest.generator.settings)) if run.manifest.generator else {},
+                "settings": without_folders(dict(run.manifest.generator.settings)) if run.manifest.generator else {},
             },
             "suite": _suite(run, first, seeds),
             "ranked_by": next(iter(named)),
@@ -161,29 +162,6 @@ def _rate(rate: Any) -> dict[str, Any]:
 def _card(card: CalibrationCard, source: str | None, version: str | None) -> dict[str, Any]:
     kept = card.model_dump(include=set(CardFacts.model_fields))
     return {**kept, "scorer_version": version, "same_pictures": card.source is not None and card.source == source}
-
-
-def _local_paths(value: Any) -> Iterator[str]:
-    """The absolute paths among the strings of a JSON value, also those after a =, as of a preset."""
-    if isinstance(value, str):
-        path = value.rpartition("=")[2]
-        yield from [path] if Path(path).is_absolute() else []
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _local_paths(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _local_paths(one)
-
-
-def _without_folders(value: Any) -> Any:
-    """A JSON value without the places of local files, which may name a person: their names alone."""
-    if isinstance(value, Mapping):
-        return {key: _without_folders(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_folders(one) for one in value]
-    path = next(_local_paths(value), None)
-    return value if path is None else value.removesuffix(path) + Path(path).name
 
 
 def _words(run: Run, named: Mapping[str, pd.DataFrame]) -> tuple[dict[str, dict[str, str]], list[int] | None]:
