@@ -146,7 +146,7 @@ def test_what_cannot_be_is_said_in_one_sentence(settings: dict[str, Any], senten
 
 def test_without_ray_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(HafError, match=r'pip install "hafbench\[ray\]"'), connected(None):
+    with pytest.raises(HafError, match=r'pip install "ray\[data,default\]"'), connected(None):
         pass
 
 

@@ -330,7 +330,7 @@ def test_a_folder_of_somebody_else_is_left_alone(line: list[int]) -> None:
         ("nosuch://bucket/run", HafError, "Protocol not known: nosuch"),
         ("file:///tmp/run", HafError, "file:// is no store; give a path"),
         ("simplecache::s3://bucket/run", HafError, "is no store"),
-        ("gs://bucket/run", Unavailable, r'`pip install "hafbench\[gs\]"`'),
+        ("gs://bucket/run", Unavailable, "`pip install gcsfs`"),
         ("s3://user:secret@bucket/run", HafError, "may hold no password"),
         ("s3://bucket/run?X-Amz-Signature=secret", HafError, "may hold no password or signature"),
     ],
