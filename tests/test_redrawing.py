@@ -78,7 +78,10 @@ class StopAt(Progress):
     def __init__(self, pairs: int) -> None:
         self.pairs = pairs
 
-    def update(self, task: str, done: int) -> None:
+    def start(self, task: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def update(self, task: str, done: int, note: str = "") -> None:
         if done >= self.pairs:
             raise Stopped
 
