@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,7 +20,8 @@ from asap_train.data.gates import fingerprint
 from asap_train.data.inpainting import GRID
 from asap_train.data.similarity import measure_similarity
 from asap_train.data.spec import RedrawSpec, Thresholds
-from asap_train.degrade.redraw import Window, paste
+from asap_train.degrade.fill import grown
+from asap_train.degrade.redraw import Window, paste, resized
 from asap_train.hap import Pair, pair_id, to_row
 from asap_train.hap.manifest import LAYOUT, HapManifest
 from asap_train.hap.read import read_hap, read_pairs
@@ -38,7 +39,6 @@ from hafbench.stores import reading_copy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from asap_train.types import Mask
     from hafbench.types import Pixels
 
 OURS = frozenset({"image", "strength", "height", "width"})
@@ -170,13 +170,7 @@ def redraw_pairs(spec: RedrawSpec, *, out: str | Path, progress: Progress = SILE
 def blocks(pairs: Iterator[Pair], most: int) -> Iterator[list[Pair]]:
     """The pairs in their order, up to `most` neighbours of one size at once."""
     for _, alike in groupby(pairs, key=lambda pair: pair.mask.shape):
-        block: list[Pair] = []
-        for pair in alike:
-            block.append(pair)
-            if len(block) == most:
-                yield block
-                block = []
-        if block:
+        while block := list(islice(alike, most)):
             yield block
 
 
@@ -194,7 +188,7 @@ def redrawn(redrawer: Redrawer, pairs: Sequence[Pair], seeds: Sequence[int]) -> 
 
 def _made(redrawer: Redrawer, pair: Pair, winner: Pixels, drawn: Pixels, seed: int) -> Pair:
     height, width = pair.mask.shape
-    mask = _grown(pair.mask, redrawer.cell // 2)
+    mask = grown(pair.mask, redrawer.cell // 2)
     loser = paste(winner, drawn, mask, Window(0, 0, width, height, (width, height)))
     made = {"model": redrawer.settings["model"], "strength": redrawer.arguments["strength"], "seed": seed}
     return replace(
@@ -215,18 +209,13 @@ def _sized(pair: Pair, size: int | None) -> Pair:
     """The pair at `size` pixels of its longer side, or at its own, with sides that are multiples of GRID."""
     height, width = pair.mask.shape
     scale = (size or max(height, width)) / max(height, width)
-    sides = tuple(max(GRID, round(side * scale / GRID) * GRID) for side in (width, height))
+    across, down = (max(GRID, round(side * scale / GRID) * GRID) for side in (width, height))
+    sides = across, down
     if sides == (width, height):
         return pair
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    winner, loser = (np.asarray(cv2.resize(image, sides, interpolation=how)) for image in (pair.winner, pair.loser))
+    winner, loser = resized(pair.winner, sides), resized(pair.loser, sides)
     # Whatever a pixel of the new grid touches is in M.
     share = cv2.resize(
         pair.mask.astype(np.float32), sides, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
     return replace(pair, winner=winner, loser=loser, mask=np.asarray(share > 0))
-
-
-def _grown(mask: Mask, reach: int) -> Mask:
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)

@@ -84,7 +84,7 @@ def paste(photo: Pixels, painted: Pixels, mask: Mask, window: Window) -> Pixels:
 
     Over the seam, from the mask's edge inwards, the two are mixed.
     """
-    drawn = _resized(painted, (window.width, window.height)).astype(np.float64)
+    drawn = resized(painted, (window.width, window.height)).astype(np.float64)
     seam = max(1.0, FEATHER * max(window.width, window.height))
     # A border of True, since the photo's own edge is no seam.
     inside = cv2.distanceTransform(np.pad(mask, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
@@ -109,7 +109,7 @@ def redraw(
     """One candidate a seed, painted when it is asked for. `control` draws a ControlNet's picture of a window."""
     mask = part.mask
     window = window_about(mask, painter.size)
-    image = _resized(photo.pixels[window.place], window.painted)
+    image = resized(photo.pixels[window.place], window.painted)
     hole = cv2.resize(mask[window.place].astype(np.uint8), window.painted, interpolation=cv2.INTER_NEAREST)
     # A latent that is partly outside of the mask would keep what shows through inside: its whole cell is painted.
     hole = cv2.dilate(hole, np.ones((2 * CELL + 1, 2 * CELL + 1), np.uint8)) > 0
@@ -128,7 +128,7 @@ def noise_seeds(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     return rng.integers(2**63 - 1, size=count)
 
 
-def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """To (width, height), by areas where it shrinks."""
     shrinks = size[0] < pixels.shape[1]
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
