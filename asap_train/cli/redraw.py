@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from asap_train.cli.sets import Folder, Made
 from hafbench.cli.options import Config, Device, Json, Offline, Quiet
 
 
 def redraw(
     context: typer.Context,
-    pairs: Annotated[Path, typer.Argument(metavar="HAP", help="A data set of `asap-train synth`, or its address.")],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The data set, or its address; run again to resume.")
-    ],
+    pairs: Folder,
+    out: Made,
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="As `asap-train fit` is given it.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from hafbench.cli.options import USER_ERROR, Json, Quiet
 
 Folder = Annotated[Path, typer.Argument(metavar="HAP", help="A data set of `asap-train synth`, or its address.")]
+Made = Annotated[Path, typer.Option("--out", metavar="DIR", help="The data set, or its address; run again to resume.")]
 Split = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="train, validation or test; default: all pairs.")
 ]

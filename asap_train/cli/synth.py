@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from asap_train.cli.sets import Made
 from hafbench.cli.options import Address, Config, Device, EngineName, Json, Offline, Pose, Quiet, scorer_settings
 from hafbench.errors import HafError
 from hafbench.types import Region
@@ -23,9 +24,7 @@ OF_FAMILIES = {"inpaint": "model", "control": "control", "candidates": "candidat
 
 def synth(
     context: typer.Context,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The data set, or its address; run again to resume.")
-    ],
+    out: Made,
     config: Config = None,
     set_: Annotated[
         list[str],
