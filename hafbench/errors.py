@@ -54,6 +54,8 @@ def first_problem(error: Any) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "string_pattern_mismatch":
+    if first["type"] == "missing":
+        reason = "it is not given"
+    elif first["type"] == "string_pattern_mismatch":
         reason = "use letters, digits, '.', '-' and '_' only, starting with a letter or digit"
     return f"{field}: {reason}" if field else str(reason)

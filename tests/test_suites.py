@@ -136,7 +136,7 @@ GOOD = '{"id": "a", "text": "a hand"}'
         (f'{GOOD}\n\n{{"id": "b", "text": "x", "category": "feet"}}', "line 3: category"),
         ('{"id": "b", "text": "x", "colour": "red"}', "line 1: colour"),
         ('{"id": "b", "text": "   "}', "line 1: text"),
-        ('{"id": "b"}', "line 1: text: Field required"),
+        ('{"id": "b"}', "line 1: text: it is not given"),
         ('{"id": "../../etc/passwd", "text": "x"}', "line 1: id: use letters, digits"),
         ('{"id": "b", "text": "x", "expect": {"hands": -1}}', r"line 1: expect\.hands"),
         (f"{GOOD}\n{GOOD}", "line 2: the id 'a' was used on line 1"),

@@ -280,7 +280,7 @@ def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--count", 1], "either --photos DIR, or --source mannequin or people"),
-        (["--source", "mannequin"], "count: Field required"),
+        (["--source", "mannequin"], "count: it is not given"),
         (["--count", 1, "--source", "flickr"], "source: Input should be 'mannequin'"),
         (["--count", 1, "--photos", "nowhere"], "not a folder with images"),
         (["--count", 1, "--photos", "empty"], "not a folder with images"),

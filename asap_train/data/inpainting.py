@@ -15,8 +15,8 @@ from pydantic import Field, field_validator
 
 from hafbench.devices import pick_device
 from hafbench.errors import HafError, Unavailable, nearest, one_line
-from hafbench.generators.arguments import default_arguments, resolve_arguments
-from hafbench.generators.diffusion import DTYPES, NotFinite, pick_dtype, place, scheduler_facts
+from hafbench.generators.arguments import resolve_arguments
+from hafbench.generators.diffusion import DTYPES, NotFinite, call_facts, pick_dtype, place
 from hafbench.generators.presets import PRESETS, Preset
 from hafbench.generators.sources import HUB_ID, Source, check_reachable, find_source, out_of_reach
 from hafbench.provenance import without_folders
@@ -166,13 +166,8 @@ def load_painter(options: PainterOptions, device: str = "auto", control: str | N
         "model": without_folders(options.model),
         **facts,
         "control": control_facts,
-        "pipeline": type(pipeline).__name__,
-        "scheduler": scheduler_facts(pipeline),
-        "arguments": arguments,
-        "defaults": default_arguments(pipeline, arguments),
+        **call_facts(pipeline, arguments, dtype, device),
         "size": size,
-        "dtype": dtype,
-        "device": device.split(":")[0],
     }
     return Painter(pipeline, size, arguments, settings)
 
@@ -187,18 +182,17 @@ def _as_inpainting(pipeline: Any, control: Any | None) -> Any:
     """The inpainting pipeline of the same components; raises HafError where diffusers has none."""
     import diffusers
 
+    from hafbench.generators.pipelines import variant_of
+
     try:
         added = {} if control is None else {"controlnet": control}
-        changed = diffusers.AutoPipelineForInpainting.from_pipe(pipeline, **added)
+        changed = variant_of(pipeline, diffusers.AutoPipelineForInpainting, **added)
     except ValueError as error:
         what = "inpainting" if control is None else "ControlNet inpainting"
         raise HafError(
             f"diffusers has no {what} pipeline for {type(pipeline).__name__}; use another model: "
             f"{', '.join(INPAINTERS)}."
         ) from error
-    changed.set_progress_bar_config(disable=True)
-    if getattr(changed, "watermark", None) is not None:
-        changed.watermark = None
     if isinstance(changed, diffusers.StableDiffusion3InpaintPipeline):
         # It tells a text-to-image transformer (16 channels in) from one made for inpainting (33) by this number alone.
         # Smaller ones, such as the built-in model's, are text-to-image, too.

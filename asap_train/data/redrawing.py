@@ -28,8 +28,8 @@ from asap_train.hap.read import read_hap, read_pairs
 from asap_train.hap.write import open_hap
 from hafbench.devices import pick_device
 from hafbench.errors import HafError
-from hafbench.generators.arguments import default_arguments, resolve_arguments
-from hafbench.generators.diffusion import DTYPES, NotFinite, noise_seed, pick_dtype, place, scheduler_facts
+from hafbench.generators.arguments import resolve_arguments
+from hafbench.generators.diffusion import DTYPES, NotFinite, call_facts, noise_seed, pick_dtype, place
 from hafbench.generators.sources import check_reachable, find_source
 from hafbench.mirrors import check_out
 from hafbench.progress import SILENT, Progress
@@ -109,12 +109,7 @@ def load_redrawer(spec: RedrawSpec) -> Redrawer:
     settings = {
         "model": without_folders(spec.model),
         **facts,
-        "pipeline": type(pipeline).__name__,
-        "scheduler": scheduler_facts(pipeline),
-        "arguments": arguments,
-        "defaults": default_arguments(pipeline, arguments),
-        "dtype": dtype,
-        "device": device.split(":")[0],
+        **call_facts(pipeline, arguments, dtype, device),
     }
     size = spec.size or (source.preset.size if source.preset else None)
     return Redrawer(pipeline, arguments, size, int(pipeline.vae_scale_factor), settings)
@@ -124,16 +119,15 @@ def _image_to_image(loaded: Any) -> Any:
     """The pipeline of the same components that begins from a noisy image."""
     import diffusers
 
+    from hafbench.generators.pipelines import variant_of
+
     refusal = HafError(f"diffusers has no image-to-image pipeline with a strength for {type(loaded).__name__}.")
     try:
-        pipeline = diffusers.AutoPipelineForImage2Image.from_pipe(loaded)
+        pipeline = variant_of(loaded, diffusers.AutoPipelineForImage2Image)
     except ValueError as error:
         raise refusal from error
     if "strength" not in _arguments_of(pipeline):
         raise refusal
-    pipeline.set_progress_bar_config(disable=True)
-    if getattr(pipeline, "watermark", None) is not None:
-        pipeline.watermark = None
     return pipeline
 
 

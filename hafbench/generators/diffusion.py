@@ -118,15 +118,22 @@ def describe(
     return {
         "model": spec.model,
         **files,
+        **call_facts(pipeline, arguments, dtype, device),
+        "loras": list(loras),
+        **({"quantization": spec.quantization} if spec.quantization != "none" else {}),
+        "offload": spec.offload,
+    }
+
+
+def call_facts(pipeline: Any, arguments: Mapping[str, Any], dtype: str, device: str) -> dict[str, Any]:
+    """What shapes the images of a pipeline besides its files, as JSON values."""
+    return {
         "pipeline": type(pipeline).__name__,
         "scheduler": scheduler_facts(pipeline),
         "arguments": arguments,
         "defaults": default_arguments(pipeline, arguments),
-        "loras": list(loras),
         "dtype": dtype,
-        **({"quantization": spec.quantization} if spec.quantization != "none" else {}),
         "device": device.split(":")[0],
-        "offload": spec.offload,
     }
 
 

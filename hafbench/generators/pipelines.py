@@ -78,11 +78,25 @@ def load_parts(found: PipelineFiles, dtype: Any, here: Mapping[str, Any] = Mappi
         else:
             pipeline, facts = _from_folder(found.files, dtype, **here), found.files.facts
     check_complete(found.where, {name: part for name, part in pipeline.components.items() if name not in here})
+    _switch_off(pipeline)
+    return pipeline, facts
+
+
+def variant_of(pipeline: Any, kind: Any, **added: Any) -> Any:
+    """The pipeline of the same components that one of diffusers' AutoPipelines has for another use of the model.
+
+    `added` are further components. Raises ValueError where diffusers has none.
+    """
+    changed = kind.from_pipe(pipeline, **added)
+    _switch_off(changed)
+    return changed
+
+
+def _switch_off(pipeline: Any) -> None:
     pipeline.set_progress_bar_config(disable=True)
     for name in (*LEFT_OUT, "watermark"):
         if getattr(pipeline, name, None) is not None:
             setattr(pipeline, name, None)
-    return pipeline, facts
 
 
 def _be_quiet() -> None:
