@@ -1,20 +1,29 @@
 """What hostile tests damage, how, and what they ask of it."""
 
 import copy
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from hafbench.errors import Unavailable
+from asap_train.hap import to_row
+from asap_train.hap.manifest import HapManifest, SplitRule
+from asap_train.hap.write import open_hap
+from hafbench.errors import HafError, Unavailable
 from hafbench.suites import Prompt
 from hafbench.types import Score, Scorer
+from hap_pairs import painted
 from small import Blueness, Painted
 
 VERDICTS = {"a": "ees", "b": "ssu", "c": "sss"}
 """Of the run that is damaged; for `coloured_run`, with `SCORERS`."""
 BRACKETS = "[" * 100_000
+OBJECTS = '{"a":' * 100_000
+RETYPED: tuple[Any, ...] = (None, True, -1, 2.5, "text", [], {}, [[]], {"a": {"b": None}}, 10**30)
 BOUNDED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 """Of tests by hypothesis."""
 
@@ -54,3 +63,43 @@ def changed_at(values: Any, place: tuple[Any, ...], to: Any) -> Any:
     else:
         inner[place[-1]] = to
     return values
+
+
+def mutations(plain: Any) -> Iterator[Any]:
+    """The values with every place dropped, and every place retyped."""
+    for place in places(plain):
+        for new in (..., *RETYPED):
+            yield changed_at(plain, place, new)
+
+
+def some(values: Iterator[Any], most: int, seed: int = 20) -> list[Any]:
+    found = list(values)
+    return random.Random(seed).sample(found, min(most, len(found)))
+
+
+def made(folder: Path, count: int = 4, first: int = 0) -> HapManifest:
+    """A data set of so many pairs; where there is one, those that it lacks are added."""
+    with open_hap(folder, {"source": "tests"}, split=SplitRule(shares={"train": 1.0})) as hap:
+        for number in range(first, first + count):
+            if not hap.done(str(number)):
+                hap.add(str(number), [to_row(painted(number))], [("area", "M covers 0.10 % of the picture")])
+        return hap.finish()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder but its lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def sentence(work: Callable[[], object]) -> str:
+    """What a HafError says, which must be one line; empty if there was none."""
+    try:
+        work()
+    except HafError as error:
+        assert "\n" not in str(error), "more than a sentence"
+        return str(error)
+    return ""
