@@ -99,7 +99,8 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
         return "good" if line["name"] == "asap" else "bad"
 
     lines = [f"{line['number']},{label(line)}" for line in key]
-    (folder / "labels-one.csv").write_text("number,label\n" + "\n".join(lines) + "\n")
+    told = [f"{line},{'extra' if line.endswith('bad') else ''}" for line in lines]
+    (folder / "labels-one.csv").write_text("number,label,kind\n" + "\n".join(told) + "\n")
     (folder / "labels-two.csv").write_text("number,label\n" + "\n".join(lines[:6]) + "\n")
     found = call("report", made, "--docs", str(made / "docs"))
     assert found.returncode == 0, found.stderr
@@ -108,13 +109,14 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     assert asap[1].startswith("0.0 [") and asap[2].startswith("-100.0") and asap[7].startswith("-100.0")
     assert sft[2].startswith("+0.0") and sft[10].startswith("1.00 [0.44, ")
     assert "of 6 clear both times 100.0 % agree (kappa" in found.stdout
+    assert row_of(found.stdout, "extra")[1:] == ["6", "6", "0"], "base, sft, asap"
     # SFT draws the base's very pictures.
     rest = row_of(found.stdout[found.stdout.index("## The rest") :], "sft")
     assert rest[4] == "0.00" and float(rest[5].split()[0]) == 0 and rest[6:8] == ["0.0000", "1.000"]
     front = found.stdout[found.stdout.index("## Error against drift") :]
     assert row_of(front, "asap")[1:4] == ["25 %", "1", "0.0 [0.0, 56.1]"]
     assert row_of(found.stdout[found.stdout.index("over the base's") :], "asap")[1] == "0.00 [0.00, 0.00]"
-    pictures = {"forest.png", "curves.png", "grid.png", "front.png", "labels.csv"}
+    pictures = {"forest.png", "curves.png", "grid.png", "front.png", "labels.csv", "sheets"}
     assert {path.name for path in (made / "docs").iterdir()} == pictures
 
 

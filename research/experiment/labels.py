@@ -1,8 +1,9 @@
 """Pictures labelled by eye without knowing whose they are: numbered sheets, and the rates that follow from the labels.
 
-A drawn picture carries no truth, and the judge errs on this model's blurred pictures. Labels are lines of
-`number,label`: good, bad (an anatomical error that can be seen) or unclear, in DIR/labels/labels-WHO.csv. Where several
-looked at one picture the first file's label counts, and the others tell how far they agree.
+A drawn picture carries no truth, and the judge errs on tuned models' pictures. Labels are lines of `number,label,kind`
+in DIR/labels/labels-WHO.csv: good, bad (an anatomical error that can be seen) or unclear, and of bad ones, if it is
+told, what is wrong. Where several looked at one picture the first file's label counts, and the others tell how far they
+agree.
 """
 
 from __future__ import annotations
@@ -79,15 +80,17 @@ def copy_sheets(plan: Plan, to: Path) -> None:
 
 
 def read(plan: Plan) -> pd.DataFrame | None:
-    """The labelled pictures: number, name (of a method, or base), prompt_id, seed, bad, second; None without labels.
+    """The labelled pictures: number, name (a method's, or base), prompt_id, seed, bad, kind, second; None without any.
 
-    `bad` is None where it is unclear; `second` is the label of whoever came second, None where there is none.
+    `bad` is None where it is unclear, `kind` empty where none was told; `second` is the label of whoever came second,
+    None where that is unclear, and "none" where nobody did.
     """
     files = sorted((plan.out / "labels").glob("labels-*.csv"))
     if not files:
         return None
     key = pd.read_csv(plan.out / "labels" / "key.csv").set_index("number")
     labels: dict[int, list[str]] = {}
+    kinds: dict[int, str] = {}
     for path in files:
         with path.open(encoding="utf-8", newline="") as lines:
             for place, line in enumerate(csv.DictReader(lines), start=2):
@@ -97,8 +100,10 @@ def read(plan: Plan) -> pd.DataFrame | None:
                         f"{path}, line {place}: '{number},{label}' is no picture's label: {', '.join(LABELS)}."
                     )
                 labels.setdefault(number, []).append(label)
+                kinds.setdefault(number, (line.get("kind") or "").strip())
     found = key.loc[sorted(labels)].reset_index()
     found["bad"] = pd.Series([BAD[labels[number][0]] for number in found["number"]], dtype=object)
+    found["kind"] = [kinds[number] for number in found["number"]]
     found["second"] = pd.Series(
         [BAD[labels[n][1]] if len(labels[n]) > 1 else "none" for n in found["number"]], dtype=object
     )

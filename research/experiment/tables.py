@@ -239,6 +239,15 @@ def agreement(found: Found) -> str:
     return " ".join(told)
 
 
+def kinds(found: Found) -> str:
+    """What is wrong by eye: of every kind that was told the pictures of the base and of each method."""
+    assert found.eye is not None
+    bad = found.eye[(found.eye["kind"] != "") & (found.eye["bad"] == True)]  # noqa: E712 (None is unclear)
+    table = pd.crosstab(bad["kind"], bad["name"]).reindex(columns=found.names, fill_value=0)
+    order = table.sum(axis=1).sort_values(ascending=False).index
+    return markdown(("wrong by eye, pictures", *found.names), [[kind, *map(str, table.loc[kind])] for kind in order])
+
+
 def _kappa(one: pd.Series, other: pd.Series) -> str:
     table = pd.crosstab(one.astype(bool), other.astype(bool)).reindex(
         index=[False, True], columns=[False, True], fill_value=0
