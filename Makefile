@@ -4,9 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 UV := $(CURDIR)/$(BIN)/uv
 # The fast tests of what depends most on other libraries' releases; for test-lowest.
-LOWEST := tests/test_end_to_end.py tests/test_generators.py tests/test_trainer.py tests/test_backbones.py \
-	tests/test_lora.py tests/test_clip.py tests/test_iqa.py tests/test_digits.py tests/test_hands.py \
-	tests/test_compare.py tests/test_statistics.py tests/test_hap.py tests/test_weights.py
+LOWEST := tests/test_end_to_end.py tests/test_generators.py tests/test_trainer.py tests/test_gradients.py \
+	tests/test_backbones.py tests/test_backbone_losses.py tests/test_lora.py tests/test_clip.py tests/test_iqa.py \
+	tests/test_digits.py tests/test_hands.py tests/test_compare.py tests/test_statistics.py tests/test_hap.py \
+	tests/test_weights.py
 
 .PHONY: demo demo-train test test-slow test-wheel test-lowest check format clean
 

@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import hypothesis
@@ -67,3 +68,16 @@ def bucket() -> Iterator[str]:
         fsspec.filesystem("s3").mkdir("pictures")
         yield "s3://pictures"
     server.stop()
+
+
+@pytest.fixture
+def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept on this machine begins empty."""
+    monkeypatch.setenv("HAFBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Go on as another machine would: with nothing here."""
+    numbers = iter(range(1000))
+    return lambda: monkeypatch.setenv("HAFBENCH_CACHE", str(tmp_path / f"machine {next(numbers)}"))

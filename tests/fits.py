@@ -14,6 +14,9 @@ import hap_pairs
 from asap_train.backbones import Backbone
 from asap_train.training.cache import Cache, fill_pairs, fill_texts, missing
 from asap_train.training.config import FitConfig
+from asap_train.training.fit_log import FitLog
+from asap_train.training.setup import Training, make_accelerator, prepare
+from asap_train.training.trainer import take_step
 from tiny_pipelines import build_sd3
 
 CAPTIONS = ("a hand", "two hands", "an arm")
@@ -73,6 +76,16 @@ def settings(model: Path | str, pairs: Path, out: Path, **changed: Any) -> FitCo
 def fill(cache: Cache, backbone: Backbone, share: tuple[int, int] = (0, 1)) -> None:
     fill_texts(cache, backbone, missing(cache, "texts", share))
     fill_pairs(cache, backbone, missing(cache, "pairs", share))
+
+
+def ready(config: FitConfig) -> tuple[Training, FitLog]:
+    config.out.mkdir(parents=True)
+    return prepare(config, make_accelerator(config)), FitLog(config.out / "log.jsonl", writes=False)
+
+
+def advance(training: Training, log: FitLog, steps: int) -> None:
+    for step in range(steps):
+        log.append(take_step(training, step, log, None))
 
 
 def log_of(fit: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ from small import COLOURS, Blueness, Painted, manifest_of, not_none
 
 PRELOAD = ["fastapi", "uvicorn", "pandas", "PIL.Image", "hafbench.cli", "hafbench.labelling.start"]
 """What the server imports, once for all of them."""
+WORDS = {f"p{number:02}": "ess" if number % 2 else "sse" for number in range(20)}
+"""The verdicts of 60 images of 20 prompts, a third of them errors; for `pictured_run`."""
 
 
 def pictured_run(folder: Path, verdicts: dict[str, str], *, name: str = "a model", text: str = "a hand") -> Run:

@@ -1,116 +1,28 @@
-"""Images in shards, Parquet files, data sets and stores: the same names, bytes, prompts and records from all."""
+"""Images in shards, Parquet files and data sets: the same names, bytes, prompts and records from all."""
 
 import hashlib
-import io
-import json
 import os
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hafbench.api import samples_of, score_manifest
-from hafbench.errors import HafError, RunStopped
-from hafbench.evaluate import describe, evaluate
-from hafbench.images import load_image
+from hafbench.errors import HafError
+from hafbench.evaluate import describe
 from hafbench.manifest import Manifest
-from hafbench.records import Sample
 from hafbench.reports.gallery import make_gallery
-from hafbench.runs import Run, open_run, read_run
-from hafbench.sources import ImageSource, identity_of, open_source, parts_of, read_ahead, read_images
+from hafbench.runs import read_run
+from hafbench.sources import ImageSource, open_source, parts_of, read_ahead, read_images
 from hafbench.sources.addresses import expand
-from hafbench.sources.unchanged import check_unchanged
-from hafbench.specs import ScoreSpec
-from small import Brightness, painted
-
-NAMES = ["sit_0", "wave_0", "wave_1", "plain", "sit_1"]
-ROWS: dict[str, dict[str, Any]] = {
-    "wave_0": {"prompt": "a waving hand", "prompt_id": "wave", "seed": 0, "category": "basic_anatomy"},
-    "wave_1": {"prompt": "a waving hand", "prompt_id": "wave", "seed": 1, "category": "basic_anatomy"},
-    "sit_0": {"caption": "a sitting woman", "seed": 0, "category": "furniture", "id": "x/1"},
-    "sit_1": {"caption": "a sitting woman", "seed": 1},
-    "plain": {},
-}
-
-
-def png(name: str) -> bytes:
-    buffer = io.BytesIO()
-    painted(name, 0).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def write_shards(folder: Path) -> Path:
-    """Two shards; prompts as .json, and one as .txt."""
-    for shard, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
-        members: dict[str, bytes] = {}
-        for name in names:
-            row = dict(ROWS[name])
-            members[f"{name}.png"] = png(name)
-            if name == "sit_0":
-                members[f"{name}.txt"] = row.pop("caption").encode()
-            if row:
-                members[f"{name}.json"] = json.dumps(row).encode()
-        write_tar(folder / f"{shard}.tar", members)
-    return folder
-
-
-def write_parquet(folder: Path, paths: bool = True) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    for file, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
-        columns: dict[str, Any] = {
-            "image": pa.array([{"bytes": png(name), "path": f"{name}.png" if paths else None} for name in names], image)
-        }
-        rows = [{"prompt": ROWS[name].get("caption"), **ROWS[name]} for name in names]
-        for column in ("prompt", "prompt_id", "seed", "category"):
-            columns[column] = [row.get(column) for row in rows]
-        pq.write_table(pa.table(columns), folder / f"{file}.parquet", row_group_size=2)
-    return folder
-
-
-def write_folder(folder: Path) -> Path:
-    for shard, names in (("000", NAMES[:3]), ("001", NAMES[3:])):
-        (folder / shard).mkdir(parents=True, exist_ok=True)
-        for name in names:
-            (folder / shard / f"{name}.png").write_bytes(png(name))
-    return folder
-
-
-EXPECTED = [*(f"000/{name}.png" for name in NAMES[:3]), *(f"001/{name}.png" for name in NAMES[3:])]
+from pictured import EXPECTED, NAMES, png, scored, write_folder, write_parquet, write_shards, write_tar
+from small import Brightness
 
 
 def bytes_of(source: ImageSource) -> dict[str, bytes]:
     return {image.name: image.place.read() for image in source.images()}
-
-
-def spec_of(source: ImageSource) -> ScoreSpec:
-    return ScoreSpec(images=source.address, scorers=())
-
-
-def scored(source: ImageSource, folder: Path) -> Run:
-    """What `hafbench score` does, by a scorer that is known by hand."""
-    images = read_images(source)
-    scorers = {"hands": Brightness()}
-    manifest, samples = score_manifest(spec_of(source), source, images, scorers), samples_of(images)
-    with open_run(folder, manifest) as run:
-        check_unchanged(run, samples, identity_of(images))
-        return evaluate(run, samples, scorers)
 
 
 @pytest.mark.parametrize("write", [write_shards, write_parquet])
@@ -305,128 +217,6 @@ def test_addresses_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
     write_parquet(both)
     with pytest.raises(HafError, match=r"holds \.tar and \.parquet files"):
         open_source(both)
-
-
-def test_images_that_were_copied_are_resumed_and_changed_ones_refused(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "set")
-    scored(open_source(folder), tmp_path / "run")
-    for path in folder.rglob("*.png"):
-        os.utime(path, (1, 1))
-    assert scored(open_source(folder), tmp_path / "run").manifest.images is not None
-    changed = folder / "000" / "wave_1.png"
-    content = changed.read_bytes()
-    changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(HafError, match=r"000/wave_1\.png has changed since it was scored"):
-        scored(open_source(folder), tmp_path / "run")
-    changed.write_bytes(content + b"more")
-    with pytest.raises(HafError, match=r"started with other settings \(images\.sha256"):
-        scored(open_source(folder), tmp_path / "run")
-
-
-class Counted:
-    """A place that counts how often it is read."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.reads, self.lock = content, 0, threading.Lock()
-
-    def read(self) -> bytes:
-        with self.lock:
-            self.reads += 1
-        return self.content
-
-
-class Waits(Brightness):
-    """The same scorer in a pool of its own."""
-
-    name = "judge"
-    concurrency = 2
-
-    def note(self) -> str:
-        return ""
-
-    def stop(self) -> None:
-        """Nothing."""
-
-
-def test_each_image_is_read_once_by_however_many_scorers(tmp_path: Path) -> None:
-    places = {name: Counted(png(name)) for name in NAMES}
-    samples = [Sample(f"{name}.png", place=place) for name, place in places.items()]
-    scorers = {"hands": Brightness(), "judge": Waits()}
-    source = open_source(write_folder(tmp_path / "set"))
-    manifest = score_manifest(spec_of(source), source, source.images(), scorers)
-    with open_run(tmp_path / "run", manifest) as run:
-        evaluate(run, samples, scorers)
-    assert [place.reads for place in places.values()] == [1] * len(NAMES)
-
-
-def test_a_store_that_ends_in_the_middle_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
-    source = open_source(write_folder(tmp_path / "set"))
-    images = source.images()
-    manifest = score_manifest(spec_of(source), source, images, {"hands": Brightness()})
-    samples = samples_of(images)
-
-    class Gone:
-        def read(self) -> bytes:
-            raise RunStopped("the store cannot be reached")
-
-    broken = [*samples[:3], Sample(samples[3].image, place=Gone()), *samples[4:]]
-    with open_run(tmp_path / "run", manifest) as run, pytest.raises(RunStopped):
-        evaluate(run, broken, {"hands": Brightness()})
-    with open_run(tmp_path / "run", manifest) as run:
-        assert len(run.finished_images) <= 3  # what was being scored is scored again
-        assert len(evaluate(run, samples, {"hands": Brightness()}).records) == 5
-
-
-def test_reading_ahead_keeps_the_order_and_its_bound() -> None:
-    asked: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        for number in range(100):
-            asked.append(number)
-            yield number
-
-    for done, value in enumerate(read_ahead(numbers(), lambda number: number, 5)):
-        assert value == done
-        assert len(asked) <= done + 7
-
-
-def test_a_store_gives_the_records_of_the_same_files_here(tmp_path: Path, bucket: str) -> None:
-    store = fsspec.filesystem("s3")
-    columns = ["image", "sha256", "prompt_id", "seed", "value"]
-    for write, patterns in (
-        (write_folder, ["loose"]),
-        (write_shards, ["tars", "tars/{000..001}.tar"]),
-        (write_parquet, ["tables", "tables/*.parquet"]),
-    ):
-        name = patterns[0]
-        here = write(tmp_path / name)
-        store.put(str(here), f"pictures/{name}", recursive=True)
-        wanted = scored(open_source(here), tmp_path / "here" / name).records[columns]
-        for number, pattern in enumerate(patterns):
-            source = open_source(f"{bucket}/{pattern}")
-            run = scored(source, tmp_path / f"there{number}" / name)
-            assert run.records[columns].equals(wanted)
-            assert run.manifest.image_root == f"{bucket}/{pattern}"
-            assert "secret" not in (run.folder / "run.json").read_text()
-            image = load_image(read_run(run.folder).source.place(EXPECTED[0]))
-            assert image.tobytes() == painted(NAMES[0], 0).tobytes()
-    assert parts_of(bucket) == [f"{bucket}/{name}" for name in ("loose", "tables", "tars")]
-
-
-def test_what_a_store_refuses_is_a_row_and_what_it_lacks_a_sentence(tmp_path: Path, bucket: str) -> None:
-    store = fsspec.filesystem("s3")
-    store.pipe("pictures/few/a.png", png("a"))
-    store.pipe("pictures/few/b.png", png("b"))
-    source = open_source(f"{bucket}/few")
-    images = source.images()
-    store.rm("pictures/few/b.png")
-    manifest = score_manifest(spec_of(source), source, images, {"hands": Brightness()})
-    samples = samples_of(images)
-    with open_run(tmp_path / "run", manifest) as run:
-        records = evaluate(run, samples, {"hands": Brightness()}).records
-    assert list(records.status) == ["scored", "failed"]
-    with pytest.raises(HafError, match=r"no such file or folder|cannot be read|not a folder"):
-        open_source("s3://no-such-bucket/x").images()
 
 
 def test_a_manifest_keeps_the_kind_of_its_source(tmp_path: Path) -> None:

@@ -21,15 +21,12 @@ from hafbench.labelling.sampling import Choose
 from hafbench.labelling.start import Labelling, start
 from hafbench.labelling.store import LabelStore
 from hafbench.runs import Run
-from labelling import pictured_run
+from labelling import WORDS, pictured_run
 from small import not_none
-
-WORDS = {f"p{number:02}": "ess" if number % 2 else "sse" for number in range(20)}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """60 images of 20 prompts, a third of them errors."""
     return pictured_run(tmp_path_factory.mktemp("run") / "a", WORDS)
 
 

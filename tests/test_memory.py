@@ -16,7 +16,8 @@ from asap_train.training.trainer import train
 from fits import painted_pairs, settings
 from hafbench.generators.pipelines import load_pipeline
 from hafbench.generators.sources import find_source
-from tiny_pipelines import BUILDERS, as_one_file, build_sd3, build_sd15
+from tiny_one_file import as_one_file
+from tiny_pipelines import BUILDERS, build_sd3, build_sd15
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODELS = ("Transformer2DModel", "UNet2DConditionModel", "AutoencoderKL", "TextModel", "WithProjection", "EncoderModel")

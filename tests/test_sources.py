@@ -24,7 +24,8 @@ from hafbench.images import sha256_of
 from hafbench.specs import GeneratorSpec
 from hafbench.suites import Prompt
 from small import not_none
-from tiny_pipelines import as_one_file, build_flux, build_sd15, build_sdxl
+from tiny_one_file import as_one_file
+from tiny_pipelines import build_flux, build_sd15, build_sdxl
 
 SMALL = {"num_inference_steps": 2, "height": 32, "width": 32}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

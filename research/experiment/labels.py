@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from hafbench.images import load_image
 from hafbench.runs import Run
 
 COLUMNS, ROWS, SIDE = 6, 4, 230
+SHOWN = 140
+"""Pixels of a tile in the documentation."""
 LABELS = ("good", "bad", "unclear")
 BAD: Mapping[str, bool | None] = {"good": False, "bad": True, "unclear": None}
 
@@ -63,6 +66,16 @@ def sheet(tiles: Mapping[int, Picture]) -> Image.Image:
         page.paste(tile, (x, y))
         draw.text((x + 4, y + 2), str(number), fill="white", font=font, stroke_width=2, stroke_fill="black")
     return page
+
+
+def copy_sheets(plan: Plan, to: Path) -> None:
+    """The sheets as small WebP files, for those who want to label them again."""
+    to.mkdir(exist_ok=True)
+    for path in sorted((plan.out / "labels").glob("sheet-*.png")):
+        page = load_image(path)
+        page.resize((COLUMNS * SHOWN, ROWS * SHOWN), Image.Resampling.LANCZOS).save(
+            to / path.with_suffix(".webp").name, quality=80
+        )
 
 
 def read(plan: Plan) -> pd.DataFrame | None:

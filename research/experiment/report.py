@@ -8,6 +8,7 @@ from pathlib import Path
 
 import drawing
 import front
+import labels
 import tables
 from found import find
 from plan import Plan
@@ -16,7 +17,7 @@ from hafbench.files import write_whole
 
 
 def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
-    """All of it; the pictures, and the labels with whose pictures they were, also into `docs`."""
+    """All of it; the pictures, and the labels and sheets with whose pictures they were, also into `docs`."""
     found = find(plan, methods)
     out = plan.out / "report"
     out.mkdir(exist_ok=True)
@@ -44,4 +45,5 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
             shutil.copyfile(picture, docs / picture.name)
         if found.eye is not None:
             found.eye.to_csv(docs / "labels.csv", index=False)
+            labels.copy_sheets(plan, docs / "sheets")
     print(text)
