@@ -159,7 +159,7 @@ def test_every_method_has_as_many_tries_and_a_guard_changes_nothing_else(part_of
     assert {len(found) for found in configs.values()} == {4}
     for name in ("dpo", "dpo-local", "margin", "asap"):
         for plain, guarded in zip(configs[name], configs[f"{name}-guard"], strict=True):
-            loss = guarded.loss.model_copy(update={"guard": "none", "guard_weight": 1.0})
+            loss = guarded.loss.model_copy(update={"guard": "none", "guard_weight": plain.loss.guard_weight})
             assert guarded.loss.guard == "sft" and loss == plain.loss
             assert guarded.model_copy(update={"loss": plain.loss, "out": plain.out}) == plain
     assert configs["ours-one-draw"][0].noise_draws == 1 and configs["ours"][0].noise_draws == 2

@@ -97,7 +97,7 @@ def test_the_page_says_how_the_margin_came_about_and_shows_the_validation_images
     for said in ("mean gap δ", "winner&#39;s advantage", "error of δ by rounding", "gradient clipped", "most noise"):
         assert said in page, said
     assert page.count('alt="step 3"') >= 1
-    assert "no guard" in page
+    assert "guard sft of weight 0.5" in page
 
 
 def held_out(out: Path) -> set[str]:

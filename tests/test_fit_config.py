@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from asap_train.backbones import BACKBONES
 from asap_train.training.config import FitConfig, LoraSettings, ScoreSettings, write_config
-from asap_train.training.objectives import OBJECTIVES, Guard, LossSettings
+from asap_train.training.objectives import OBJECTIVES, AsapSettings, Guard, LossSettings
 from hafbench.errors import HafError
 from hafbench.settings import read_settings
 from hafbench.specs import GeneratorSpec
@@ -72,21 +72,20 @@ def test_overrides_go_over_the_file_and_the_file_over_the_family(tmp_path: Path)
     assert config.mixed_precision == family["mixed_precision"] == "bf16"
     assert (config.train_batch_size, config.gradient_accumulation_steps) == (1, 2)
     assert config.lora == LoraSettings(rank=64, lora_alpha=8)
-    assert config.loss == LossSettings(tau=0.02)
+    assert config.loss == AsapSettings(tau=0.02)
     assert config.score == ScoreSettings(seeds=9, model=GeneratorSpec(model="sdxl", dtype="bf16"))
     full = read_config(path, ["lora=null", "score=null"])
     assert full.lora is None and full.score is None
 
 
 def test_settings_within_those_of_the_family_keep_its_others() -> None:
-    config = FitConfig.of("mannequin", "hap", "fit", loss={"alpha": 3})
-    assert (config.loss.alpha, config.loss.tau) == (3, 0.1)
+    config = FitConfig.of("mannequin", "hap", "fit", lora={"rank": 4})
+    assert config.lora == LoraSettings(rank=4, layers=("attention", "feed_forward"))
 
 
 def test_an_objective_has_numbers_of_its_own() -> None:
     ipo = FitConfig.of("sdxl", "hap", "fit", objective="ipo", loss={"ipo_beta": 5})
     assert (ipo.loss.tau, FitConfig.of("sdxl", "hap", "fit", objective="ipo").loss.tau) == (0.1, 0.01)
-    assert FitConfig.of("mannequin", "hap", "fit", objective="ipo", loss={"ipo_beta": 50}).loss.tau == 0.01
     with pytest.raises(HafError, match=r"ipo_beta 5 is a tau of 0\.1, not 0\.3"):
         FitConfig.of("sdxl", "hap", "fit", objective="ipo", loss={"ipo_beta": 5, "tau": 0.3})
     mapo = FitConfig.of("sdxl", "hap", "fit", objective="mapo", loss={"snr": 0.7}).loss
@@ -142,13 +141,30 @@ def test_where_things_lie_does_not_hinder_a_resumed_fit() -> None:
     assert FitConfig.of("mannequin", "hap", "a", score=None).compared()["score"] is None
 
 
-def test_the_method_is_the_papers_in_every_family() -> None:
+def test_the_method_is_the_same_in_every_family() -> None:
     for model in ("mannequin", "sd15", "sdxl", "sd35-medium", "flux-dev"):
         config = read_config(None, [f"model={model}", "pairs=hap", "out=fit"])
         assert config.objective == "asap"
-        tau = 0.1 if model == "mannequin" else 0.01  # docs/studies/experiment.md
-        assert (config.loss.alpha, config.loss.tau, config.loss.beta) == (10, tau, 5000)
+        assert config.loss == AsapSettings(alpha=10, tau=1.6, auto_tau=True, beta=5000, guard="sft", guard_weight=0.5)
         assert config.lora is not None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "tau", "share"),
+    [
+        ({}, 1.6, True),
+        ({"auto_tau": True}, 1.6, True),
+        ({"auto_tau": False}, 0.01, False),
+        ({"tau": 0.01}, 0.01, False),
+        ({"tau": 0.4, "auto_tau": True}, 0.4, True),
+    ],
+)
+def test_a_tau_that_is_given_alone_is_the_papers(numbers: dict[str, Any], tau: float, share: bool) -> None:
+    loss = FitConfig.of("sdxl", "hap", "fit", loss=numbers).loss
+    assert (loss.tau, loss.auto_tau) == (tau, share)
+    assert AsapSettings.model_validate(loss.model_dump()) == loss
+    margin = FitConfig.of("sdxl", "hap", "fit", objective="margin").loss
+    assert (margin.tau, margin.auto_tau, margin.guard) == (0.01, False, "none")
 
 
 def test_a_folder_has_the_defaults_of_its_pipeline(tmp_path: Path) -> None:
@@ -266,7 +282,13 @@ def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> Non
 def test_the_resolved_file_can_be_read_by_a_person(tmp_path: Path) -> None:
     write_config(read_config(None, NEEDED), tmp_path / "fit.yaml")
     values = yaml.safe_load((tmp_path / "fit.yaml").read_text())
-    lora = {"rank": 16, "lora_alpha": 16.0, "layers": ["attention"], "target_modules": None, "lora_dropout": 0.0}
+    lora = {
+        "rank": 16,
+        "lora_alpha": 16.0,
+        "layers": ["attention", "feed_forward"],
+        "target_modules": None,
+        "lora_dropout": 0.0,
+    }
     lora |= {"text_encoder": False}
     assert values["lora"] == lora
     assert list(values)[:4] == ["model", "pairs", "out", "objective"]

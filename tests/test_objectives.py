@@ -25,7 +25,7 @@ from asap_train.training.losses import (
     slope_at_start,
     slopes_of,
 )
-from asap_train.training.objectives import OBJECTIVES, IpoSettings, LossSettings, MapoSettings
+from asap_train.training.objectives import OBJECTIVES, AsapSettings, IpoSettings, LossSettings, MapoSettings
 
 NAMES = OBJECTIVES.names()
 SEEDS = st.integers(0, 2**31)
@@ -69,7 +69,8 @@ def by_hand() -> Residuals:
         ("dpo", math.log1p(math.exp(-5000 * 0.0324))),
         ("dpo-local", 0.0),
         ("margin", (0.0324 - 0.01) ** 2),
-        ("asap", (0.3564 - 0.01) ** 2),
+        # The margin is 1.6 L_ref; the guard adds half of the slope 2 * 1.6 L_ref, times L(w).
+        ("asap", (0.3564 - 1.6 * 0.6468) ** 2 + 1.6 * 0.6468 * 0.44),
         ("ipo", (0.0324 - 0.01) ** 2),
         # f(0.02) = 0.0100331, f(0.045) ... : 0.02 / (e^0.02 - 1) = 0.990033, 0.045 / (e^0.045 - 1) = 0.977669.
         ("mapo", 0.04 + 0.1 * math.log1p(math.exp(-1000 * (0.02 / math.expm1(0.02) - 0.045 / math.expm1(0.045))))),
@@ -79,6 +80,11 @@ def test_every_objective_by_hand(name: str, expected: float) -> None:
     loss = compute(name, by_hand(), OBJECTIVES.get(name).settings())
     assert loss.total.item() == pytest.approx(expected, abs=1e-12)
     assert loss.delta.item() == pytest.approx(0.3564 if OBJECTIVES.get(name).localized else 0.0324)
+
+
+def test_asap_of_the_paper_by_hand() -> None:
+    papers = AsapSettings(tau=0.01, guard="none")
+    assert compute("asap", by_hand(), papers).total.item() == pytest.approx((0.3564 - 0.01) ** 2, abs=1e-12)
 
 
 @given(SEEDS)
@@ -182,6 +188,7 @@ def at_start(name: str, numbers: dict[str, Any]) -> tuple[Tensor, Tensor]:
 def test_a_guard_of_weight_one_pulls_as_hard_as_the_objective(name: str, numbers: dict[str, Any]) -> None:
     if name == "ipo":
         numbers = {key: value for key, value in numbers.items() if key != "beta"}
+    numbers = {"guard_weight": 1.0, **numbers}
     objective, guard = at_start(name, numbers)
     assert objective.norm() > 0
     torch.testing.assert_close(guard, objective)

@@ -59,7 +59,9 @@ def errors(training: Training, places: range) -> dict[str, float]:
 
 
 def test_asap_raises_the_gap_of_its_pairs_and_leaves_frozen_weights_alone(tmp_path: Path, mannequins: Path) -> None:
-    training, log = ready(settings("mannequin", mannequins, tmp_path / "fit", train_batch_size=4, learning_rate=3e-4))
+    paper = {"tau": 0.01, "guard": "none"}
+    config = settings("mannequin", mannequins, tmp_path / "fit", train_batch_size=4, learning_rate=3e-4, loss=paper)
+    training, log = ready(config)
     frozen = {
         name: value.detach().clone()
         for name, value in training.backbone.network.named_parameters()

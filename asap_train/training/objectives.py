@@ -49,6 +49,25 @@ class LossSettings(Options):
 
 
 BETA = LossSettings.model_fields["beta"].default
+SHARE = 1.6
+"""The mean gap that asap asks for, over the reference's error."""
+
+
+class AsapSettings(LossSettings):
+    """ASAP with the margin and the guard that won (docs/studies/experiment-hands.md).
+
+    Without a tau it is the share SHARE of the reference's error. A tau that is given alone is the paper's: absolute.
+    """
+
+    guard: Guard = "sft"
+    guard_weight: NotNegative = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_share(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "tau" not in given and given.get("auto_tau", True) is not False:
+            return {**given, "tau": SHARE, "auto_tau": True}
+        return given
 
 
 class IpoSettings(LossSettings):
@@ -136,7 +155,7 @@ class Objective(Entry):
 
 
 _LOSSES = "asap_train.training.losses"
-_IPO, _MAPO = f"{__name__}:IpoSettings", f"{__name__}:MapoSettings"
+_ASAP, _IPO, _MAPO = (f"{__name__}:{name}" for name in ("AsapSettings", "IpoSettings", "MapoSettings"))
 
 # fmt: off
 _TABLE = (
@@ -146,7 +165,7 @@ _TABLE = (
     Objective("dpo", "Diffusion-DPO", f"{_LOSSES}:sigmoid", uses=("beta",)),
     Objective("dpo-local", "Diffusion-DPO, localized", f"{_LOSSES}:sigmoid", localized=True, uses=("beta",)),
     Objective("margin", "margin-bounded: IPO with tau = 1 / (2 beta)", f"{_LOSSES}:margin", uses=("tau",)),
-    Objective("asap", "localized and margin-bounded: ASAP", f"{_LOSSES}:margin", localized=True, uses=("tau",)),
+    Objective("asap", "localized and margin-bounded: ASAP", f"{_LOSSES}:margin", _ASAP, localized=True, uses=("tau",)),
     Objective("ipo", "identity preference optimization: margin by another name", f"{_LOSSES}:margin", _IPO,
               uses=("tau",)),
     Objective("mapo", "MaPO, without a reference", f"{_LOSSES}:mapo", _MAPO, reference=False, uses=()),

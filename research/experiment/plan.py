@@ -26,8 +26,12 @@ BASE = "base"
 ANATOMY = ("digits",)
 PROMPTS = Path(__file__).parent / "prompts"
 """Written by recipes/mannequin/hands_suite.py."""
-COMMON: Sequence[str] = ("score=null", "validation=null", "learning_rate=1e-3")
-"""Of all fits, unless a setting that is tried says otherwise. Timesteps are all those of the base's own training."""
+COMMON: Sequence[str] = (
+    *("score=null", "validation=null", "learning_rate=1e-3", "loss.guard=none"),
+    *("noise_draws=1", "lora.layers=[attention]", "ema_decay=0"),
+)
+"""Of all fits, unless a method or a setting that is tried says otherwise. Timesteps are all those of the base's own
+training."""
 GUARD: Sequence[str] = ("loss.guard=sft", "loss.guard_weight=0.5")
 """The weight is relative to the slope of the objective, so that it means the same for each."""
 SLOW = "learning_rate=3e-4"
