@@ -23,7 +23,7 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     out.mkdir(exist_ok=True)
     parts = ["## Errors", tables.errors(found), tables.halved(found)]
     if found.eye is not None:
-        parts += [tables.agreement(found), *([tables.kinds(found)] if found.eye["kind"].any() else [])]
+        parts += [tables.agreement(found), tables.flagged(found), tables.kinds(found)]
     if made := front.curves(found):
         parts += ["## Error against drift", tables.fronts(made), tables.less_change(made)]
         parts += [tables.off_the_front(made, name) for name in ("asap-guard", "asap") if name in made.places]

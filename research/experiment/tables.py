@@ -239,6 +239,19 @@ def agreement(found: Found) -> str:
     return " ".join(told)
 
 
+def flagged(found: Found) -> str:
+    """What the judge says of the pictures that are wrong by eye and of those that are right, by whose they are."""
+    rows = []
+    for name in found.names:
+        labels = found.by_eye[name].dropna()
+        told = []
+        for bad in (1.0, 0.0):
+            own = found.judge[name].reindex(labels[labels == bad].index).dropna()
+            told.append(f"{rate(error_rate(own.to_numpy(), own.index.get_level_values(0)))} ({len(own)})")
+        rows.append([name, *told])
+    return markdown(("", "of the wrong ones the judge flags, % (n)", "of the right ones, % (n)"), rows)
+
+
 def kinds(found: Found) -> str:
     """What is wrong by eye: of every kind that was told the pictures of the base and of each method."""
     assert found.eye is not None
