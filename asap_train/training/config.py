@@ -30,7 +30,7 @@ MANNEQUIN: Mapping[str, Any] = {
     "ema_decay": 0.99,
     "use_aspect_ratio_buckets": False,
 }
-"""Defaults for the built-in model: what won on a model of its size (docs/studies/experiment-hands.md)."""
+"""Defaults for the built-in model: those of `ours` on a model of its size (docs/studies/experiment-hands.md)."""
 
 
 DTYPES: Mapping[str, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
@@ -111,8 +111,8 @@ PairsPath = Annotated[
 class FitConfig(Spec):
     """One fit.
 
-    Defaults of the method are the paper's as reported (arXiv 2605.25759), but for the margin and the guard of asap,
-    which are what won (AsapSettings); the others are ours.
+    Defaults of the method are the paper's as reported (arXiv 2605.25759), but for the margin and the guard of asap
+    (AsapSettings); the others are ours.
 
     model, as `hafbench run --model`; pairs, a HAP data set or its address, of which the split `train` is used; out,
     the fit's folder. objective, a name of OBJECTIVES; loss, its numbers. lora: None tunes all weights of the network.
