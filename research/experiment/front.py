@@ -18,7 +18,7 @@ from making import run_folder
 from numpy.typing import NDArray
 from plan import BASE, FRONT, LAST, Point
 
-from hafbench.statistics import Mean, Rate, compare_means, error_rate, holm, mean_interval
+from hafbench.statistics import Mean, Rate, compare_means, holm, mean_interval
 from hafbench.statistics.clusters import bootstrap
 
 MEASURE = "pixels"
@@ -37,7 +37,7 @@ class Place:
     @property
     def error(self) -> Rate:
         """The judge's error rate."""
-        return error_rate(self.errors.to_numpy(), self.errors.index.get_level_values(0))
+        return measures.rate_of(self.errors)
 
     @property
     def far(self) -> Mean:
@@ -166,7 +166,7 @@ def draw(found: Curves, out: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     roots = list(dict.fromkeys(name.removesuffix("-guard") for name in found.places))
-    start = error_rate(found.base.to_numpy(), found.base.index.get_level_values(0))
+    start = measures.rate_of(found.base)
     level = 100 * (start.estimate or 0)
     axes.axhline(level, color="0.6", lw=0.8)
     axes.annotate(BASE, (0, level), xytext=(3, 3), textcoords="offset points", fontsize=9, color="0.4")

@@ -65,6 +65,11 @@ def one_view() -> MannequinDetector:
     return MannequinDetector(built_in("detector.pt"), "cpu", sides=SIDES[:1], mirrored=False)
 
 
+def rate_of(errors: pd.Series[float]) -> Rate:
+    """The error rate of values by (prompt, seed), with prompts as clusters; NaN is not judged."""
+    return error_rate(errors.to_numpy(), errors.index.get_level_values(0))
+
+
 def hands_in(image: NDArray[np.uint8]) -> list[Box]:
     """The boxes of hands in one view of an RGB image of shape (height, width, 3)."""
     return [tuple(one.hand.xyxy[0].tolist()) for one in one_view().detect(image).hands]
@@ -185,6 +190,6 @@ def following(base: pd.Series[float], own: pd.Series[float]) -> tuple[Rate, Diff
     base = base[base.index.isin(own.index)]
     prompts = own.index.get_level_values(0)
     return (
-        error_rate(own.to_numpy(), prompts),
+        rate_of(own),
         compare_means(base.to_numpy(), base.index.get_level_values(0), own.to_numpy(), prompts),
     )

@@ -27,7 +27,6 @@ from hafbench.statistics import (
     Rate,
     compare_means,
     compare_wins,
-    error_rate,
     holm,
     mean_interval,
     prediction_powered_rate,
@@ -79,7 +78,7 @@ def errors(found: Found) -> str:
     for name in found.names:
         own = judge[name]
         row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if eye else [DASH] * 4)]
-        row += [rate(error_rate(own.to_numpy(), own.index.get_level_values(0))), not_judged(found, name)]
+        row += [rate(measures.rate_of(own)), not_judged(found, name)]
         if name == BASE:
             rows.append([*row, *[DASH] * 4])
             continue
@@ -108,7 +107,7 @@ def by_eye(
 ) -> list[str]:
     """The rate by eye and its number, the difference from the base and its p, and the rate with the judge's help."""
     clear = own.dropna()
-    found = error_rate(clear.to_numpy(), clear.index.get_level_values(0))
+    found = measures.rate_of(clear)
     powered = prediction_powered_rate(
         clear.reindex(judge.index).to_numpy(), judge.to_numpy(), judge.index.get_level_values(0)
     )
@@ -234,7 +233,7 @@ def agreement(found: Found) -> str:
     told.append(f"With the judge {_kappa(both['bad'], both['error'])} of {len(both)}.")
     for bad, text in ((True, "It flagged of the wrong ones"), (False, "and of the right ones")):
         own = both[both["bad"] == bad]
-        flagged = error_rate(own["error"].to_numpy(), own.index.get_level_values(0))
+        flagged = measures.rate_of(own["error"])
         told.append(f"{text} {rate(flagged)} % (n {len(own)}){';' if bad else '.'}")
     return " ".join(told)
 
@@ -247,7 +246,7 @@ def flagged(found: Found) -> str:
         told = []
         for bad in (1.0, 0.0):
             own = found.judge[name].reindex(labels[labels == bad].index).dropna()
-            told.append(f"{rate(error_rate(own.to_numpy(), own.index.get_level_values(0)))} ({len(own)})")
+            told.append(f"{rate(measures.rate_of(own))} ({len(own)})")
         rows.append([name, *told])
     return markdown(("", "of the wrong ones the judge flags, % (n)", "of the right ones, % (n)"), rows)
 
@@ -289,9 +288,7 @@ def quality(found: Found, comparison: Comparison) -> str:
     """Whether the rest was kept: hafbench's quality scores, prompts retrieved, the distance outside the hands."""
     told = measures.retrieved([found.base])
     names = [one.name for one in comparison.versus[0].metrics if one.role != "anatomy"]
-    rows = [
-        [BASE, *[DASH] * len(names), rate(error_rate(told.to_numpy(), told.index.get_level_values(0))), *[DASH] * 6]
-    ]
+    rows = [[BASE, *[DASH] * len(names), rate(measures.rate_of(told)), *[DASH] * 6]]
     for versus in comparison.versus:
         name = versus.label
         own = [one for one in versus.metrics if one.role != "anatomy"]
