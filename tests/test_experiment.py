@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "research" / "experiment"
 SEEDS, PROMPTS = 2, 3
 NAMES = ("base", "sft-0", "asap-0")
-PARTS = ("selection", "held-out")
+SUITES = {"selection": 64, "held-out": 160, "confirmation": 160}
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +134,24 @@ def test_without_runs_there_is_no_report(tmp_path: Path) -> None:
     assert found.returncode == 1 and "give `make` first" in found.stderr and "Traceback" not in found.stderr
 
 
-def test_the_prompts_are_those_of_the_recipe_and_of_two_sets_of_hands(tmp_path: Path) -> None:
+def test_the_prompts_are_those_of_the_recipe_and_no_suite_shares_any(tmp_path: Path) -> None:
     recipe = ROOT / "recipes" / "mannequin" / "hands_suite.py"
     subprocess.run([sys.executable, str(recipe), "--out", str(tmp_path)], check=True, timeout=120)
-    texts: dict[str, set[str]] = {}
-    for part in PARTS:
-        assert (tmp_path / f"{part}.jsonl").read_bytes() == (PROGRAM / "prompts" / f"{part}.jsonl").read_bytes()
-        prompts = load_suite(str(PROGRAM / "prompts" / f"{part}.jsonl")).prompts
-        assert {prompt.tags[0] for prompt in prompts} == {"open_hand"}
-        texts[part] = {prompt.text for prompt in prompts}
-    assert len(texts["selection"]) == 64 and len(texts["held-out"]) == 160
-    shipped = {prompt.text for prompt in load_suite("mannequin").prompts}
-    assert not texts["selection"] & texts["held-out"] and not shipped & (texts["selection"] | texts["held-out"])
+    texts = [prompt.text for prompt in load_suite("mannequin").prompts]
+    for suite, size in SUITES.items():
+        assert (tmp_path / f"{suite}.jsonl").read_bytes() == (PROGRAM / "prompts" / f"{suite}.jsonl").read_bytes()
+        prompts = load_suite(str(PROGRAM / "prompts" / f"{suite}.jsonl")).prompts
+        assert len(prompts) == size and {prompt.tags[0] for prompt in prompts} == {"open_hand"}
+        texts += [prompt.text for prompt in prompts]
+    assert len(set(texts)) == len(texts)
+
+
+def test_reported_pictures_are_of_the_suite_that_is_asked_for(part_of: Any, tmp_path: Path) -> None:
+    plans = part_of("plan")
+    plan = plans.Plan(tmp_path, "mannequin", plans.Sizes(), held_out="confirmation")
+    specs = (plan.spec(None), plan.spec(0), plan.front_spec(0))
+    assert {Path(spec.suite).stem for spec in specs} == {"confirmation"}
+    assert Path(plan.tuning_spec().suite).stem == "selection"
 
 
 def test_every_method_has_as_many_tries_and_a_guard_changes_nothing_else(part_of: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write the prompts of the second experiment: an open hand each, in two suites that share no combination of attributes.
+"""Write the prompts of the second experiment: an open hand each, in suites that share no combination of attributes.
 
     python recipes/mannequin/hands_suite.py
 
@@ -25,8 +25,8 @@ from hafbench.suites import Prompt, load_suite
 
 SEED = 20261130
 HERE = Path(__file__).parents[2] / "research" / "experiment" / "prompts"
-COUNTS = {"selection": 64, "held-out": 160}
-"""By suite the number of prompts."""
+COUNTS = {"selection": 64, "held-out": 160, "confirmation": 160}
+"""By suite the number of prompts. What held-out ones suggest is confirmed on those of the last."""
 
 
 def combinations(rng: Random) -> list[Attributes]:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import get_args
 
 from pairs import Judge, Kind
-from plan import ABLATIONS, METHODS, Plan, Sizes
+from plan import ABLATIONS, HELD_OUT, METHODS, Plan, Sizes
 
 from hafbench.errors import HafError
 
@@ -56,6 +56,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--selection", type=int, default=USUAL.selection, help="at least, of each setting tried")
     parser.add_argument("--front", type=int, default=USUAL.front, help="at least, of each point of a method's front")
     parser.add_argument("--prompts", type=int, help="of each suite; for trials")
+    parser.add_argument("--held-out", choices=HELD_OUT, default=HELD_OUT[0], help="the suite of the reported pictures")
     parser.add_argument("--labelled", type=int, default=300, help="pictures of the base and each method on the sheets")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--chosen", type=Path, help="settings for make, as tuning.json has them, in place of it")
@@ -85,7 +86,7 @@ def main() -> None:
     asked = parsed()
     asked.out.mkdir(parents=True, exist_ok=True)
     sizes = Sizes(asked.steps, asked.seeds, asked.pairs, asked.images, asked.selection, asked.front, asked.prompts)
-    plan = Plan(asked.out, asked.model, sizes, Judge(asked.judge.resolve(), asked.card.resolve()))
+    plan = Plan(asked.out, asked.model, sizes, Judge(asked.judge.resolve(), asked.card.resolve()), asked.held_out)
     tuning = Judge(asked.tuning_judge, asked.tuning_card)
     if asked.what == "cost":
         import cost

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from measures import embedded, hands_in
 from pairs import Judge, Kind, make_pairs
-from plan import ABLATIONS, FRONT, METHODS, PROMPTS, Method, Plan, Sizes
+from plan import ABLATIONS, FRONT, METHODS, PROMPTS, SELECTION, Method, Plan, Sizes
 
 from hafbench.files import write_whole
 from hafbench.suites import load_suite
@@ -134,12 +134,12 @@ def table(plan: Plan, cost: Cost, methods: Sequence[str] = tuple(METHODS)) -> st
     add("redrawn pairs", sizes.pairs, cost.redrawn)
     tries = len(next(iter(asked.values())).tried)
     steps(asked, tries)
-    shown = plan.tuning_spec().seeds * plan.prompts("selection")
+    shown = plan.tuning_spec().seeds * plan.prompts(SELECTION)
     add("selection pictures", (1 + len(asked) * tries) * shown, picture("judge", "clip"))
     steps(asked, sizes.seeds)
-    each = plan.each(sizes.images) * sizes.seeds * plan.prompts("held-out")
+    each = plan.each(sizes.images) * sizes.seeds * plan.prompts(plan.held_out)
     add("held-out pictures", (1 + len(asked)) * each, picture("judge", "clip", "iqa", "drift"))
-    points = len(FRONT) * plan.front_spec(0).seeds * sizes.seeds * plan.prompts("held-out")
+    points = len(FRONT) * plan.front_spec(0).seeds * sizes.seeds * plan.prompts(plan.held_out)
     add("pictures of the fronts", len(asked) * points, picture("judge", "drift"))
     steps(dict(ABLATIONS), sizes.seeds)
     add("pictures of ablations", len(ABLATIONS) * each, picture("judge", "clip", "iqa", "drift"))

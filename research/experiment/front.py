@@ -58,15 +58,12 @@ class Curves:
 
 
 def curves(found: Found) -> Curves | None:
-    """All that is there; None where no method has a whole front."""
+    """All that is there; None where no method has any point but its last."""
     plan, seeds = found.plan, range(found.plan.sizes.seeds)
     made = {
         name: {point: finished(run_folder(plan, name, seed, point) for seed in seeds) for point in (*FRONT, LAST)}
         for name in found.runs
     }
-    whole = {name: own for name, own in made.items() if all(len(runs) == len(seeds) for runs in own.values())}
-    if not whole:
-        return None
     places = {
         name: [
             Place(
@@ -75,9 +72,12 @@ def curves(found: Found) -> Curves | None:
                 pd.concat([measures.drift(found.base, run, plan.out)[MEASURE] for run in runs]),
             )
             for point, runs in own.items()
+            if len(runs) == len(seeds)
         ]
-        for name, own in whole.items()
+        for name, own in made.items()
     }
+    if all(len(own) == 1 for own in places.values()):
+        return None
     base = found.judge[BASE]
     # The last checkpoint has more pictures than the others.
     keys = [place.errors.index for own in places.values() for place in own]

@@ -14,7 +14,6 @@ import pandas as pd
 from pairs import Judge, Kind
 
 from asap_train.autoscore import tuned
-from asap_train.choose import Part
 from asap_train.training.config import FitConfig
 from hafbench.evaluate import spread
 from hafbench.settings import read_settings
@@ -26,6 +25,8 @@ BASE = "base"
 ANATOMY = ("digits",)
 PROMPTS = Path(__file__).parent / "prompts"
 """Written by recipes/mannequin/hands_suite.py."""
+SELECTION, HELD_OUT = "selection", ("held-out", "confirmation")
+"""The suites there: settings are chosen on the first; results are reported on one of the others."""
 COMMON: Sequence[str] = (
     *("score=null", "validation=null", "learning_rate=1e-3", "loss.guard=none"),
     *("noise_draws=1", "lora.layers=[attention]", "ema_decay=0"),
@@ -139,13 +140,14 @@ class Sizes:
 class Plan:
     """The experiment in the folder `out` on the base `model`: the built-in one, or a folder of its layout.
 
-    reporting: the judge whose verdicts are reported.
+    reporting: the judge whose verdicts are reported. held_out: the suite of the reported pictures.
     """
 
     out: Path
     model: str
     sizes: Sizes
     reporting: Judge = field(default_factory=Judge)
+    held_out: str = HELD_OUT[0]
 
     @property
     def name(self) -> str:
@@ -185,18 +187,18 @@ class Plan:
         rows = self.log(kind, name)
         return rows.tail(max(1, len(rows) // 5))
 
-    def prompts(self, part: Part) -> int:
-        """How many prompts a part of the suite has."""
-        return len(spread(load_suite(str(PROMPTS / f"{part}.jsonl")).prompts, self.sizes.prompts))
+    def prompts(self, suite: str) -> int:
+        """How many prompts a suite has."""
+        return len(spread(load_suite(str(PROMPTS / f"{suite}.jsonl")).prompts, self.sizes.prompts))
 
     def each(self, images: int) -> int:
         """Pictures of each held-out prompt that one fit of a method draws of so many in all."""
-        return ceil(images / self.prompts("held-out") / self.sizes.seeds)
+        return ceil(images / self.prompts(self.held_out) / self.sizes.seeds)
 
     def tuning_spec(self) -> RunSpec:
         """How a setting that is tried is scored."""
-        seeds = ceil(self.sizes.selection / self.prompts("selection"))
-        return self._spec("selection", seeds=seeds, scorers=(*ANATOMY, "clip"))
+        seeds = ceil(self.sizes.selection / self.prompts(SELECTION))
+        return self._spec(SELECTION, seeds=seeds, scorers=(*ANATOMY, "clip"))
 
     def spec(self, fit: int | None) -> RunSpec:
         """How the base (None) or the fit-th fit of a method is scored.
@@ -205,17 +207,17 @@ class Plan:
         """
         each = self.each(self.sizes.images)
         first, count = (0, each * self.sizes.seeds) if fit is None else (fit * each, each)
-        return self._spec("held-out", seeds=count, first_seed=first, scorers=(*ANATOMY, "clip", "iqa"))
+        return self._spec(self.held_out, seeds=count, first_seed=first, scorers=(*ANATOMY, "clip", "iqa"))
 
     def front_spec(self, fit: int) -> RunSpec:
         """How one point of the front of the fit-th fit is scored: the first of the pictures that the fit draws."""
         each = min(self.each(self.sizes.front), self.each(self.sizes.images))
         first = fit * self.each(self.sizes.images)
-        return self._spec("held-out", seeds=each, first_seed=first, scorers=ANATOMY)
+        return self._spec(self.held_out, seeds=each, first_seed=first, scorers=ANATOMY)
 
-    def _spec(self, part: Part, scorers: Sequence[str], **settings: Any) -> RunSpec:
+    def _spec(self, suite: str, scorers: Sequence[str], **settings: Any) -> RunSpec:
         judge = {"detector": str(self.reporting.detector), "card": str(self.reporting.card)}
-        given = {"model": self.name, "suite": str(PROMPTS / f"{part}.jsonl"), "limit": self.sizes.prompts, **settings}
+        given = {"model": self.name, "suite": str(PROMPTS / f"{suite}.jsonl"), "limit": self.sizes.prompts, **settings}
         given["scorers"] = {name: judge if name in ANATOMY else {} for name in scorers}
         return RunSpec.model_validate(given).resolved()
 
