@@ -1,6 +1,7 @@
 """The controlled experiment's program on renders whose truth is known: its sheets, and its tables."""
 
 import csv
+import gzip
 import json
 import shutil
 import subprocess
@@ -85,6 +86,11 @@ def row_of(text: str, name: str) -> list[str]:
     ]
 
 
+def rows_of(docs: Path) -> list[dict[str, str]]:
+    with gzip.open(docs / "pictures.csv.gz", "rt") as lines:
+        return list(csv.DictReader(lines))
+
+
 @pytest.mark.slow
 def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> None:
     sheets = call("sheets", made, "--labelled", str(PROMPTS * SEEDS))
@@ -116,8 +122,12 @@ def test_labels_on_hidden_sheets_become_the_rates_that_they_say(made: Path) -> N
     front = found.stdout[found.stdout.index("## Error against drift") :]
     assert row_of(front, "asap")[1:4] == ["25 %", "1", "0.0 [0.0, 56.1]"]
     assert row_of(found.stdout[found.stdout.index("over the base's") :], "asap")[1] == "0.00 [0.00, 0.00]"
-    pictures = {"forest.png", "curves.png", "grid.png", "front.png", "labels.csv", "sheets"}
-    assert {path.name for path in (made / "docs").iterdir()} == pictures
+    plots = {"forest.png", "curves.png", "grid.png", "front.png"}
+    assert {path.name for path in (made / "docs").iterdir()} == plots | {"pictures.csv.gz", "labels.csv", "sheets"}
+    values = {name: [row for row in rows_of(made / "docs") if row["name"] == name] for name in ("base", "sft", "asap")}
+    assert [len(rows) for rows in values.values()] == [PROMPTS * SEEDS] * 3
+    assert [row["clip"] for row in values["base"]] == [row["clip"] for row in values["sft"]]
+    assert {row["drift"] for row in values["sft"]} == {"0"} and {row["drift"] for row in values["base"]} == {""}
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ steps and batch, and as many settings tried. Base and fits then draw the same pr
     DIR/front/METHOD-SEED-POINT                   runs of other checkpoints and strengths
     DIR/labels/                                   sheets, key.csv (not for who labels), labels-WHO.csv
     DIR/measures/                                 boxes of hands, and how far pictures moved outside them
-    DIR/report/                                   tables.md, front.png, forest.png, curves.png, grid.png
+    DIR/report/                                   tables.md, pictures.csv.gz, and plots
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--card", type=Path, default=BASE / "judge.json", help="the reporting judge's card")
     parser.add_argument("--tuning-judge", type=Path, default=SHIPPED.detector, help="the tuning judge's detector")
     parser.add_argument("--tuning-card", type=Path, default=SHIPPED.card, help="the tuning judge's card")
-    parser.add_argument("--docs", type=Path, help="where the pictures go, too")
+    parser.add_argument("--docs", type=Path, help="where plots, values and labels go, too")
     asked = parser.parse_args()
     if unknown := [method for method in asked.methods if method not in KNOWN]:
         parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(KNOWN)}")

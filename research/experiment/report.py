@@ -1,4 +1,4 @@
-"""DIR/report/: tables.md and the pictures, from whatever fits, runs and labels are there."""
+"""DIR/report/: tables.md, the pictures' values and the plots, from whatever fits, runs and labels are there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 import drawing
 import front
 import labels
+import measures
+import pandas as pd
 import tables
-from found import find
+from found import Found, find
 from plan import Plan
 
 from hafbench.files import write_whole
+
+METRICS = ("clip", "iqa")
 
 
 def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
@@ -24,10 +28,10 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     parts = ["## Errors", tables.errors(found), tables.halved(found)]
     if found.eye is not None:
         parts += [tables.agreement(found), tables.flagged(found), tables.kinds(found)]
-    if made := front.curves(found):
-        parts += ["## Error against drift", tables.fronts(made), tables.less_change(made)]
-        parts += [tables.off_the_front(made, name) for name in ("asap-guard", "asap") if name in made.places]
-        front.draw(made, out)
+    if drawn := front.curves(found):
+        parts += ["## Error against drift", tables.fronts(drawn), tables.less_change(drawn)]
+        parts += [tables.off_the_front(drawn, name) for name in ("asap-guard", "asap") if name in drawn.places]
+        front.draw(drawn, out)
     for best in ("ours", "asap"):
         if best in found.runs and len(found.runs) > 1:
             parts += [f"## The others against {best}", tables.beaten(found, best)]
@@ -39,11 +43,34 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     drawing.forest(found, out)
     drawing.curves(found, out)
     drawing.grid(found, out)
+    gzip = {"method": "gzip", "mtime": 0}
+    values(found).to_csv(out / "pictures.csv.gz", index=False, float_format="%.5g", compression=gzip)
     if docs:
         docs.mkdir(parents=True, exist_ok=True)
-        for picture in sorted(out.glob("*.png")):
-            shutil.copyfile(picture, docs / picture.name)
+        for made in sorted([*out.glob("*.png"), *out.glob("*.csv.gz")]):
+            shutil.copyfile(made, docs / made.name)
         if found.eye is not None:
             found.eye.to_csv(docs / "labels.csv", index=False)
             labels.copy_sheets(plan, docs / "sheets")
     print(text)
+
+
+def values(found: Found) -> pd.DataFrame:
+    """A row for each picture of the base and the methods: name, prompt_id, seed, and what was measured of it.
+
+    error (1, 0, or NaN: not judged) and chance are the judge's; clip and iqa are scores; drift is that of pixels, by
+    `measures.drift`, and NaN for the base.
+    """
+    parts = []
+    for name in found.names:
+        runs = found.runs.get(name, (found.base,))
+        records = pd.concat([run.records for run in runs])
+        scores = records[records["scorer"].isin(METRICS)].pivot(
+            index=["prompt_id", "seed"], columns="scorer", values="value"
+        )
+        own = found.verdicts[name][["error", "chance"]].join(scores)
+        if name in found.runs:
+            own["drift"] = pd.concat([measures.drift(found.base, run, found.plan.out)[front.MEASURE] for run in runs])
+        parts.append(own.reset_index().assign(name=name))
+    columns = ["name", "prompt_id", "seed", "error", "chance", *METRICS, "drift"]
+    return pd.concat(parts).reindex(columns=columns).sort_values(columns[:3])
