@@ -26,6 +26,7 @@ from asap_train.data.similarity import measure_similarity
 from asap_train.data.spec import RedrawSpec, Thresholds
 from asap_train.data.synthesis import add_pairs
 from asap_train.data.workers import ItemResult, Run, processes
+from asap_train.degrade.fill import grown
 from asap_train.degrade.mannequin import mannequin_pair
 from asap_train.degrade.redraw import CELL, Window, paste
 from asap_train.hap import make_pair, to_row
@@ -163,7 +164,7 @@ class Own:
         made = self.painter.pipeline(
             prompt=[scene.photo.caption or "" for scene in scenes],
             image=[as_pil(scene.photo.pixels) for scene in scenes],
-            mask_image=[as_pil(grown(scene.mask)) for scene in scenes],
+            mask_image=[as_pil(grown(scene.mask, CELL)) for scene in scenes],
             height=SIZE,
             width=SIZE,
             generator=generators(scene.seed for scene in scenes),
@@ -225,12 +226,6 @@ def hand_mask(picture: Picture) -> Mask:
     hull = np.zeros((SIZE, SIZE), np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(shown.astype(np.uint8))), 1)
     return grown(hull > 0, REACH)
-
-
-def grown(mask: Mask, reach: int = CELL) -> Mask:
-    """The mask with all that is within `reach` pixels; by default a cell of latents, whose edge cells are redrawn."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
 
 
 def as_pil(array: Pixels | Mask) -> Any:
