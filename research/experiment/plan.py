@@ -29,7 +29,7 @@ SELECTION, HELD_OUT = "selection", ("held-out", "confirmation")
 """The suites there: settings are chosen on the first; results are reported on one of the others."""
 COMMON: Sequence[str] = (
     *("score=null", "validation=null", "learning_rate=1e-3", "loss.guard=none"),
-    *("noise_draws=1", "lora.layers=[attention]", "ema_decay=0"),
+    *("noise_draws=1", "lora.layers=[attention]", "ema_decay=0", "torch_compile=true"),
 )
 """Of all fits, unless a method or a setting that is tried says otherwise. Timesteps are all those of the base's own
 training."""
