@@ -242,6 +242,20 @@ def test_labels_correct_a_ratio_of_rates(part_of: Any) -> None:
 RATES = {"base": 0.6, "own": 0.2}
 
 
+def test_a_tint_is_an_error_only_to_the_strict(part_of: Any, tmp_path: Path) -> None:
+    found, plans, tables = part_of("found"), part_of("plan"), part_of("tables")
+    keys = pd.MultiIndex.from_product([[f"p{number}" for number in range(10)], [0]], names=["prompt_id", "seed"])
+    verdicts = {name: pd.DataFrame({"error": [1.0] * 5 + [0.0] * 5}, keys) for name in ("base", "ours")}
+    eye = pd.concat([keys.to_frame(index=False).assign(name=name) for name in verdicts], ignore_index=True)
+    eye["bad"] = pd.Series(([True] * 5 + [False] * 5) + ([True] * 2 + [False] * 7 + [None]), dtype=object)
+    eye["kind"] = [*["extra"] * 5, *[""] * 5, *["extra"] * 2, *["tint"] * 3, *[""] * 5]
+    made = found.Found(plans.Plan(tmp_path, "mannequin", plans.Sizes()), None, {"ours": ()}, verdicts, eye)
+    assert made.by_eye["ours"].mean() == pytest.approx(2 / 9)
+    assert made.strictly.by_eye["ours"].mean() == pytest.approx(5 / 9)
+    assert made.strictly.by_eye["base"].mean() == 0.5
+    assert row_of(tables.tints(made), "ours")[1:3] == ["3", "55.6 [26.7, 81.1] (9)"]
+
+
 def test_drift_counts_only_what_is_outside_the_boxes(part_of: Any) -> None:
     measures = part_of("measures")
     one = np.zeros((20, 20, 3), np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import labels
@@ -42,6 +42,12 @@ class Found:
             return {}
         keyed = self.eye.set_index(["prompt_id", "seed"])
         return {name: keyed.loc[keyed["name"] == name, "bad"].astype(float) for name in self.names}
+
+    @property
+    def strictly(self) -> Found:
+        """The same with those pictures as wrong that were labelled good with a tint; labels must be there."""
+        assert self.eye is not None
+        return replace(self, eye=self.eye.assign(bad=self.eye["bad"].mask(self.eye["kind"] == labels.TINT, True)))
 
     @property
     def sources(self) -> dict[str, dict[str, pd.Series[float]]]:

@@ -2,8 +2,8 @@
 
 A drawn picture carries no truth, and the judge errs on tuned models' pictures. Labels are lines of `number,label,kind`
 in DIR/labels/labels-WHO.csv: good, bad (an anatomical error that can be seen) or unclear, and of bad ones, if it is
-told, what is wrong. Where several looked at one picture the first file's label counts, and the others tell how far they
-agree.
+told, what is wrong; labelling.md is what labellers are told. Where several looked at one picture the first file's label
+counts, and the others tell how far they agree.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ COLUMNS, ROWS, SIDE = 6, 4, 230
 SHOWN = 140
 """Pixels of a tile in the documentation."""
 LABELS = ("good", "bad", "unclear")
+TINT = "tint"
+"""The kind of a good picture whose colours are wrong at a whole digit."""
 BAD: Mapping[str, bool | None] = {"good": False, "bad": True, "unclear": None}
 
 
@@ -82,8 +84,8 @@ def copy_sheets(plan: Plan, to: Path) -> None:
 def read(plan: Plan) -> pd.DataFrame | None:
     """The labelled pictures: number, name (a method's, or base), prompt_id, seed, bad, kind, second; None without any.
 
-    `bad` is None where it is unclear, `kind` empty where none was told; `second` is the label of whoever came second,
-    None where that is unclear, and "none" where nobody did.
+    `bad` is None where it is unclear. `kind` is empty where none was told, and TINT of a good one that is tinted.
+    `second` is the label of whoever came second, None where that is unclear, and "none" where nobody did.
     """
     files = sorted((plan.out / "labels").glob("labels-*.csv"))
     if not files:

@@ -28,6 +28,7 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     parts = ["## Errors", tables.errors(found), tables.halved(found)]
     if found.eye is not None:
         parts += [tables.agreement(found), tables.flagged(found), tables.kinds(found)]
+        parts += [tables.tints(found)] if (found.eye["kind"] == labels.TINT).any() else []
     if drawn := front.curves(found):
         parts += ["## Error against drift", tables.fronts(drawn), tables.less_change(drawn)]
         parts += [tables.off_the_front(drawn, name) for name in ("asap-guard", "asap") if name in drawn.places]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from found import Found
 from front import RESAMPLES, Curves, dominating, ratio
+from labels import TINT
 from numpy.typing import NDArray
 from plan import BASE
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -258,6 +259,20 @@ def kinds(found: Found) -> str:
     table = pd.crosstab(bad["kind"], bad["name"]).reindex(columns=found.names, fill_value=0)
     order = table.sum(axis=1).sort_values(ascending=False).index
     return markdown(("wrong by eye, pictures", *found.names), [[kind, *map(str, table.loc[kind])] for kind in order])
+
+
+def tints(found: Found) -> str:
+    """The rates if a tint at a whole digit were an error, too, and over the base's, with the judge's help."""
+    assert found.eye is not None
+    strict, judge, rows = found.strictly.by_eye, found.judge, []
+    for name in found.names:
+        own = strict[name].dropna()
+        tinted = int(((found.eye["name"] == name) & (found.eye["kind"] == TINT)).sum())
+        told = [name, str(tinted), f"{rate(measures.rate_of(own))} ({len(own)})"]
+        ratio = ratio_of_rates(judge[BASE], judge[name], strict[BASE], strict[name]) if name in found.runs else None
+        rows.append([*told, "{:.2f} [{:.2f}, {:.2f}]".format(*ratio) if ratio else DASH])
+    heads = ("", "good with a tint, pictures", "wrong by eye with these, % (n)", "by eye and judge, over the base's")
+    return markdown(heads, rows)
 
 
 def _kappa(one: pd.Series, other: pd.Series) -> str:
