@@ -124,7 +124,8 @@ def auroc(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Share:
     """The chance that a bad image has a higher value than a good one, ties as halves.
 
     The variance is DeLong's (1988, Biometrics 44, 837-845), summed by prompt (Obuchowski 1997, Biometrics 53, 567-578);
-    the interval is normal on the logit scale. Without a single misplaced pair it is Wilson's for the fewer side.
+    the interval is normal on the logit scale. Without a single misplaced pair, or where prompts do not differ, it is
+    Wilson's for the fewer side, or for the prompts where they are fewer.
     """
     from scipy.stats import norm, rankdata
 
@@ -133,14 +134,14 @@ def auroc(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Share:
         return Share(estimate=None, low=None, high=None, n=m + n)
     ranks = rankdata(values)
     area = float((ranks[truth].sum() - m * (m + 1) / 2) / (m * n))
-    if area in (0.0, 1.0) or min(m, n) < 2:
-        low, high = wilson(area, min(m, n))
-        return Share(estimate=area, low=low, high=high, n=m + n)
     influence = np.zeros(len(values))
     influence[truth] = ((ranks[truth] - rankdata(values[truth])) / n - area) / m
     influence[~truth] = ((m - ranks[~truth] + rankdata(values[~truth])) / m - area) / n
     sums = cluster_sums(influence, clusters)
     error = (robust_variance(sums, 1) if len(sums) > 1 else 0.0) ** 0.5
+    if area in (0.0, 1.0) or min(m, n) < 2 or error < 1e-9:
+        low, high = wilson(area, min(m, n, len(sums)))
+        return Share(estimate=area, low=low, high=high, n=m + n)
     middle, half = np.log(area / (1 - area)), norm.ppf(0.975) * error / (area * (1 - area))
     low, high = (float(1 / (1 + np.exp(-bound))) for bound in (middle - half, middle + half))
     return Share(estimate=area, low=low, high=high, n=m + n)
@@ -210,11 +211,11 @@ def _reliability(values: Floats, truth: np.ndarray, clusters: np.ndarray) -> Ite
 
 
 def _operating(values: Floats, truth: np.ndarray, clusters: np.ndarray, rate: float) -> Operating:
-    """The smallest threshold at which no more than that share of the good images is flagged."""
+    """The threshold that flags most of the images with no more than that share of the good ones."""
     good = np.sort(values[~truth])
     allowed = int(np.floor(rate * len(good) + 1e-9))
-    # At the value of the first good image that may not be flagged a threshold must lie just above.
-    threshold = float(np.nextafter(good[len(good) - 1 - allowed], np.inf)) if allowed < len(good) else float(good[0])
+    # It must lie above the value of the first good image that may not be flagged.
+    threshold = _above(float(good[len(good) - 1 - allowed]), values) if allowed < len(good) else float(good[0])
     flagged = values >= threshold
     return Operating(
         false_alarms=rate,
@@ -222,6 +223,15 @@ def _operating(values: Floats, truth: np.ndarray, clusters: np.ndarray, rate: fl
         sensitivity=_share(flagged[truth], clusters[truth]),
         specificity=_share(~flagged[~truth], clusters[~truth]),
     )
+
+
+def _above(value: float, values: Floats) -> float:
+    """The number of the fewest decimals that is above `value` and not above the next higher one of `values`, if any."""
+    higher = values[values > value]
+    highest = float(higher.min()) if len(higher) else value + 0.1
+    middle = (value + highest) / 2
+    rounded = (round(middle, digits) for digits in range(1, 17))
+    return next((number for number in rounded if value < number <= highest), highest)
 
 
 def _roc(values: Floats, truth: np.ndarray) -> Iterable[tuple[float, float, float | None]]:

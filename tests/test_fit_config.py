@@ -156,6 +156,7 @@ def test_the_method_is_the_same_in_every_family() -> None:
         ({"auto_tau": True}, 1.6, True),
         ({"auto_tau": False}, 0.01, False),
         ({"auto_tau": 0}, 0.01, False),
+        ({"auto_tau": "n"}, 0.01, False),
         ({"tau": 0.01}, 0.01, False),
         ({"tau": 0.4, "auto_tau": True}, 0.4, True),
     ],

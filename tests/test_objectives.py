@@ -208,6 +208,12 @@ def test_the_slope_at_the_start_by_hand() -> None:
         own = errors if OBJECTIVES.get(name).reference else replace(errors, reference=False)
         found = slope_at_start(OBJECTIVES.get(name).load(), own, numbers).item()
         assert found == pytest.approx(slope, rel=1e-4), name
+        winner, loser, ref_winner, ref_loser = (
+            one.float() for one in (own.winner, own.loser, own.ref_winner, own.ref_loser)
+        )
+        single = Errors(winner, loser, ref_winner, ref_loser, own.reference)
+        found = slope_at_start(OBJECTIVES.get(name).load(), single, numbers).item()
+        assert found == pytest.approx(slope, rel=1e-4), f"{name} in single precision"
 
 
 def test_ipo_is_the_margin_by_another_name() -> None:

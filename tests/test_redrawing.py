@@ -1,7 +1,9 @@
 """`asap-train redraw`: pairs as a model draws them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,14 +104,34 @@ def test_a_stopped_command_goes_on_where_it_was(tmp_path: Path, pairs: Path, mad
 def test_models_of_all_families_redraw_at_their_grid(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     write(tmp_path / "hap", [painted(60, side=60)])
-    spec = RedrawSpec(
-        pairs=tmp_path / "hap", model=str(BUILDERS[name](tmp_path / name)), arguments={"num_inference_steps": 4}
-    )
+    arguments = {"num_inference_steps": 4, "negative_prompt": "blurred"}
+    spec = RedrawSpec(pairs=tmp_path / "hap", model=str(BUILDERS[name](tmp_path / name)), arguments=arguments)
     assert redraw_pairs(spec, out=tmp_path / "out").counts.pairs == 1
     (pair,) = read_pairs(tmp_path / "out")
     assert pair.winner.shape == (64, 64, 3) and (pair.winner == pair.loser)[~pair.mask].all()
     request = read_hap(tmp_path / "out").request
     assert isinstance(request, RedrawSpec) and request.pairs == Path("hap") and request.model == name
+
+
+def test_in_a_large_image_the_whole_error_is_kept() -> None:
+    """The seam is the rim that M grows by, however large the image is."""
+    from asap_train.data.redrawing import Redrawer, redrawn
+
+    class AsItIs(Redrawer):
+        def redraw(self, images: Sequence[Any], captions: Sequence[str], seeds: Sequence[int]) -> list[Any]:
+            return list(images)
+
+    pair = painted(60, side=640)
+    pair = replace(pair, winner=pair.winner[:, :640], loser=pair.loser[:, :640], mask=pair.mask[:, :640])
+    (made,) = redrawn(AsItIs(None, {"strength": 0.3}, None, 8, {"model": "none"}), [pair], [0])
+    assert (made.loser == pair.loser)[pair.mask].all() and (made.winner == made.loser)[~made.mask].all()
+    assert 0 < made.mask.sum() - pair.mask.sum() < made.mask.size / 10
+
+
+def test_less_than_a_step_is_refused(tmp_path: Path, pairs: Path) -> None:
+    spec = RedrawSpec(pairs=pairs, model="mannequin", strength=0.2, arguments={"num_inference_steps": 4})
+    with pytest.raises(HafError, match="of 4 steps is less than one step"):
+        redraw_pairs(spec, out=tmp_path / "out")
 
 
 def test_what_cannot_redraw_is_refused_in_a_sentence(tmp_path: Path, pairs: Path) -> None:

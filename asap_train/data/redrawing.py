@@ -28,8 +28,8 @@ from asap_train.hap.read import read_hap, read_pairs
 from asap_train.hap.write import open_hap
 from hafbench.devices import pick_device
 from hafbench.errors import HafError
-from hafbench.generators.arguments import resolve_arguments
-from hafbench.generators.diffusion import DTYPES, NotFinite, call_facts, noise_seed, pick_dtype, place
+from hafbench.generators.arguments import default_arguments, resolve_arguments
+from hafbench.generators.diffusion import DTYPES, NotFinite, call_facts, for_each, noise_seed, pick_dtype, place
 from hafbench.generators.sources import check_reachable, find_source
 from hafbench.mirrors import check_out
 from hafbench.progress import SILENT, Progress
@@ -80,7 +80,7 @@ class Redrawer:
                 image=[Image.fromarray(image) for image in images],
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 output_type="np",
-                **self.arguments,
+                **for_each(self.arguments, len(captions)),
             ).images
         drawn = np.asarray(made, dtype=np.float64)
         if not np.isfinite(drawn).all():
@@ -105,6 +105,12 @@ def load_redrawer(spec: RedrawSpec) -> Redrawer:
     preset = source.preset.call() if source.preset else {}
     usual = {name: value for name, value in preset.items() if name not in OURS}
     arguments = {**resolve_arguments(pipeline, usual, spec.arguments), "strength": spec.strength}
+    steps = (default_arguments(pipeline, {}) | arguments).get("num_inference_steps")
+    if isinstance(steps, int) and steps * spec.strength < 1:
+        raise HafError(
+            f"A strength of {spec.strength:g} of {steps} steps is less than one step: give a larger --strength, or "
+            "more steps with --set arguments.num_inference_steps=N."
+        )
     place(pipeline, device, spec.offload)
     settings = {
         "model": without_folders(spec.model),
@@ -171,7 +177,8 @@ def blocks(pairs: Iterator[Pair], most: int) -> Iterator[list[Pair]]:
 def redrawn(redrawer: Redrawer, pairs: Sequence[Pair], seeds: Sequence[int]) -> list[Pair]:
     """Pairs of one size, redrawn in two batches; the images of a pair have the same noise, by its seed.
 
-    M grows by half a cell, over which the autoencoder spreads what differs; outside of it the loser is the winner.
+    M grows by half a cell, over which the autoencoder spreads what differs; outside of it the loser is the winner, and
+    over that rim it goes over into it.
     """
     sized = [_sized(pair, redrawer.size) for pair in pairs]
     captions = [pair.caption for pair in pairs]
@@ -182,8 +189,9 @@ def redrawn(redrawer: Redrawer, pairs: Sequence[Pair], seeds: Sequence[int]) -> 
 
 def _made(redrawer: Redrawer, pair: Pair, winner: Pixels, drawn: Pixels, seed: int) -> Pair:
     height, width = pair.mask.shape
-    mask = grown(pair.mask, redrawer.cell // 2)
-    loser = paste(winner, drawn, mask, Window(0, 0, width, height, (width, height)))
+    rim = max(1, redrawer.cell // 2)
+    mask = grown(pair.mask, rim)
+    loser = paste(winner, drawn, mask, Window(0, 0, width, height, (width, height)), seam=rim)
     made = {"model": redrawer.settings["model"], "strength": redrawer.arguments["strength"], "seed": seed}
     return replace(
         pair,

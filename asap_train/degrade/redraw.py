@@ -79,13 +79,14 @@ def window_about(mask: Mask, size: int) -> Window:
     return Window(starts[1], starts[0], lengths[1], lengths[0], (width, height))
 
 
-def paste(photo: Pixels, painted: Pixels, mask: Mask, window: Window) -> Pixels:
+def paste(photo: Pixels, painted: Pixels, mask: Mask, window: Window, seam: float | None = None) -> Pixels:
     """The photo with what was painted in its window, inside the mask only: outside of it every bit stays.
 
-    Over the seam, from the mask's edge inwards, the two are mixed.
+    Over the seam, so many pixels from the mask's edge inwards, the two are mixed; None is FEATHER of the window.
     """
     drawn = resized(painted, (window.width, window.height)).astype(np.float64)
-    seam = max(1.0, FEATHER * max(window.width, window.height))
+    if seam is None:
+        seam = max(1.0, FEATHER * max(window.width, window.height))
     # A border of True, since the photo's own edge is no seam.
     inside = cv2.distanceTransform(np.pad(mask, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     share = np.clip(inside[window.place] / seam, 0.0, 1.0)[..., None]

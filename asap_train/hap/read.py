@@ -36,7 +36,9 @@ def read_pairs(folder: Path, split: str | None = None) -> Iterator[Pair]:
     shards = [name for name, shard in manifest.shards.items() if split in (None, shard.split)]
     if not shards:
         there = sorted({shard.split for shard in manifest.shards.values()})
-        raise HafError(f"{folder} has no split '{split}'; it has {', '.join(there) or 'no pairs at all'}.")
+        if not there:
+            raise HafError(f"{folder} has no pairs.")
+        raise HafError(f"{folder} has no split '{split}'; it has {', '.join(there)}.")
     for name in shards:
         for row in rows_of(folder / name):
             yield pair_of(row, folder / name)

@@ -126,8 +126,9 @@ class FitConfig(Spec):
     quantization: of the frozen base, with LoRA only: the linear layers of its blocks in 4 bits (nf4, by bitsandbytes)
     or 8 (fp8, by torchao); reference, validation and scoring are of the same quantized model.
     gradient_checkpointing: activations within blocks are computed again instead of kept. two_passes: winners and losers
-    go through the network one after the other, with the same gradient at the activation memory of one branch, for one
-    more forward pass of the loser. torch_compile: the blocks of the network are compiled, each kind once.
+    go through the network one after the other, with the same gradient (without lora_dropout, whose masks then are those
+    of both) at the activation memory of one branch, for one more forward pass of the loser. torch_compile: the blocks
+    of the network are compiled, each kind once.
 
     noise_draws: noises and timesteps a pair, over which its errors are averaged before the objective; they go through
     the network one after the other, so that memory is that of one. time_range: the

@@ -199,9 +199,10 @@ def slope_at_start(loss: LossTerm, errors: Errors, settings: LossSettings) -> Te
     if errors.reference:
         start = Errors(errors.ref_winner, errors.ref_loser, errors.ref_winner, errors.ref_loser, True)
     else:
-        small = torch.full_like(errors.winner.detach(), 1e-6)
+        # In single precision the derivative at so small errors is rounding.
+        small = torch.full_like(errors.winner.detach(), 1e-6, dtype=torch.float64)
         start = Errors(small, small, errors.ref_winner, errors.ref_loser, False)
-    return slopes_of(loss, start, settings)[0].abs()
+    return slopes_of(loss, start, settings)[0].abs().to(errors.winner.dtype)
 
 
 def _none(errors: Errors) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isclose
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from hafbench.errors import HafError
 from hafbench.registry import Entry, Options, Registry
@@ -66,9 +66,17 @@ class AsapSettings(LossSettings):
     @model_validator(mode="before")
     @classmethod
     def _as_share(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and "tau" not in given and given.get("auto_tau", True):
+        if isinstance(given, Mapping) and "tau" not in given and _is_true(given.get("auto_tau", True)):
             return {"auto_tau": True, **given, "tau": SHARE}
         return given
+
+
+def _is_true(given: Any) -> bool:
+    """Whether pydantic takes it for true, which YAML leaves as a text in the case of `n` and `f`."""
+    try:
+        return TypeAdapter(bool).validate_python(given)
+    except ValidationError:  # said by the field itself
+        return False
 
 
 class IpoSettings(LossSettings):

@@ -193,7 +193,7 @@ def _figures(card: CalibrationCard) -> Table:
     table.add_row("sensitivity", *_cells(card.sensitivity))
     table.add_row("specificity", *_cells(card.specificity))
     for one in card.operating:
-        name = f"sensitivity from {one.threshold:.4f} on ({one.false_alarms:.0%} false alarms)"
+        name = f"sensitivity from {one.threshold} on ({100 * one.false_alarms:g}% false alarms)"
         table.add_row(name, *_cells(one.sensitivity))
     for order in card.order:
         table.add_row(f"pairs by {order.judge}: the sound one chosen", *_cells(order.sounder))

@@ -78,5 +78,6 @@ def _read(source: ImageSource, image: str) -> Pixels:
 
 
 def _majority(gains: Sequence[int | None]) -> int | None:
+    """What more than half of the judges that can tell say of a pair; a tie where no choice has so many."""
     known = [gain for gain in gains if gain is not None]
-    return int(np.sign(sum(known))) if known else None
+    return next((gain for gain in (1, -1) if 2 * known.count(gain) > len(known)), 0) if known else None

@@ -235,7 +235,9 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
         wins = compare_wins(values[0], values[1], table["key"], higher_is_better=bool(higher))
     kept = None
     if not anatomy:
-        spread = float(np.nanstd(values[0], ddof=1)) if np.isfinite(values[0]).sum() > 1 else 0.0
+        known = values[0][np.isfinite(values[0])]
+        # The deviation of values that are all alike is not 0 but rounding.
+        spread = float(np.std(known, ddof=1)) if len(known) > 1 and np.ptp(known) > 0 else 0.0
         kept = equivalence(difference, MARGIN * spread if margin is None else margin)
     by_category = {}
     for category in in_order(_either(table, "category")):

@@ -38,6 +38,14 @@ def noise_seed(text: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:8], "big") >> 1
 
 
+def for_each(arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """A call's arguments with those that are prompts, such as negative ones, repeated for `count` images."""
+    return {
+        name: [value] * count if isinstance(value, str) and "prompt" in name else value
+        for name, value in arguments.items()
+    }
+
+
 class NotFinite(HafError):
     """A pipeline made NaN pixels."""
 
@@ -60,10 +68,7 @@ class DiffusionGenerator:
         from PIL import Image as PILImage
 
         texts = [prompt.text for prompt in prompts]
-        arguments = {
-            key: [value] * len(texts) if isinstance(value, str) and "prompt" in key else value
-            for key, value in self._arguments.items()
-        }
+        arguments = for_each(self._arguments, len(texts))
         noise = [torch.Generator("cpu").manual_seed(noise_seed(*each)) for each in zip(texts, seeds, strict=True)]
         with torch.no_grad():
             made = self._pipeline(prompt=texts, generator=noise, output_type="np", **arguments)

@@ -115,7 +115,7 @@ def _section(comparison: Comparison, versus: Versus, room: int) -> Section:
     scatter = None
     if len(means) > 1:
         labels = (comparison.label, versus.label)
-        scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate)
+        scatter = scatter_plot(means["a"].tolist(), means["b"].tolist(), labels, rate, one.higher_is_better)
     pairs, left_out = pair_items(comparison.baseline, versus, room)
     said = (*special_cases(versus), *map(judged_unevenly, versus.metrics[1:]), planning(versus, comparison.detect))
     said += tuple(judging(versus))

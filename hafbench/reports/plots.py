@@ -77,8 +77,17 @@ MOST_DOTS, MOST_TOGETHER = 2000, 60
 all are drawn smaller."""
 
 
-def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: tuple[str, str], rate: bool) -> str:
-    """Each prompt by its mean with the baseline and with the candidate; prompts at one place are one larger dot."""
+def scatter_plot(
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    labels: tuple[str, str],
+    rate: bool,
+    higher_is_better: bool | None,
+) -> str:
+    """Each prompt by its mean with the baseline and with the candidate; prompts at one place are one larger dot.
+
+    Those where the candidate is better have the first colour; all are grey where neither direction is better.
+    """
     scale = 100 if rate else 1
     points, counts = np.unique(np.c_[baseline, candidate] * scale, axis=0, return_counts=True)
     figure, axes = make_axes(4.6, 4.4)
@@ -87,7 +96,8 @@ def scatter_plot(baseline: Sequence[float], candidate: Sequence[float], labels: 
         kept = np.random.default_rng(0).choice(every, MOST_DOTS, replace=False)
         points, counts = points[kept], counts[kept]
     size = 24 * min(1.0, MOST_TOGETHER / counts.max(initial=1))
-    better = np.sign(points[:, 0] - points[:, 1])
+    direction = {True: 1, False: -1, None: 0}[higher_is_better]
+    better = direction * np.sign(points[:, 1] - points[:, 0])
     for sign, (colour, _) in zip((1, 0, -1), (LOOKS[0], ("#868e96", "o"), LOOKS[1]), strict=True):
         part = better == sign
         axes.scatter(*points[part].T, s=size * counts[part], color=colour, alpha=0.75, linewidths=0, clip_on=False)

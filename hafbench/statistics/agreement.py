@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hafbench.statistics.clusters import Floats, as_floats, bootstrap, cluster_codes, cluster_sums
+from hafbench.statistics.rates import wilson
 
 RESAMPLES = 10_000
 
@@ -32,7 +33,8 @@ def cohen_kappa(
     """Cohen's kappa (1960, Educational and Psychological Measurement 20, 37-46) of two raters' verdicts (n,).
 
     Verdicts are numbers, such as 0 and 1, or -1, 0 and 1; those that either has not (None, NaN) are left out. The
-    interval is a bootstrap of whole prompts, with expanded percentiles.
+    interval is a bootstrap of whole prompts, with expanded percentiles. Where they agree on all, every resample is
+    alike: it then begins at the kappa of Wilson's lower bound of the agreement, of as many images as there are prompts.
     """
     first, second = as_floats(one), as_floats(other)
     kept = np.isfinite(first) & np.isfinite(second)
@@ -58,5 +60,8 @@ def cohen_kappa(
     estimate = float(kappa(table.sum(0, keepdims=True))[0, 0])
     if len(table) < 2:
         return Kappa(n, agree, estimate, None, None)
+    if agree == 1:
+        share = [float(np.mean(first == value)) ** 2 for value in values]
+        return Kappa(n, agree, estimate, (wilson(1.0, len(table), confidence)[0] - sum(share)) / (1 - sum(share)), 1.0)
     low, high = bootstrap(table, kappa, resamples=resamples, seed=seed, confidence=confidence)
     return Kappa(n, agree, estimate, float(low[0]), float(high[0]))

@@ -58,13 +58,18 @@ class LabelledImages:
 
 
 TOO_FEW = "labels of at least two prompts are needed"
+TOO_FEW_EACH = "labels of at least two prompts of each model are needed"
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """An estimate, what each image adds to its error (n,), and which images have a part in it (n,)."""
+    """An estimate, what each image adds to its error (n,), and which images have a part in it (n,).
+
+    `even`: the number of labels of equal chances that their weights amount to (Kish 1965).
+    """
 
     labels: int
+    even: float
     estimate: float
     weight: float
     influence: Floats
@@ -87,8 +92,9 @@ def _fit(images: LabelledImages) -> _Fit:
     labels = np.where(known, truth, 0.0)
     mean = float(part @ labels)
     own = part * (labels - mean)
+    even = 1 / float(part @ part)
     if images.verdicts is None:
-        return _Fit(int(known.sum()), mean, 0.0, own, known)
+        return _Fit(int(known.sum()), even, mean, 0.0, own, known)
     verdicts = as_floats(images.verdicts)
     judged = np.isfinite(verdicts)
     verdicts = np.where(judged, verdicts, verdicts[judged].mean() if judged.any() else 0.0)
@@ -98,14 +104,16 @@ def _fit(images: LabelledImages) -> _Fit:
     weight = float(np.clip(-(own @ moved) / spread, 0, 1)) if spread > 1e-18 else 0.0
     # Without a weight the images that have no label say nothing, and their prompts are none to count.
     used = known | (weight > 0)
-    return _Fit(int(known.sum()), mean + weight * (overall - seen), weight, own + weight * moved, used)
+    return _Fit(int(known.sum()), even, mean + weight * (overall - seen), weight, own + weight * moved, used)
 
 
 def labelled_rate(images: LabelledImages, confidence: float = 0.95) -> LabelledRate:
     """The true rate of errors of all images, with Wilson's interval on the size that its variance amounts to.
 
     The variance is made of whole prompts, and the size is made less by the t quantiles of the number of labelled ones.
-    Without verdicts, and with equal chances, it is `error_rate` of the labels.
+    With verdicts it has that of one more label which contradicts its verdict, (weight / number of labels)^2: a few
+    labels that all agree do not show that the verdicts are never wrong, and without it their interval would be one of
+    as many labels as there are images. Without verdicts, and with equal chances, it is `error_rate` of the labels.
     """
     from scipy.stats import norm, t
 
@@ -121,9 +129,11 @@ def labelled_rate(images: LabelledImages, confidence: float = 0.95) -> LabelledR
     fit = _fit(images)
     estimate = float(np.clip(fit.estimate, 0, 1))
     variance = robust_variance(cluster_sums(fit.influence[fit.used], codes[fit.used]), 1)
-    size = float(k)
+    variance += (fit.weight / fit.even) ** 2
+    most = fit.even if images.verdicts is None else float(len(truth))
+    size = min(float(k), fit.even)
     if 0 < estimate < 1 and variance > 0:
-        size = estimate * (1 - estimate) / variance
+        size = min(most, estimate * (1 - estimate) / variance)
     middle = (1 + confidence) / 2
     shrunk = size * float(norm.ppf(middle) / t.ppf(middle, k - 1)) ** 2
     # As in `error_rate`, so that the two can be compared.
@@ -136,7 +146,9 @@ def labelled_difference(
 ) -> LabelledDifference:
     """The difference of two models' true rates; prompts of both are the clusters, so that shared ones pair them.
 
-    The interval is a t interval on the number of labelled prompts less one.
+    The interval is a t interval on the number of labelled prompts less one. The variance of each side has that of one
+    more label, as in `labelled_rate`, here whatever the weight: labels that are all alike do not show that none is
+    another.
     """
     import pandas as pd
     from scipy.stats import t
@@ -148,15 +160,16 @@ def labelled_difference(
     split = len(as_floats(baseline.labels))
     counts = (int(known[:split].sum()), int(known[split:].sum()))
     k = len(np.unique(codes[known]))
-    if min(counts) < 1 or k < 2:
-        return LabelledDifference(counts, None, None, None, None, TOO_FEW)
+    if min(len(np.unique(codes[part][known[part]])) for part in (slice(split), slice(split, None))) < 2:
+        return LabelledDifference(counts, None, None, None, None, TOO_FEW_EACH)
     fits = [_fit(side) for side in sides]
     moved = fits[1].estimate - fits[0].estimate
     used = np.concatenate([fit.used for fit in fits])
     sums = cluster_sums(np.concatenate([-fits[0].influence, fits[1].influence])[used], codes[used])
-    error = robust_variance(sums, 1) ** 0.5
-    if error <= 1e-12:
+    variance = robust_variance(sums, 1)
+    if variance <= 1e-24:
         return LabelledDifference(counts, moved, None, None, None, "all labelled prompts are alike")
+    error = (variance + sum(fit.even**-2 for fit in fits)) ** 0.5
     half = float(t.ppf((1 + confidence) / 2, k - 1)) * error
     p_value = float(2 * t.sf(abs(moved) / error, k - 1))
     return LabelledDifference(counts, moved, max(-1.0, moved - half), min(1.0, moved + half), p_value)
