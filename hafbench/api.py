@@ -209,10 +209,11 @@ def score_subfolders(
     return runs
 
 
-def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Estimate:
+def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None, subfolders: bool = False) -> Estimate:
     """How many questions the scorer `judge` would ask for `run` or `score`; nothing is made, and nothing is asked.
 
-    Images of a run that `out` holds already are looked at. Raises HafError if `judge` is not among the scorers.
+    With `subfolders` it is of `score_subfolders`. Images of a run that `out` holds already are looked at. Raises
+    HafError if `judge` is not among the scorers.
     """
     from hafbench.judges.estimate import estimate as estimated
 
@@ -228,7 +229,9 @@ def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None) -> Est
             (held(sample.image), sample.prompt) for sample in _planned(resolved)[1]
         ]
     else:
-        images = [(one.place, one.prompt) for one in read_images(open_source(resolved.images), resolved.prompts)]
+        parts = parts_of(resolved.images) if subfolders else [resolved.images]
+        found = (read_images(open_source(part), resolved.prompts) for part in parts)
+        images = [(one.place, one.prompt) for part in found for one in part]
     try:
         return estimated(scorer, images)
     finally:

@@ -151,8 +151,8 @@ def given_settings(
         for key, value in (options or {}).items()
         if value is not None
     ]
-    # Short keys first: which components there are, before their options.
-    for path, value, where in sorted(asked, key=lambda one: len(one[0])):
+    # The model first, whose defaults the others begin with; then short keys: components before their options.
+    for path, value, where in sorted(asked, key=lambda one: (one[0][0] != "model", len(one[0]))):
         _put(kind, given, path, value, where)
     return given
 

@@ -90,6 +90,20 @@ def test_the_interval_of_the_auroc_holds_the_truth(seeds: int) -> None:
     assert 0.92 <= held / 500 <= 0.98
 
 
+def test_images_of_one_prompt_leave_the_auroc_open() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) < 20
+    found = auroc(truth + rng.normal(size=40), truth, np.zeros(40, int))
+    assert not_none(found.low) < 0.5 < not_none(found.estimate) < not_none(found.high)
+
+
+def test_a_threshold_lies_between_the_values_that_there_are() -> None:
+    """A judge of five samples has values in steps of .2; what is printed can be typed."""
+    values = [1.0, 0.8, 0.8, 0.6, 0.8, 0.6, 0.4, 0.2, 0.2, 0.0]
+    card = make_card(judged(values, [True] * 4 + [False] * 6), "judge", facts("1"), made_on="x", false_alarms=[0.01])
+    assert (card.operating[0].threshold, card.operating[0].sensitivity.estimate) == (0.9, 0.25)
+
+
 def test_a_card_by_hand() -> None:
     values = [0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.3, 0.1]
     bad = [True, True, True, True, False, False, False, False]

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from benchmarks.scripted_judge import Script, Server, scripted
 from hafbench import api
+from hafbench.comparison.judged import majority
 from hafbench.comparison.pair_figures import JudgedPairs
 from hafbench.comparison.tables import to_json, to_latex, to_markdown
 from hafbench.errors import HafError
@@ -102,6 +103,22 @@ def test_judges_are_shown_with_their_names_bias_and_agreement(
     told = to_json(comparison)["candidates"][0]["judged"][0]
     assert {"judge", "protocol", "wins", "p_value", "inconsistent", "first"} <= set(told)
     json.dumps(told, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ((1, 0, 0), 0),
+        ((1, 1, 0), 1),
+        ((1, -1), 0),
+        ((1, 0), 0),
+        ((-1, -1, 1), -1),
+        ((None, 1), 1),
+        ((None, None), None),
+    ],
+)
+def test_a_majority_is_more_than_half(gains: tuple[int | None, ...], expected: int | None) -> None:
+    assert majority(gains) == expected
 
 
 def test_runs_without_a_common_seed_are_refused(server: Server, tmp_path: Path) -> None:

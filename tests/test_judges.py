@@ -266,6 +266,9 @@ def test_what_no_answer_says_is_unknown_refused_or_failed() -> None:
     for answers, status, reason in cases:
         score = score_of(answers, PARTS, 0.5)
         assert (score.status, score.reason) == (status, reason)
+        unclear = sum(one.reply is not None and one.reply.error == "unclear" for one in answers)
+        counted = {"questions": 2, "refused": sum(one is refused for one in answers), "unclear": unclear}
+        assert counted.items() <= score.measures.items()
         nobody = reason == "the judge sees nobody"
         assert score.cause == (None if status != "unknown" else "absent" if nobody else "unjudgeable")
 
@@ -344,6 +347,12 @@ def test_kappa_is_that_of_scikit_learn(verdicts: list[tuple[bool, bool]]) -> Non
     assert found.estimate == pytest.approx(expected)
     assert found.low is not None and found.high is not None
     assert found.n == len(one)
+
+
+def test_full_agreement_on_few_images_is_no_certainty() -> None:
+    few, many = (cohen_kappa([0, 1] * n, [0, 1] * n, [None] * 2 * n) for n in (1, 100))
+    assert few.high == many.high == 1
+    assert few.low is not None and few.low < 0.5 and many.low is not None and 0.9 < many.low < 1
 
 
 def test_the_interval_of_kappa_holds_the_truth() -> None:

@@ -64,6 +64,29 @@ def test_labels_alone_and_with_verdicts_of_equal_chances_are_the_known_ones() ->
     assert not_none(found.effective) > 1.5 * not_none(alone.effective)
 
 
+@pytest.mark.parametrize(("images", "labelled", "share"), [(1000, 20, 0.3), (2000, 100, 0.05)])
+def test_few_labels_that_agree_do_not_make_the_verdicts_certain(images: int, labelled: int, share: float) -> None:
+    """Labels that never contradict a verdict are often all there are: the interval must hold the truth then, too."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        truth = rng.random(images) < share
+        verdicts = np.where(truth, rng.random(images) < 0.8, rng.random(images) < 0.01)
+        labels = np.where(rng.permutation(images) < labelled, truth, np.nan)
+        found = labelled_rate(LabelledImages(labels, np.arange(images) // 4, verdicts))
+        held += not_none(found.low) <= share <= not_none(found.high)
+    assert held >= 184
+
+
+def test_one_label_of_a_model_shows_no_difference() -> None:
+    truth = np.arange(40) % 4 == 0
+    one = LabelledImages([0.0] + [None] * 39, range(40))
+    refused = labelled_difference(one, LabelledImages(truth, range(40)))
+    assert refused.low is None and "of each model" in not_none(refused.reason)
+    few = LabelledImages([0.0, 0.0, 0.0] + [None] * 37, range(40))
+    shown = labelled_difference(few, LabelledImages(truth, range(40)))
+    assert not_none(shown.low) < 0 < not_none(shown.estimate), "three good ones of 40 can be chance"
+
+
 def test_unequal_chances_are_undone() -> None:
     """By hand: of four errors one in two, of eight good images one in four was labelled."""
     labels = [1, 1, None, None] + [0, 0] + [None] * 6

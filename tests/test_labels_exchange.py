@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import krippendorff
 import numpy as np
@@ -17,6 +18,7 @@ from hafbench.labelled import read_labels
 from hafbench.labelling.agreement import agreement
 from hafbench.labelling.answers import Label, Mark, Turn
 from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
+from hafbench.labelling.reading import read_file
 from hafbench.labelling.sampling import Choose
 from hafbench.labelling.start import Labelling, start
 from hafbench.labelling.store import LabelStore
@@ -222,6 +224,18 @@ def test_files_say_how_images_were_drawn_and_an_active_choice_is_for_no_card(run
         write(session.store, tmp_path / name)
         with pytest.raises(HafError, match="drawn by the scorers' doubts, and would count as drawn at random"):
             import_labels(LabelStore(tmp_path / "other.sqlite"), tmp_path / name, [run], "rater")
+
+
+def test_a_task_skipped_in_label_studio_has_no_label(tmp_path: Path) -> None:
+    skipped: dict[str, Any] = {"was_cancelled": True, "result": []}
+    bad = {"result": [{"type": "choices", "value": {"choices": ["bad"]}}]}
+    tasks = [{"data": {"image": f"{n}.png"}, "annotations": own} for n, own in enumerate([[skipped], [skipped, bad]])]
+    path = tmp_path / "studio.json"
+    path.write_text(json.dumps(tasks))
+    assert [(one.image, one.answer) for one in read_file(path)] == [("1.png", "error")]
+    path.write_text(json.dumps([{"data": {"image": "0.png"}, "annotations": [bad, bad]}]))
+    with pytest.raises(HafError, match="task 1: it has 2 annotations"):
+        read_file(path)
 
 
 def test_agreement_is_the_libraries(store: LabelStore) -> None:

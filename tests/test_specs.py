@@ -68,6 +68,15 @@ def test_the_order_of_set_does_not_matter_for_components(order: int) -> None:
     assert spec.model == GeneratorSpec(model="sdxl", dtype="bf16")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["model.model=sdxl", "scorers.clip={model: other}"], ["scorers.clip={model: other}", "model.model=sdxl"]],
+)
+def test_the_scorers_follow_the_model_in_whatever_order_they_are_given(options: list[str]) -> None:
+    spec = read_settings(RunSpec, None, options).resolved()
+    assert spec.scorers is not None and [one.name for one in spec.scorers] == ["hands", "limbs", "clip", "iqa"]
+
+
 def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
     spec = read_settings(RunSpec, None, ["model=sdxl", "scorers.limbs.pose=yolo.pt"]).resolved()
     assert [one.name for one in spec.scorers or ()] == ["hands", "limbs", "clip", "iqa"]

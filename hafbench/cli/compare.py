@@ -116,7 +116,7 @@ def compare(
             progress=progress,
         )
     held = [sentence for condition in conditions for sentence in failures(condition, comparison)]
-    if not quiet:
+    if not quiet or markdown or latex or as_json:
         _print(comparison, markdown, latex, as_json)
     for sentence in held:
         typer.echo(f"hafbench: {sentence}", err=True)

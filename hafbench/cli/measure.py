@@ -250,7 +250,7 @@ def score(
         },
     )
     if dry_run:
-        _estimate(api.estimate(spec, out=out), as_json)
+        _estimate(api.estimate(spec, subfolders=per_subfolder), as_json)
         return
     with progress_bars(quiet or as_json) as progress:
         if per_subfolder:

@@ -46,8 +46,8 @@ def _told(baseline: Run, versus: Versus, askers: Sequence[Asker], threads: int, 
     gains = {name: [one.gain for one in found] for name, found in by_judge.items()}
     keys = [pair.key for pair in pairs]
     if len(gains) > 1:
-        majority = [_majority(own) for own in zip(*gains.values(), strict=True)]
-        judged.append(figures_of_gains(majority, keys, MAJORITY, protocol.label))
+        whole = [majority(own) for own in zip(*gains.values(), strict=True)]
+        judged.append(figures_of_gains(whole, keys, MAJORITY, protocol.label))
     agreements = [
         Agreement((one, other), cohen_kappa(gains[one], gains[other], keys)) for one, other in combinations(gains, 2)
     ]
@@ -77,7 +77,7 @@ def _read(source: ImageSource, image: str) -> Pixels:
     return np.asarray(load_image(source.place(image)))
 
 
-def _majority(gains: Sequence[int | None]) -> int | None:
+def majority(gains: Sequence[int | None]) -> int | None:
     """What more than half of the judges that can tell say of a pair; a tie where no choice has so many."""
     known = [gain for gain in gains if gain is not None]
     return next((gain for gain in (1, -1) if 2 * known.count(gain) > len(known)), 0) if known else None

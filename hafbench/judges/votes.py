@@ -61,13 +61,6 @@ def score_of(answers: Sequence[Answer[Verdict]], parts: Sequence[Part], threshol
     problem = next((answer.problem for answer in answers if answer.problem), None)
     refusal = next((answer.refusal for answer in answers if answer.refusal), None)
     value = max(judged, default=0.0)
-    if problem and value < threshold:
-        return Score("failed", reason=problem)
-    if not judged:
-        if refusal or said["unclear"]:
-            reason = f"the judge refused: {refusal}" if refusal else "the judge cannot tell"
-            return Score("unknown", reason=reason, cause="unjudgeable")
-        return Score("unknown", reason="the judge sees nobody", cause="absent")
     sources = Counter(a.source for a, chance in zip(answers, chances, strict=True) if chance is not None)
     measures = {
         "questions": float(len(answers)),
@@ -75,6 +68,13 @@ def score_of(answers: Sequence[Answer[Verdict]], parts: Sequence[Part], threshol
         "refused": float(sum(answer.refusal is not None for answer in answers)),
         "unclear": float(said["unclear"]),
     }
+    if problem and value < threshold:
+        return Score("failed", reason=problem, measures=measures)
+    if not judged:
+        if refusal or said["unclear"]:
+            reason = f"the judge refused: {refusal}" if refusal else "the judge cannot tell"
+            return Score("unknown", reason=reason, cause="unjudgeable", measures=measures)
+        return Score("unknown", reason="the judge sees nobody", cause="absent", measures=measures)
     findings = [
         finding
         for answer, part, chance in zip(answers, parts, chances, strict=True)

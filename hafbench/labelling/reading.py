@@ -93,10 +93,13 @@ def _coco(content: Mapping[str, Any], path: Path) -> Iterator[Read]:
 def _label_studio(content: list[Any], path: Path) -> Iterator[Read]:
     for number, task in enumerate(content, 1):
         data = task["data"]
-        if not task["annotations"]:
+        given = [one for one in task["annotations"] if not one.get("was_cancelled")]  # skipped by its annotator
+        if not given:
             continue
+        if len(given) > 1:
+            raise HafError(f"{path}, task {number}: it has {len(given)} annotations; export those of one annotator.")
         word, marks = None, []
-        for result in task["annotations"][0]["result"]:
+        for result in given[0]["result"]:
             value = result["value"]
             if result["type"] == "choices":
                 word = value["choices"][0]
