@@ -49,7 +49,7 @@ WORLDS = (
 TWICE = "active, then active again"
 """A third of the labels by one active plan, the others by a second one, which is not labelled to its end."""
 DESIGNS = ("random, labels alone", "random", "active", TWICE)
-NUMBERS = (100, 200, 300, 600)
+NUMBERS = (20, 100, 200, 300, 600)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def main() -> None:
                             f"{100 * held.mean():.1f} %, ±{50 * width.mean():.1f}, bias {100 * off.mean():+.2f}"
                         )
                     # As many labels of the first choice give an interval as narrow as 300 of this one.
-                    same = np.interp(-widths[design][2], -np.array(widths[DESIGNS[0]]), NUMBERS)
+                    same = np.interp(-widths[design][NUMBERS.index(300)], -np.array(widths[DESIGNS[0]]), NUMBERS)
                     saved = "–" if design == DESIGNS[0] else f"{'> ' if same >= NUMBERS[-1] else ''}{same - 300:.0f}"
                     print(f"| {world.name} | {design} | " + " | ".join(cells) + f" | {saved} |", flush=True)
 
