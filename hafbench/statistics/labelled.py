@@ -92,7 +92,7 @@ def _fit(images: LabelledImages) -> _Fit:
     labels = np.where(known, truth, 0.0)
     mean = float(part @ labels)
     own = part * (labels - mean)
-    even = 1 / float(part @ part)
+    even = 1 / float(np.sum(part[known] ** 2))
     if images.verdicts is None:
         return _Fit(int(known.sum()), even, mean, 0.0, own, known)
     verdicts = as_floats(images.verdicts)
