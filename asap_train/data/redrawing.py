@@ -105,7 +105,7 @@ def load_redrawer(spec: RedrawSpec) -> Redrawer:
     preset = source.preset.call() if source.preset else {}
     usual = {name: value for name, value in preset.items() if name not in OURS}
     arguments = {**resolve_arguments(pipeline, usual, spec.arguments), "strength": spec.strength}
-    steps = (default_arguments(pipeline, {}) | arguments).get("num_inference_steps")
+    steps = (default_arguments(pipeline, arguments) | arguments).get("num_inference_steps")
     if isinstance(steps, int) and steps * spec.strength < 1:
         raise HafError(
             f"A strength of {spec.strength:g} of {steps} steps is less than one step: give a larger --strength, or "

@@ -56,8 +56,8 @@ SHARE = 1.6
 class AsapSettings(LossSettings):
     """ASAP with the margin and the guard of `ours` in docs/studies/experiment-hands.md.
 
-    It had the least change of a picture for its errors. Without a tau it is the share SHARE of the
-    reference's error. A tau that is given alone is the paper's: absolute.
+    It had the least change of a picture for its errors. Without a tau it is the share SHARE of the reference's error. A
+    tau that is given alone is the paper's: absolute.
     """
 
     guard: Guard = "sft"

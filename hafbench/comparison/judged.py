@@ -46,8 +46,8 @@ def _told(baseline: Run, versus: Versus, askers: Sequence[Asker], threads: int, 
     gains = {name: [one.gain for one in found] for name, found in by_judge.items()}
     keys = [pair.key for pair in pairs]
     if len(gains) > 1:
-        whole = [majority(own) for own in zip(*gains.values(), strict=True)]
-        judged.append(figures_of_gains(whole, keys, MAJORITY, protocol.label))
+        voted = [majority(own) for own in zip(*gains.values(), strict=True)]
+        judged.append(figures_of_gains(voted, keys, MAJORITY, protocol.label))
     agreements = [
         Agreement((one, other), cohen_kappa(gains[one], gains[other], keys)) for one, other in combinations(gains, 2)
     ]

@@ -61,7 +61,8 @@ def cohen_kappa(
     if len(table) < 2:
         return Kappa(n, agree, estimate, None, None)
     if agree == 1:
-        share = [float(np.mean(first == value)) ** 2 for value in values]
-        return Kappa(n, agree, estimate, (wilson(1.0, len(table), confidence)[0] - sum(share)) / (1 - sum(share)), 1.0)
+        chance = sum(float(np.mean(first == value)) ** 2 for value in values)
+        fewest, _ = wilson(1.0, len(table), confidence)
+        return Kappa(n, agree, estimate, (fewest - chance) / (1 - chance), 1.0)
     low, high = bootstrap(table, kappa, resamples=resamples, seed=seed, confidence=confidence)
     return Kappa(n, agree, estimate, float(low[0]), float(high[0]))

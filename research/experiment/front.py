@@ -69,7 +69,7 @@ def curves(found: Found) -> Curves | None:
             Place(
                 point,
                 labels.verdicts(runs)["error"],
-                pd.concat([measures.drift(found.base, run, plan.out)[MEASURE] for run in runs]),
+                measures.drifts(found.base, runs, plan.out)[MEASURE],
             )
             for point, runs in own.items()
             if len(runs) == len(seeds)

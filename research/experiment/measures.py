@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -135,6 +135,11 @@ def drift(base: Run, run: Run, out: Path) -> pd.DataFrame:
         table = pd.DataFrame(rows, columns=["prompt_id", "seed", "pixels", "clip"])
         write_whole(path, table.to_csv(index=False))
     return pd.read_csv(path, dtype={"prompt_id": str}).set_index(["prompt_id", "seed"])
+
+
+def drifts(base: Run, runs: Iterable[Run], out: Path) -> pd.DataFrame:
+    """`drift` of all pictures of runs of different seeds."""
+    return pd.concat([drift(base, run, out) for run in runs])
 
 
 def outside_difference(one: NDArray[np.uint8], other: NDArray[np.uint8], boxes: Sequence[Box]) -> float:

@@ -71,7 +71,7 @@ def values(found: Found) -> pd.DataFrame:
         )
         own = found.verdicts[name][["error", "chance"]].join(scores)
         if name in found.runs:
-            own["drift"] = pd.concat([measures.drift(found.base, run, found.plan.out)[front.MEASURE] for run in runs])
+            own["drift"] = measures.drifts(found.base, runs, found.plan.out)[front.MEASURE]
         parts.append(own.reset_index().assign(name=name))
     columns = ["name", "prompt_id", "seed", "error", "chance", *METRICS, "drift"]
     return pd.concat(parts).reindex(columns=columns).sort_values(columns[:3])

@@ -310,7 +310,7 @@ def quality(found: Found, comparison: Comparison) -> str:
         cells = [f"{(text := line(name, one)).difference} ({text.verdict})" for one in own]
         precision, apart = measures.following(told, measures.retrieved(found.runs[name]))
         far = measures.outside_hands(found.base, found.runs[name], found.plan.out)
-        moved = pd.concat([measures.drift(found.base, run, found.plan.out) for run in found.runs[name]])
+        moved = measures.drifts(found.base, found.runs[name], found.plan.out)
         prompts = moved.index.get_level_values(0)
         log = last_rows(found, name)
         cells += [rate(precision), f"{points(apart)} (p {p_value(apart.p_value)})"]
