@@ -392,7 +392,7 @@ def calibrate(
         raise HafError("--labels STORE names its images: leave out --images.")
     if run and (truth or images):
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
-    finished = read_run(run) if run else None
+    finished, asked = read_run(run) if run else None, None
     if finished:
         found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
         judged = verdicts.judged_by_run(found, finished, spec.name)
@@ -414,8 +414,12 @@ def calibrate(
             below = open_source(images, "folder") if images else None
             listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), below)
             said = f"images of {Path(store or labels or '').name}"
+            if isinstance(loaded, JudgeScorer):
+                listed = [one for one in listed if not loaded.is_example(one.read())]
         judged = verdicts.judge(listed, loaded, len(listed), progress)
         facts = describe({spec.name: loaded})[spec.name]
+        asked = loaded.asked if isinstance(loaded, JudgeScorer) else None
+        del loaded  # a judge on this machine is loaded once more for pairs: not beside the first
     card = calibration.make_card(
         judged,
         spec.name,
@@ -424,9 +428,11 @@ def calibrate(
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
     )
-    if isinstance(spec.options, JudgeOptions) and not finished:
-        card = card.model_copy(update={"order": order_shares(listed, spec.options, device, progress)})
     path = out or Path("cards") / f"{spec.name}.json"
     with disk_errors(path.parent):
         write_card(card, path)
+        if asked is not None and isinstance(spec.options, JudgeOptions):
+            order = order_shares(listed, spec.options, asked, device, progress)
+            card = card.model_copy(update={"order": order})
+            write_card(card, path)
     return Calibrated(card, path, calibration.powered(judged, finished, spec.name) if finished else None)

@@ -1,6 +1,7 @@
 """Runs compared by a judge over HTTP, in both orders, and the card of a judge."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from scipy.stats import binomtest
 
 from benchmarks.scripted_judge import Script, Server, scripted
 from hafbench import api
+from hafbench.cards import read_card
 from hafbench.comparison.judged import majority
 from hafbench.comparison.pair_figures import JudgedPairs
 from hafbench.comparison.tables import to_json, to_latex, to_markdown
-from hafbench.errors import HafError
+from hafbench.errors import HafError, RunStopped
 from hafbench.judges.options import PairOptions
+from hafbench.scorers.judge import Options
 from hafbench.specs import ScorerSpec
 from judging import judge_options, make_images, score_spec
 
@@ -132,6 +135,21 @@ def test_runs_without_a_common_seed_are_refused(server: Server, tmp_path: Path) 
         api.score(spec, out=tmp_path / name)
     with pytest.raises(HafError, match="shares no pair of prompt and seed"):
         judged(server, [tmp_path / "a", tmp_path / "b"], tmp_path)
+
+
+def test_a_card_is_of_no_example_and_kept_when_questions_run_out(server: Server, tmp_path: Path) -> None:
+    truth = make_images(tmp_path / "a" / "bad", [True] * 4)
+    server.change(Script(truth=truth | make_images(tmp_path / "a" / "good", [False] * 4, 500)))
+    for label in ("good", "bad"):
+        shutil.copytree(tmp_path / "a" / label, tmp_path / "shown" / label, ignore=lambda _, names: names[1:])
+    options = judge_options(server, tmp_path / "judge.sqlite", max_questions=8).model_dump()
+    spec = ScorerSpec(name="judge", options=Options.model_validate(options | {"examples": tmp_path / "shown"}))
+    before = server.stats().seen
+    with pytest.raises(RunStopped, match="as --max-questions allows"):
+        api.calibrate(tmp_path / "a", spec, out=tmp_path / "card.json")
+    card = read_card(tmp_path / "card.json")
+    assert (card.good, card.bad, card.order) == (3, 3, ())
+    assert server.stats().seen - before == 8
 
 
 def test_a_card_of_a_judge_has_its_errors_its_bias_and_corrects_its_rates(server: Server, tmp_path: Path) -> None:

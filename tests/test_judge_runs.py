@@ -149,6 +149,13 @@ def test_an_endpoint_that_answers_nobody_ends_the_run(
         api.score(score_spec(tmp_path / "images", Options.model_validate(options)), out=tmp_path / "out")
 
 
+def test_pictures_that_a_filter_refuses_end_no_run_unless_it_refuses_all(server: Server, tmp_path: Path) -> None:
+    run = scored(server, tmp_path / "few", Script(status=400), [True] * 3)
+    assert set(run.records["status"]) == {"failed"} and run.records["reason"].str.contains("answers 400").all()
+    with pytest.raises(RunStopped, match="answers 400"):
+        scored(server, tmp_path / "many", Script(status=400), [True] * 12)
+
+
 def test_a_run_stops_at_the_most_questions_and_goes_on_with_more(server: Server, tmp_path: Path) -> None:
     before = seen(server)
     with pytest.raises(RunStopped, match=r"4 questions were asked, as --max-questions allows"):
@@ -156,6 +163,15 @@ def test_a_run_stops_at_the_most_questions_and_goes_on_with_more(server: Server,
     run = scored(server, tmp_path, Script(), [True] * 6, max_questions=4)
     assert seen(server) - before == 6
     assert run.manifest.counts.scored == 6
+
+
+def test_a_dry_run_counts_samples_where_there_are_no_log_probabilities(server: Server, tmp_path: Path) -> None:
+    make_images(tmp_path / "images", [True, False])
+    spec = score_spec(tmp_path / "images", judge_options(server, tmp_path / "judge.sqlite", samples=3))
+    found, before = api.estimate(spec), seen(server)
+    scored(server, tmp_path, Script(logprobs=False), [True, False], samples=3)
+    assert found.questions == seen(server) - before == 8
+    assert (found.known, api.estimate(spec).known) == (0, 8)
 
 
 def test_a_dry_run_counts_and_asks_nothing(server: Server, tmp_path: Path) -> None:

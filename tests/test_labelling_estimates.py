@@ -40,7 +40,7 @@ def label_as_the_scorer(session: Session, run: Run, rater: str, most: int = 1000
         marks = [{"region": "hands", "kind": "extra", "box": [1, 2, 10, 12]}] if said == "error" else []
         session.give(
             Given.model_validate(
-                {"id": f"answer-{number:07}", "item": task.item, "turn": task.turn, "rater": rater}
+                {"id": f"{session.plan}-{number:07}", "item": task.item, "turn": task.turn, "rater": rater}
                 | {"answer": said, "seconds": 2.5, "marks": marks}
             )
         )
@@ -146,6 +146,26 @@ def test_a_part_of_a_plan_stands_for_all_of_it(run: Run, tmp_path: Path) -> None
     label_as_the_scorer(session, run, "rater", most=20)
     found = labels_of(run, [store])
     assert np.allclose(found.chances, 20 / 60) and np.isfinite(found.bad).sum() == 20
+
+
+def test_labels_drawn_from_a_part_of_a_run_do_not_stand_for_the_rest(run: Run, tmp_path: Path) -> None:
+    """As after `run --limit`, labels, and then the whole run."""
+    part = pictured_run(tmp_path / "part", dict(list(WORDS.items())[:5]))
+    store = tmp_path / "l.sqlite"
+    session, _ = start(Labelling((part.folder,), store=store, again=0))
+    label_as_the_scorer(session, part, "rater")
+    images = set(part.records["sha256"])
+    assert images < set(run.records["sha256"])
+    assert people_figures(part, [store]).clear == len(images)
+    assert np.isfinite(labels_of(run, [store], among=images).bad).sum() == len(images)
+    with pytest.raises(HafError, match="drawn from a part of its images"):
+        people_figures(run, [store])
+    session, _ = start(Labelling((run.folder,), store=store, again=0))
+    label_as_the_scorer(session, run, "rater", most=10)
+    found = people_figures(run, [store])
+    reached = {one for plan in labels_of(run, [store]).plans for one in plan.reached}
+    # The first ones of the whole run's random order, whichever session asked for them.
+    assert found.clear == len(reached) and 10 < len(reached) < 10 + len(images)
 
 
 def items_of(chances: list[float]) -> list[Item]:

@@ -23,12 +23,15 @@ SEED = 0
 
 
 def order_shares(
-    images: Sequence[Labelled], options: JudgeOptions, device: str, progress: Progress = SILENT
+    images: Sequence[Labelled], options: JudgeOptions, asked: int, device: str, progress: Progress = SILENT
 ) -> tuple[OrderShare, ...]:
     """How each judge compares images with an error with sound ones, at most MOST pairs drawn at random.
 
-    In every other pair the sound image is the one that comes first in the first question.
+    In every other pair the sound image is the one that comes first in the first question. `asked` of the questions
+    that the options allow were asked before. Raises RunStopped where the others are not enough.
     """
+    if options.max_questions is not None:
+        options = options.model_copy(update={"max_questions": max(0, options.max_questions - asked)})
     bad, good = ([one for one in images if one.bad is side] for side in (True, False))
     rng = np.random.default_rng(SEED)
     places = [rng.permutation(len(side))[: min(MOST, len(bad), len(good))] for side in (bad, good)]

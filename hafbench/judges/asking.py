@@ -110,11 +110,14 @@ class Asker:
 
         return self._run(all_of_them())
 
-    def known(self, part: str, model: type[R], parts: Sequence[str | Picture]) -> bool:
-        """Whether the store has the answer."""
+    def known(self, model: type[R], parts: Sequence[str | Picture]) -> list[bool]:
+        """Whether the store has the answer to a question, and to those that sample it without log-probabilities."""
 
-        async def looked_up() -> bool:
-            return self._open().get(self._key(self._question(model, parts))) is not None
+        async def looked_up() -> list[bool]:
+            question: Question = self._question(model, parts)
+            first = self._open().get(self._key(question))
+            every = [question] if first is not None and first.chances else [question, *self._again(question)]
+            return [self._open().get(self._key(one)) is not None for one in every]
 
         return self._run(looked_up())
 
@@ -186,14 +189,18 @@ class Asker:
     async def _answer(self, part: str, model: type[R], parts: Sequence[str | Picture]) -> Answer[R]:
         question = self._question(model, parts)
         answer = await self._checked(part, question, model)
-        if answer.reply is None or self._samples == 1 or answer.source == "logprobs":
+        if answer.reply is None or answer.source == "logprobs":
             return answer
-        again = [replace(question, temperature=SAMPLE_TEMPERATURE, sample=n) for n in range(1, self._samples + 1)]
-        others = await asyncio.gather(*(self._checked(part, one, model) for one in again))
+        others = await asyncio.gather(*(self._checked(part, one, model) for one in self._again(question)))
         said = [getattr(one.reply, model.VERDICT) for one in others if one.reply is not None]
         if not said:
             return answer
         return replace(answer, chances={word: said.count(word) / len(said) for word in model.WORDS}, source="samples")
+
+    def _again(self, question: Question) -> list[Question]:
+        """What is asked to see how often a reply comes, where there are no log-probabilities."""
+        numbers = range(1, self._samples + 1) if self._samples > 1 else ()
+        return [replace(question, temperature=SAMPLE_TEMPERATURE, sample=number) for number in numbers]
 
     async def _checked(self, part: str, question: Question, model: type[R]) -> Answer[R]:
         """The answer, asked for once more where the first cannot be used."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 OPENAI_HOST = "api.openai.com"
 FATAL = frozenset((401, 403, 404, 405))
 """Statuses that every other question would get, too: of a wrong key, model or address."""
+OF_ONE = frozenset((400, 413, 422))
+"""Statuses that may be of one question alone, such as of a picture that a filter refuses."""
+PATIENCE = 8
+"""Questions refused with such a status, none of any kind answered, before all are taken to be."""
 ENCODED = 128
 """Pictures that are kept encoded."""
 OPTIONAL: Mapping[str, Mapping[str, Any]] = {
@@ -76,7 +80,7 @@ class EndpointJudge:
         self.host = shown_url(options.url)
         self._client, self._key = client, key
         self._refused: set[str] = set() if options.logprobs else {"logprobs"}
-        self._answered = False
+        self._answered, self._turned_down = False, 0
         self._encoded: dict[str, str] = {}
 
     async def prepare(self, question: Question) -> None:
@@ -152,8 +156,11 @@ class EndpointJudge:
         return {"type": "image_url", "image_url": {"url": self._encoded.get(part.sha256) or data_url(part)}}
 
     def _error(self, said: str, advice: str, error: Exception) -> HafError:
-        """Of one question where others were answered, else of all."""
-        if self._answered and getattr(error, "status_code", None) not in FATAL:
+        """Of one question where others were answered or may be, else of all."""
+        status = getattr(error, "status_code", None)
+        self._turned_down += status in OF_ONE
+        hopeful = self._answered or (status in OF_ONE and self._turned_down < PATIENCE)
+        if hopeful and status not in FATAL:
             return HafError(f"{said}.")
         return RunStopped(f"{said}; {advice}, and run the same command again.")
 

@@ -24,6 +24,7 @@ class Estimate:
     """`made` of the `images` are there and were looked at; the others are taken to be like them.
 
     `questions` are for all judges together, of which `known` have answers in the store. `tokens` are of the others.
+    Samples of replies, for a judge without log-probabilities, are counted.
     """
 
     images: int
@@ -61,16 +62,17 @@ def estimate(scorer: JudgeScorer, images: Sequence[tuple[Place | None, Prompt | 
         made += 1
         asked = scorer.questions(scorer.parts(pixels), prompt)
         for asker in scorer.askers:
-            for name, parts in asked:
-                there = asker.known(name, Verdict, parts)
-                questions, known = questions + 1, known + there
+            for _, parts in asked:
+                there = asker.known(Verdict, parts)
+                questions, known = questions + len(there), known + sum(there)
                 cost = tokens_of(asker.protocol.system, parts)
-                every += cost
-                tokens += 0.0 if there else cost
+                every += cost * len(there)
+                tokens += cost * there.count(False)
     if unseen:
         blank = np.zeros((512, 512, 3), np.uint8)
         asked = scorer.questions(scorer.unseen(blank), unseen[0])
-        each = questions / made if made else float(len(asked) * len(scorer.askers))
+        first = [one.known(Verdict, parts) for one in scorer.askers for _, parts in asked]
+        each = questions / made if made else float(sum(map(len, first)))
         cost = every / questions if questions else sum(tokens_of("", parts) for _, parts in asked) / len(asked)
         questions += round(each * len(unseen))
         tokens += each * len(unseen) * cost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ class Examples:
         """Over labels and pictures, None without any."""
         text = "".join(f"{label}\0{part}\0{picture.sha256}\n" for label, part, picture in self.pictures)
         return hashlib.sha256(text.encode()).hexdigest() if text else None
+
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """Of the pictures."""
+        return frozenset(picture.sha256 for _, _, picture in self.pictures)
 
     def of(self, part: str) -> list[str | Picture]:
         """What stands before the question about a part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan of a store. `reached` has the chance of each of its items up to where its raters got, all answered."""
+    """A plan of a store. `reached` has the chance of each of its items up to where its raters got, all answered.
+
+    `frame` are the images that it could draw: its labels stand for these, or for some of them, and for no others.
+    """
 
     spec: PlanSpec
     reached: Mapping[str, float]
+    frame: Set[str]
 
     @property
     def active(self) -> bool:
@@ -35,6 +39,10 @@ class Drawn:
 
     plans: tuple[Plan, ...]
     imported: Set[str] = field(default_factory=frozenset)
+
+    def standing_for(self, images: Set[str]) -> Drawn:
+        """The same with only those plans that could draw each of these images."""
+        return replace(self, plans=tuple(plan for plan in self.plans if images <= plan.frame))
 
     @property
     def equal(self) -> set[str]:
@@ -58,7 +66,10 @@ def drawn_of(store: LabelStore, labels: Sequence[Label]) -> Drawn:
             own.setdefault(one.plan, set()).add(one.item)
     specs = {name: PlanSpec.model_validate_json(text) for name, text in store.plans().items()}
     return Drawn(
-        tuple(Plan(spec, reached(store.entries(name), own.get(name, set()), answered)) for name, spec in specs.items()),
+        tuple(
+            Plan(spec, reached(store.entries(name), own.get(name, set()), answered), store.frame(name))
+            for name, spec in specs.items()
+        ),
         frozenset(one.item for one in labels if one.plan is None),
     )
 

@@ -6,7 +6,7 @@ The labels of a part of the images stand for all of them by the chances with whi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,11 @@ class RunLabels:
         return LabelledImages(self.bad, keys, verdicts, self.chances)
 
 
-def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
-    """The labels of a run in these stores; raises HafError where there is none of its images."""
+def labels_of(run: Run, stores: Sequence[Path], among: Set[str] | None = None) -> RunLabels:
+    """The labels of a run in these stores that stand for its images `among` these (SHA-256), or for all of them.
+
+    Raises HafError where there is no label of the run, or none that was drawn from all of these images.
+    """
     rows = run.records.drop_duplicates("image").reset_index(drop=True)
     images = rows["sha256"].astype(object).where(rows["sha256"].notna(), "").tolist()
     there = set(images)
@@ -119,17 +122,26 @@ def labels_of(run: Run, stores: Sequence[Path]) -> RunLabels:
     answers: list[Label] = []
     plans: list[Plan] = []
     equal: dict[str, float] = {}
+    partly = False
+    wanted = (there if among is None else there & among) - {""}
     for path in stores:
         read = read_store(path)
         own = {item: one for item, one in read.agreed.items() if item in there}
         agreed = {**own, **agreed}
         answers += [one for one in read.answers if one.item in there]
-        plans += [plan for plan in read.drawn.plans if not there.isdisjoint(plan.reached)]
-        equal |= dict.fromkeys(read.drawn.equal & there, 1.0)
+        drawn = read.drawn.standing_for(wanted)
+        plans += [plan for plan in drawn.plans if not there.isdisjoint(plan.reached)]
+        equal |= dict.fromkeys(drawn.equal & there, 1.0)
+        partly |= len(drawn.plans) < len(read.drawn.plans)
+    names = ", ".join(map(str, stores))
     if not agreed:
-        names = ", ".join(map(str, stores))
         raise HafError(
             f"{names}: no image of {run.address} has a label; give some with `hafbench label {run.address}`."
+        )
+    if partly and not plans and not equal:
+        raise HafError(
+            f"{names}: the labels of {run.address} were drawn from a part of its images and say nothing of the others; "
+            f"go on with `hafbench label {run.address}`, which keeps them."
         )
     said = [one.bad if (one := agreed.get(image)) is not None else None for image in images]
     bad = np.array([np.nan if one is None else one for one in said], dtype=np.float64)
@@ -185,18 +197,12 @@ def _how(found: RunLabels) -> Iterable[str]:
 def compare_labels(comparison: Comparison, stores: Sequence[Path]) -> tuple[PeopleVersus, ...]:
     """What people's labels say of each candidate; raises HafError where there are none of either kind at all."""
     read = [read_store(path) for path in stores]
-    sides = {}
-    for run in (comparison.baseline, *(versus.candidate for versus in comparison.versus)):
-        try:
-            sides[run.folder] = labels_of(run, stores)
-        except HafError:
-            continue
     found = []
     for versus in comparison.versus:
         table = versus.tables[versus.metrics[0].name]
-        both = sides.get(comparison.baseline.folder), sides.get(versus.candidate.folder)
         human = powered = None
-        one, other = both
+        one = _shared_labels(comparison.baseline, stores, table["sha256_a"])
+        other = _shared_labels(versus.candidate, stores, table["sha256_b"])
         if one and other:
             human = labelled_difference(_side(one, table, "a", False), _side(other, table, "b", False))
             if versus.metrics[0].role == "anatomy":
@@ -206,6 +212,14 @@ def compare_labels(comparison: Comparison, stores: Sequence[Path]) -> tuple[Peop
         names = ", ".join(map(str, stores))
         raise HafError(f"{names}: there are neither labels of both runs, nor of pairs of theirs.")
     return tuple(found)
+
+
+def _shared_labels(run: Run, stores: Sequence[Path], images: pd.Series[str]) -> RunLabels | None:
+    """The labels that stand for the images of a run that are compared, if there are any."""
+    try:
+        return labels_of(run, stores, set(images.dropna()))
+    except HafError:
+        return None
 
 
 def _side(found: RunLabels, table: pd.DataFrame, end: str, verdicts: bool) -> LabelledImages:

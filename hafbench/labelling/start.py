@@ -75,8 +75,9 @@ def start(asked: Labelling) -> tuple[Session, list[Run]]:
         frame=frame_hash([one.key for one in items]),
     )
     store = LabelStore(asked.store or asked.runs[0] / FILE)
-    store.add_pictures({one.sha256: one for item in items for one in item.pictures}.values())
-    store.add_plan(spec.name, spec.model_dump_json(), draw_plan(spec, items))
+    pictures = {one.sha256: one for item in items for one in item.pictures}
+    store.add_pictures(pictures.values())
+    store.add_plan(spec.name, spec.model_dump_json(), draw_plan(spec, items), pictures)
     return Session(store, spec.name, _shown(spec, items, store), raters, asked.prompts, asked.settling), runs
 
 

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS plans (id TEXT PRIMARY KEY, made TEXT NOT NULL, spec 
 CREATE TABLE IF NOT EXISTS entries (
   plan TEXT NOT NULL, item TEXT NOT NULL, place INTEGER NOT NULL, probability REAL NOT NULL, shared INTEGER NOT NULL,
   again INTEGER NOT NULL, PRIMARY KEY (plan, item)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frames (plan TEXT NOT NULL, image TEXT NOT NULL, PRIMARY KEY (plan, image)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS labels (
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, plan TEXT, item TEXT NOT NULL,
   rater TEXT NOT NULL, turn TEXT NOT NULL, answer TEXT NOT NULL, marks TEXT NOT NULL, seconds REAL,
@@ -165,8 +166,8 @@ class LabelStore:
         found = (dict(row) for row in self.rows("SELECT * FROM images ORDER BY folder, image"))
         return {row["sha256"]: Picture(**row) for row in found}
 
-    def add_plan(self, name: str, spec: str, entries: Iterable[Entry]) -> None:
-        """Keep a plan, unless it is there already."""
+    def add_plan(self, name: str, spec: str, entries: Iterable[Entry], frame: Iterable[str]) -> None:
+        """Keep a plan, unless it is there already; `frame` has the images that it could draw, by SHA-256."""
         with self.writing():
             if self.rows("SELECT 1 FROM plans WHERE id = ?", (name,)):
                 return
@@ -174,10 +175,17 @@ class LabelStore:
             for one in entries:
                 values = (name, one.item, one.place, one.probability, int(one.shared), int(one.again))
                 self.rows("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
+            for image in frame:
+                self.rows("INSERT INTO frames VALUES (?, ?)", (name, image))
 
     def plans(self) -> dict[str, str]:
         """The specification of each plan, as JSON, oldest first."""
         return {row["id"]: row["spec"] for row in self.rows("SELECT id, spec FROM plans ORDER BY made, id")}
+
+    def frame(self, plan: str) -> set[str]:
+        """The images that a plan could draw; all that were asked about for a plan of a version that did not say it."""
+        found = self.rows("SELECT image FROM frames WHERE plan = ?", (plan,))
+        return {row[0] for row in found or self.rows("SELECT sha256 FROM images")}
 
     def entries(self, plan: str) -> list[Entry]:
         """The items of a plan in their order."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from hafbench.judges.options import JudgeOptions, load_askers
-from hafbench.judges.parts import cut
+from hafbench.judges.parts import cut, shown
 from hafbench.judges.votes import Voting, majority, vote
 from hafbench.registry import Home
 from hafbench.scorers.absence import unseen
@@ -125,6 +125,15 @@ class JudgeScorer:
     def note(self) -> str:
         """Questions, tokens and failures so far."""
         return "; ".join(f"{asker.judge.name}: {asker.tally}" for asker in self.askers if asker.tally.asked)
+
+    @property
+    def asked(self) -> int:
+        """The questions that went to the judge who was asked most."""
+        return max(asker.tally.asked for asker in self.askers)
+
+    def is_example(self, image: Pixels) -> bool:
+        """Whether the judge is shown this image with its label."""
+        return bool(self._examples.pictures) and shown(image).sha256 in self._examples.hashes
 
     def stop(self) -> None:
         """End what is asked at the moment."""
