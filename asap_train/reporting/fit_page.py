@@ -117,13 +117,13 @@ def facts(config: FitConfig) -> list[tuple[str, str]]:
     """What was trained, in short lines."""
     lora = config.lora
     tuned = f"LoRA of rank {lora.rank}, alpha {lora.lora_alpha:g}" if lora else "all weights of the network"
-    batch = config.train_batch_size * config.gradient_accumulation_steps
+    batch = f"{config.train_batch_size * config.gradient_accumulation_steps} pairs per device"
     return [
         ("model", shown_model(config.model)),
         ("pairs", config.pairs.name),
         ("objective", f"{config.objective} ({_numbers(config)})"),
         ("tuned", tuned),
-        ("training", f"{config.max_train_steps} steps of {batch} pairs, learning rate {config.learning_rate:g}"),
+        ("training", f"{config.max_train_steps} steps of {batch}, learning rate {config.learning_rate:g}"),
     ]
 
 

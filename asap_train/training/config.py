@@ -22,6 +22,7 @@ from hafbench.worlds import BUILT_IN, world_of
 Share = Annotated[float, Field(ge=0, le=1)]
 
 MANNEQUIN: Mapping[str, Any] = {
+    "max_train_steps": 2000,
     "train_batch_size": 8,
     "lr_warmup_steps": 20,
     "learning_rate": 1e-3,
