@@ -65,6 +65,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tuning-judge", type=Path, default=SHIPPED.detector, help="the tuning judge's detector")
     parser.add_argument("--tuning-card", type=Path, default=SHIPPED.card, help="the tuning judge's card")
     parser.add_argument("--docs", type=Path, help="where plots, values and labels go, too")
+    parser.add_argument("--kept", type=Path, nargs="*", default=[], help="--docs of reports, of methods not made here")
     asked = parser.parse_args()
     if unknown := [method for method in asked.methods if method not in KNOWN]:
         parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(KNOWN)}")
@@ -115,7 +116,7 @@ def main() -> None:
     else:
         import report
 
-        report.write(plan, asked.methods, asked.docs)
+        report.write(plan, asked.methods, asked.docs, asked.kept)
 
 
 if __name__ == "__main__":

@@ -21,17 +21,17 @@ TILE, ROWS = 128, 8
 def forest(found: Found, out: Path) -> None:
     """Differences from the base in percentage points, by eye and by the judge: forest.png."""
     sources = found.sources
-    figure, axes = make_axes(6.2, 1.2 + 0.5 * len(found.runs))
+    figure, axes = make_axes(6.2, 1.2 + 0.5 * len(found.methods))
     for index, values in enumerate(sources.values()):
-        for row, one in enumerate(against(values, BASE, found.runs).values()):
+        for name, one in against(values, BASE, [name for name in found.methods if name in values]).items():
             if one.estimate is None or one.low is None or one.high is None:
                 continue
-            place = row + (index - (len(sources) - 1) / 2) * 0.24
+            place = found.methods.index(name) + (index - (len(sources) - 1) / 2) * 0.24
             draw_interval(axes, place, 100 * one.estimate, 100 * one.low, 100 * one.high, index)
     draw_legend(axes, list(sources))
     axes.axvline(0, color=INK, lw=1)
-    axes.set_yticks(range(len(found.runs)), list(found.runs))
-    axes.set_ylim(len(found.runs) - 0.5, -0.5)
+    axes.set_yticks(range(len(found.methods)), list(found.methods))
+    axes.set_ylim(len(found.methods) - 0.5, -0.5)
     far = max(5.0, *(abs(value) for value in axes.get_xlim()))
     axes.set_xlim(-far, far)
     axes.set_xlabel("← fewer errors than the base · percentage points · more →")

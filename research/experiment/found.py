@@ -1,4 +1,4 @@
-"""What has been made so far: the runs of the base and of the methods whose fits are finished, and the labels."""
+"""What has been made so far: the runs of the base and of the methods whose fits are finished, labels, what was kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import labels
 import pandas as pd
+from kept import Kept, with_kept
 from making import run_folder
 from plan import BASE, LAST, Plan
 
@@ -17,18 +18,27 @@ from hafbench.runs import Run, is_finished, read_run
 
 @dataclass(frozen=True)
 class Found:
-    """All that was made: the base's run, each method's runs, the judge's verdicts by name, labels by eye or None."""
+    """All that was made: the base's run, each method's runs, the judge's verdicts by name, labels by eye or None.
+
+    `verdicts` has the methods that were `kept`, too, which have no runs here, and `eye` their labels.
+    """
 
     plan: Plan
     base: Run
     runs: Mapping[str, Sequence[Run]]
     verdicts: Mapping[str, pd.DataFrame]
     eye: pd.DataFrame | None
+    kept: Kept
 
     @property
     def names(self) -> list[str]:
         """The base and the methods."""
-        return [BASE, *self.runs]
+        return list(self.verdicts)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods."""
+        return self.names[1:]
 
     @property
     def judge(self) -> dict[str, pd.Series[float]]:
@@ -37,11 +47,12 @@ class Found:
 
     @property
     def by_eye(self) -> dict[str, pd.Series[float]]:
-        """By name the labels by eye, as `judge`: NaN unclear; empty where nothing was labelled."""
+        """By name the labels by eye, as `judge`: NaN unclear; only the names of which something was labelled."""
         if self.eye is None:
             return {}
         keyed = self.eye.set_index(["prompt_id", "seed"])
-        return {name: keyed.loc[keyed["name"] == name, "bad"].astype(float) for name in self.names}
+        groups = dict(iter(keyed.groupby("name")))
+        return {name: groups[name]["bad"].astype(float) for name in self.names if name in groups}
 
     @property
     def strictly(self) -> Found:
@@ -55,8 +66,11 @@ class Found:
         return {"judge": self.judge, **({"by eye": self.by_eye} if self.eye is not None else {})}
 
 
-def find(plan: Plan, methods: Sequence[str]) -> Found:
-    """What is there of the methods whose fits are all finished; raises HafError if there is none."""
+def find(plan: Plan, methods: Sequence[str], folders: Sequence[Path] = ()) -> Found:
+    """What is there of the methods whose fits are all finished, and of others that the reports in `folders` kept.
+
+    Raises HafError if no fits are finished.
+    """
     runs = {}
     for method in methods:
         own = finished(run_folder(plan, method, seed, LAST) for seed in range(plan.sizes.seeds))
@@ -67,7 +81,9 @@ def find(plan: Plan, methods: Sequence[str]) -> Found:
         raise HafError(f"{base.parent} has no finished runs of the base and of a method; give `make` first.")
     own_base = read_run(base)
     verdicts = {name: labels.verdicts(own) for name, own in {BASE: [own_base], **runs}.items()}
-    return Found(plan, own_base, runs, verdicts, labels.read(plan))
+    kept = Kept(folders, list(runs))
+    verdicts |= {name: kept.at(name)[["error", "chance"]] for name in kept.names}
+    return Found(plan, own_base, runs, verdicts, with_kept(labels.read(plan), kept.labels), kept)
 
 
 def finished(folders: Iterable[Path]) -> list[Run]:

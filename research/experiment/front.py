@@ -76,6 +76,9 @@ def curves(found: Found) -> Curves | None:
         ]
         for name, own in made.items()
     }
+    for name in found.kept.names:
+        tables = {point: found.kept.at(name, point) for point in found.kept.points(name)}
+        places[name] = [Place(point, own["error"], own["drift"]) for point, own in tables.items()]
     if all(len(own) == 1 for own in places.values()):
         return None
     base = found.judge[BASE]

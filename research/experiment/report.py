@@ -13,16 +13,20 @@ import measures
 import pandas as pd
 import tables
 from found import Found, find
-from plan import Plan
+from kept import LABELS, PICTURE, VALUES
+from plan import BASE, LAST, Plan
 
 from hafbench.files import write_whole
 
 METRICS = ("clip", "iqa")
 
 
-def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
-    """All of it; the pictures, and the labels and sheets with whose pictures they were, also into `docs`."""
-    found = find(plan, methods)
+def write(plan: Plan, methods: Sequence[str], docs: Path | None, kept: Sequence[Path]) -> None:
+    """All of it; the pictures, and the labels and sheets with whose pictures they were, also into `docs`.
+
+    `kept` are folders that were `docs` of other reports: their methods are told beside those that are here.
+    """
+    found = find(plan, methods, kept)
     out = plan.out / "report"
     out.mkdir(exist_ok=True)
     parts = ["## Errors", tables.errors(found), tables.halved(found)]
@@ -34,7 +38,7 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
         parts += [tables.off_the_front(drawn, name) for name in ("asap-guard", "asap") if name in drawn.places]
         front.draw(drawn, out)
     for best in ("ours", "asap"):
-        if best in found.runs and len(found.runs) > 1:
+        if best in found.methods and len(found.methods) > 1:
             parts += [f"## The others against {best}", tables.beaten(found, best)]
     parts += ["## The rest of the pictures", tables.quality(found, tables.pooled(found))]
     if (plan.out / "tuning.json").exists():
@@ -45,26 +49,25 @@ def write(plan: Plan, methods: Sequence[str], docs: Path | None) -> None:
     drawing.curves(found, out)
     drawing.grid(found, out)
     gzip = {"method": "gzip", "mtime": 0}
-    values(found).to_csv(out / "pictures.csv.gz", index=False, float_format="%.5g", compression=gzip)
+    values(found, drawn).to_csv(out / VALUES, index=False, float_format="%.5g", compression=gzip)
     if docs:
         docs.mkdir(parents=True, exist_ok=True)
         for made in sorted([*out.glob("*.png"), *out.glob("*.csv.gz")]):
             shutil.copyfile(made, docs / made.name)
-        if found.eye is not None:
-            found.eye.to_csv(docs / "labels.csv", index=False)
+        if (own := labels.read(plan)) is not None:
+            own.to_csv(docs / LABELS, index=False)
             labels.copy_sheets(plan, docs / "sheets")
     print(text)
 
 
-def values(found: Found) -> pd.DataFrame:
-    """A row for each picture of the base and the methods: name, prompt_id, seed, and what was measured of it.
+def values(found: Found, drawn: front.Curves | None) -> pd.DataFrame:
+    """A row for each picture of the base and the methods that are here: whose it is, and what was measured of it.
 
     error (1, 0, or NaN: not judged) and chance are the judge's; clip and iqa are scores; drift is that of pixels, by
-    `measures.drift`, and NaN for the base.
+    `measures.drift`, and NaN for the base. Of points of the front but the last only error and drift are told.
     """
     parts = []
-    for name in found.names:
-        runs = found.runs.get(name, (found.base,))
+    for name, runs in {BASE: (found.base,), **found.runs}.items():
         records = pd.concat([run.records for run in runs])
         scores = records[records["scorer"].isin(METRICS)].pivot(
             index=["prompt_id", "seed"], columns="scorer", values="value"
@@ -72,6 +75,10 @@ def values(found: Found) -> pd.DataFrame:
         own = found.verdicts[name][["error", "chance"]].join(scores)
         if name in found.runs:
             own["drift"] = measures.drifts(found.base, runs, found.plan.out)[front.MEASURE]
-        parts.append(own.reset_index().assign(name=name))
-    columns = ["name", "prompt_id", "seed", "error", "chance", *METRICS, "drift"]
-    return pd.concat(parts).reindex(columns=columns).sort_values(columns[:3])
+        parts.append(own.reset_index().assign(name=name, point=LAST.name))
+        others = drawn.places.get(name, ()) if drawn else ()
+        for place in (one for one in others if one.point != LAST):
+            own = pd.DataFrame({"error": place.errors, "drift": place.drift})
+            parts.append(own.reset_index().assign(name=name, point=place.point.name))
+    columns = ["name", "point", *PICTURE, "error", "chance", *METRICS, "drift"]
+    return pd.concat(parts).reindex(columns=columns).sort_values(columns[:4])

@@ -20,7 +20,6 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from hafbench.comparison import Comparison, compare_runs
 from hafbench.comparison.tables import line
 from hafbench.figures import p_value, percent
-from hafbench.runs import Run
 from hafbench.statistics import (
     Corrected,
     Difference,
@@ -71,20 +70,20 @@ def against(values: Mapping[str, pd.Series[float]], one: str, others: Iterable[s
 def errors(found: Found) -> str:
     """A row each for the base and the methods: the rate by eye, the judge's, and the differences from the base."""
     judge, eye = found.judge, found.by_eye
-    apart = against(judge, BASE, found.runs)
+    apart = against(judge, BASE, found.methods)
     p_values = dict(zip(apart, holm([one.p_value for one in apart.values()]), strict=True))
-    seen = against(eye, BASE, found.runs) if eye else {}
+    seen = against(eye, BASE, [name for name in found.methods if name in eye])
     eye_p = dict(zip(seen, holm([one.p_value for one in seen.values()]), strict=True))
     rows = []
     for name in found.names:
         own = judge[name]
-        row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if eye else [DASH] * 4)]
+        row = [name, *(by_eye(eye[name], own, name, seen, eye_p) if name in eye else [DASH] * 4)]
         row += [rate(measures.rate_of(own)), not_judged(found, name)]
         if name == BASE:
             rows.append([*row, *[DASH] * 4])
             continue
         moved = own - judge[BASE].reindex(own.index)
-        each = [moved.reindex(own_keys(run)).mean() for run in found.runs[name]]
+        each = moved.groupby(moved.index.get_level_values("seed") // found.plan.each(found.plan.sizes.images)).mean()
         base = judge[BASE].reindex(own.index)
         wins = compare_wins(base.to_numpy(), own.to_numpy(), own.index.get_level_values(0))
         row += [points(apart[name]), ", ".join(f"{100 * one:+.1f}" for one in each), p_value(p_values[name])]
@@ -117,17 +116,12 @@ def by_eye(
     return [*told, rate(powered)]
 
 
-def own_keys(run: Run) -> pd.MultiIndex:
-    """The prompts and seeds of a run."""
-    return pd.MultiIndex.from_frame(run.records.drop_duplicates("image")[["prompt_id", "seed"]])
-
-
 def beaten(found: Found, best: str) -> str:
     """Every other method minus `best`: above 0 it has more errors."""
-    others = [name for name in found.runs if name != best]
+    others = [name for name in found.methods if name != best]
     rows = []
     for source, values in found.sources.items():
-        apart = against(values, best, others)
+        apart = against(values, best, [name for name in others if name in values])
         p_values = holm([one.p_value for one in apart.values()])
         for (name, one), p in zip(apart.items(), p_values, strict=True):
             rows.append([f"{name} − {best}", source, points(one), p_value(p)])
@@ -137,10 +131,11 @@ def beaten(found: Found, best: str) -> str:
 def halved(found: Found) -> str:
     """Each method's error rate over the base's: by the judge alone, and by the labels with the judge's help."""
     judge, eye, rows = found.judge, found.by_eye, []
-    for name in found.runs:
+    for name in found.methods:
         told = [ratio_of_rates(judge[BASE], judge[name])]
-        told += [ratio_of_rates(judge[BASE], judge[name], eye[BASE], eye[name])] if eye else []
-        rows.append([name, *(f"{ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, low, high in told)])
+        told += [ratio_of_rates(judge[BASE], judge[name], eye[BASE], eye[name])] if name in eye else []
+        row = [name, *(f"{ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, low, high in told)]
+        rows.append([*row, *[DASH] * (bool(eye) and name not in eye)])
     heads = ["error rate over the base's", "judge", *(["by eye and judge"] if eye else [])]
     return markdown(heads, rows)
 
@@ -242,8 +237,8 @@ def agreement(found: Found) -> str:
 def flagged(found: Found) -> str:
     """What the judge says of the pictures that are wrong by eye and of those that are right, by whose they are."""
     rows = []
-    for name in found.names:
-        labels = found.by_eye[name].dropna()
+    for name, said in found.by_eye.items():
+        labels = said.dropna()
         told = []
         for bad in (1.0, 0.0):
             own = found.judge[name].reindex(labels[labels == bad].index).dropna()
@@ -256,20 +251,21 @@ def kinds(found: Found) -> str:
     """What is wrong by eye: of every kind that was told the pictures of the base and of each method."""
     assert found.eye is not None
     bad = found.eye[(found.eye["kind"] != "") & (found.eye["bad"] == True)]  # noqa: E712 (None is unclear)
-    table = pd.crosstab(bad["kind"], bad["name"]).reindex(columns=found.names, fill_value=0)
+    names = list(found.by_eye)
+    table = pd.crosstab(bad["kind"], bad["name"]).reindex(columns=names, fill_value=0)
     order = table.sum(axis=1).sort_values(ascending=False).index
-    return markdown(("wrong by eye, pictures", *found.names), [[kind, *map(str, table.loc[kind])] for kind in order])
+    return markdown(("wrong by eye, pictures", *names), [[kind, *map(str, table.loc[kind])] for kind in order])
 
 
 def tints(found: Found) -> str:
     """The rates if a tint at a whole digit were an error, too, and over the base's, with the judge's help."""
     assert found.eye is not None
     strict, judge, rows = found.strictly.by_eye, found.judge, []
-    for name in found.names:
+    for name in strict:
         own = strict[name].dropna()
         tinted = int(((found.eye["name"] == name) & (found.eye["kind"] == TINT)).sum())
         told = [name, str(tinted), f"{rate(measures.rate_of(own))} ({len(own)})"]
-        ratio = ratio_of_rates(judge[BASE], judge[name], strict[BASE], strict[name]) if name in found.runs else None
+        ratio = ratio_of_rates(judge[BASE], judge[name], strict[BASE], strict[name]) if name != BASE else None
         rows.append([*told, "{:.2f} [{:.2f}, {:.2f}]".format(*ratio) if ratio else DASH])
     heads = ("", "good with a tint, pictures", "wrong by eye with these, % (n)", "by eye and judge, over the base's")
     return markdown(heads, rows)
