@@ -19,6 +19,7 @@ from hafbench.evaluate import evaluate
 from hafbench.labelling.frame import pair_items as labelled_pairs
 from hafbench.records import Sample
 from hafbench.reports.comparison import build_comparison, pair_items
+from hafbench.reports.plots import LOOKS, scatter_plot
 from hafbench.runs import Run, open_run, read_run
 from hafbench.suites import Prompt
 from small import Blueness, Painted, coloured_run, folder_manifest, not_none
@@ -230,7 +231,7 @@ def test_the_command_prints_writes_a_page_and_exits_by_the_condition(
     worse = invoke(app, ["compare", "one", "two", "--baseline", "two", "-q", "--fail-if", "aer > baseline + 0.02"])
     assert worse.exit_code == 4
     assert (tmp_path / "runs" / "compare_two_one" / "index.html").exists()
-    data = json.loads(invoke(app, ["compare", "one", "two", "--json"]).stdout)
+    data = json.loads(invoke(app, ["compare", "one", "two", "--quiet", "--json"]).stdout)
     assert data["baseline"]["label"] == "old"
 
 
@@ -254,6 +255,14 @@ def test_mistakes_are_one_sentence(
     result = CliRunner().invoke(app, ["compare", *words])
     assert isinstance(result.exception, HafError)
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(("higher_is_better", "colour"), [(True, 0), (False, 1), (None, None)])
+def test_prompts_on_which_the_candidate_is_better_have_the_first_colour(
+    higher_is_better: bool | None, colour: int | None
+) -> None:
+    plot = scatter_plot([0.1, 0.2, 0.3], [0.5, 0.6, 0.7], ("a", "b"), False, higher_is_better)
+    assert [name in plot for name, _ in LOOKS[:2]] == [place == colour for place in (0, 1)]
 
 
 def test_nothing_of_the_runs_is_markup_on_the_page(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_the_permutation_test_is_scipys_on_the_sums_of_the_prompts(seed: int) ->
     assert compare_means(one, clusters, other, clusters).p_value == pytest.approx(expected.pvalue)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_exact_ties_of_large_values_count(seed: int) -> None:
+    """Where every prompt is better, only the exchange of all of them is as far as what was seen."""
+    rng = np.random.default_rng(seed)
+    noise, gains = 1e5 * rng.random((2, 8))
+    assert compare_means(noise, range(8), noise + gains, range(8)).p_value == pytest.approx(2 / 2**8)
+
+
 def test_many_prompts_are_permuted_at_random_and_close_to_scipys() -> None:
     clusters, one, other = two_models(5)
     sums = np.bincount(clusters, other - one)

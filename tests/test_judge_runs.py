@@ -188,6 +188,20 @@ def test_a_dry_run_counts_and_asks_nothing(server: Server, tmp_path: Path) -> No
         api.estimate(spec.model_copy(update={"scorers": (ScorerSpec(name="hands"),)}))
 
 
+def test_a_dry_run_of_subfolders_reads_one_table_for_each(server: Server, tmp_path: Path) -> None:
+    """The table names images below each subfolder, as `score --per-subfolder` reads it."""
+    for name in ("a", "b"):
+        make_images(tmp_path / "images" / name, [True, False])
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(f'{{"image": "{n:03}.png", "prompt": "a hand"}}\n' for n in range(2))
+    )
+    options = judge_options(server, tmp_path / "judge.sqlite")
+    spec = score_spec(tmp_path / "images", options, prompts=tmp_path / "prompts.jsonl")
+    assert api.estimate(spec, subfolders=True).questions == 4
+    with pytest.raises(HafError):
+        api.estimate(spec)
+
+
 def test_the_prompt_is_data_that_does_not_steer_the_judge(server: Server, tmp_path: Path) -> None:
     truth = make_images(tmp_path / "images", [True, True])
     server.change(Script(truth=truth, obeys_text=True))
