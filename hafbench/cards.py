@@ -302,10 +302,12 @@ def cards_of(run: Run) -> dict[str, CalibrationCard]:
 
 
 def read_cards(given: Iterable[Path], scorers: Mapping[str, ScorerFacts]) -> list[CalibrationCard]:
-    """The given cards; raises HafError for a file that is none, and for a card of a scorer that is not among these."""
-    cards = []
+    """The given cards; raises HafError for a file that is none, for a scorer not among these, and for two of one."""
+    cards: list[CalibrationCard] = []
     for path in given:
         card = read_card(path)
+        if any(one.scorer == card.scorer for one in cards):
+            raise HafError(f"{path} is a second card of the scorer {card.scorer}; give one of each.")
         if misfit := _misfit(card, scorers):
             raise HafError(f"{path} is of the scorer {card.scorer} {misfit}; make a card with `hafbench calibrate`.")
         cards.append(card)

@@ -286,7 +286,7 @@ def finding_rates(run: Run) -> list[FoundRate]:
 
 @dataclass(frozen=True)
 class CountRate:
-    """How often a scorer counts another number of people, hands or arms than the prompt says there should be."""
+    """How often a scorer's count cannot be what the prompt says: fewer people or hands, another number of arms."""
 
     scorer: str
     what: str
@@ -306,7 +306,8 @@ def count_rates(run: Run) -> list[CountRate]:
         for what in COUNTS:
             apart = measured[what] - measured[f"{what}_expected"]
             if apart.notna().any():
-                wrong = (apart != 0).astype("boolean").where(apart.notna())
+                # A background may hold more people, and a second hand may be visible (`Expect`).
+                wrong = (apart != 0 if what == "arms" else apart < 0).astype("boolean").where(apart.notna())
                 rate = error_rate(wrong, prompts)
                 found.append(CountRate(name, what, rate, int((apart > 0).sum()), int((apart < 0).sum())))
     return found

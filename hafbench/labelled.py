@@ -140,7 +140,7 @@ def _from_table(path: Path, images: ImageSource) -> list[Labelled]:
         place, sha256 = partial(images.place, name), (row.get("sha256") or "").strip().lower() or None
         read = _labelled_file(place, sha256, name) if sha256 else _file(place)
         found[name] = Labelled(name, LABELS[label], source, prompt, read, region, kind, sha256)
-        active |= {name} if row.get("choice") == "active" else set()
+        active |= {name} if (row.get("choice") or "").strip().lower() == "active" else set()
     if len(active) == len(found):
         raise HafError(
             f"{path}: the scorers' doubts chose all its images; a card needs some that were drawn at random."

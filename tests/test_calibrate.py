@@ -333,6 +333,8 @@ def test_a_card_is_of_the_scorer_with_its_settings_and_weights(tmp_path: Path, l
     other = coloured_run(tmp_path / "other", {"p": "es"}, scorers={"hands": Painted(threshold=0.4)})
     with pytest.raises(HafError, match="hands 1 with other settings or weights"):
         attach_cards(other, [tmp_path / "card.json"])
+    with pytest.raises(HafError, match="a second card of the scorer hands"):
+        attach_cards(run, [tmp_path / "card.json"] * 2)
     # Copied there by hand, or attached by an earlier version, it is not used.
     write_card(made.card, other.folder / "cards" / "hands.json")
     assert cards_of(other) == {}

@@ -15,7 +15,7 @@ from hafbench.detectors.critic import Critic, Look, file_of, read_heads, write_h
 from hafbench.detectors.hands import HandDetector
 from hafbench.detectors.nets import Roi
 from hafbench.registry import Options
-from hafbench.scorers.hands import KINDS, SMALLEST, HandsScorer, load, size_share, worst_place
+from hafbench.scorers.hands import KINDS, SMALLEST, HandsScorer, load, size_share, within, worst_place
 from hand_photos import PHOTOS, SHARED, jpeg, needs_shared, photo
 
 
@@ -116,6 +116,13 @@ def test_jpeg_mirror_and_brightness_hardly_matter(scorer: HandsScorer) -> None:
 
 
 @needs_shared
+@given(st.tuples(*[st.floats(-300, 300)] * 2), st.tuples(*[st.floats(0, 200)] * 2))
+def test_a_place_of_an_error_lies_in_the_image(corner: tuple[float, float], size: tuple[float, float]) -> None:
+    x, y = corner
+    x1, y1, x2, y2 = within((x, y, x + size[0], y + size[1]), np.zeros((60, 100, 3), np.uint8))
+    assert 0 <= x1 < x2 <= 100 and 0 <= y1 < y2 <= 60
+
+
 def test_mangled_hands_score_higher_and_the_finding_points_there(scorer: HandsScorer, detector: HandDetector) -> None:
     rises, found = [], []
     for start in PHOTOS:

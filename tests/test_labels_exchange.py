@@ -217,7 +217,7 @@ def test_files_say_how_images_were_drawn_and_an_active_choice_is_for_no_card(run
     assert table["choice"].value_counts()["active"] == len(table) - 20 > 0
     assert table[table["choice"] == "random"]["chance"].to_numpy() == pytest.approx(20 / 60)
     assert {one.sha256 for one in read_labels(tmp_path / "labels.csv", run.source)} == equal
-    table[table["choice"] == "active"].to_csv(tmp_path / "active.csv")
+    table[table["choice"] == "active"].assign(choice=" Active").to_csv(tmp_path / "active.csv")
     with pytest.raises(HafError, match="doubts chose all its images"):
         read_labels(tmp_path / "active.csv", run.source)
     for name, write in (("labels.csv", to_table), ("coco.json", to_coco), ("studio.json", to_label_studio)):

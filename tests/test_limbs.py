@@ -147,6 +147,7 @@ def test_who_cannot_be_judged_is_unknown_with_the_reason() -> None:
         assert (score.status, score.value) == ("unknown", None)
         assert reason in (score.reason or "")
         assert score.cause == ("unjudgeable" if bodies else "absent")
+        assert score.measures == {"people": len(bodies)}, "a count of nobody is held against the prompt, too"
 
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "hands_real"

@@ -66,8 +66,23 @@ def test_the_truth_counts_the_limbs() -> None:
     four = ["left_arm", "left_leg", "right_arm", "right_leg"]
     assert limbs(made("extra_arm"), bad=False) == limbs(made("missing_arm"), bad=False) == four
     extra = {"L": "extra_left_arm", "R": "extra_right_arm"}[made("extra_arm").side]
+    # The digits of the extra arm are those of its own hand alone.
+    assert [len(hand.digits) for hand in made("extra_arm").truth_bad.hands] == [5] * len(
+        made("extra_arm").truth_bad.hands
+    )
     assert limbs(made("extra_arm"), bad=True) == sorted([*four, extra])
     assert len(limbs(made("missing_arm"), bad=True)) == 3
+
+
+def test_what_a_hand_holds_is_no_part_of_it() -> None:
+    def thing(found: Pair) -> np.ndarray:
+        layers = found.scene.person.all_layers()
+        return np.isin(found.good.layers, [n for n, layer in enumerate(layers) if layer.kind == "object"])
+
+    drawn = (pair(seed, "extra_digit", size=SIZE) for seed in range(SEED, SEED + 60))
+    found = next(one for one in drawn if one is not None and thing(one).any())
+    assert not found.truth_good.parts[thing(found)].any()
+    assert found.truth_good.parts[~thing(found) & (found.good.layers >= 0)].all()
 
 
 def test_keypoints_of_what_is_seen_lie_in_its_parts() -> None:

@@ -118,7 +118,8 @@ def test_piqe_says_what_pyiqa_says_of_the_file_and_that_noise_is_worse(piqe: Sco
 
 
 def test_images_that_piqe_cannot_judge_are_unknown(piqe: Scorer) -> None:
-    for pixels, reason in [(np.zeros((20, 200, 3)), "below 32 pixels"), (np.full((64, 64, 3), 9), "of one colour")]:
+    red = np.tile((200, 10, 10), (64, 64, 1))
+    for pixels, reason in [(np.zeros((20, 200, 3)), "below 32 pixels"), (red, "of one colour")]:
         score = piqe.score(pixels.astype(np.uint8), None)
         assert score.status == "unknown"
         assert reason in (score.reason or "")

@@ -79,12 +79,13 @@ def people_notes(comparison: Comparison) -> list[str]:
 def people_table(comparison: Comparison) -> Table:
     """The rows for the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, title_justify="left", title="By people")
     for column in ("model", "by", "labels", "difference", "p", "W / T / L", "RSI", "sign"):
         table.add_column(column, no_wrap=column not in ("model", "by"), overflow="fold")
     for line in people_lines(comparison):
-        table.add_row(*cells(line))
+        table.add_row(*map(Text, cells(line)))
     return table
 
 

@@ -152,6 +152,7 @@ JUDGED_FOOT = (
 def judged_table(versus: Versus, comparison: Comparison) -> Table:
     """What judges say of a candidate's pairs, for the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     title = f"\nPairs by judges, {versus.judged[0].protocol}"
     table = Table(box=None, pad_edge=False, title_justify="left", title=title)
@@ -162,7 +163,7 @@ def judged_table(versus: Versus, comparison: Comparison) -> Table:
     for one, row in zip(versus.judged, rows, strict=True):
         shares = [percent(rate.estimate) if rate else "–" for rate in (one.inconsistent, one.first)]
         style = {"worse": "red", "better": "green"}.get(row.verdict, "")
-        table.add_row(one.judge, row.counts, row.rsi, row.p, *shares, row.verdict, style=style)
+        table.add_row(Text(one.judge), row.counts, row.rsi, row.p, *shares, row.verdict, style=style)
     return table
 
 

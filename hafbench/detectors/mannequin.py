@@ -205,7 +205,7 @@ class MannequinDetector:
         self._model = load_yolo(path)
         self.weights: Mapping[str, str] = {path.name: sha256_of(path)}
         self._sides, self._mirrored = tuple(sides), mirrored
-        self._last: tuple[bytes, Detected] | None = None
+        self._last: tuple[tuple[tuple[int, ...], bytes], Detected] | None = None
         # A model of ultralytics keeps the size of its pictures and its last results in itself.
         self._lock = threading.Lock()
         # Its own suppression only drops the very same box of a class; `merge` does the rest.
@@ -215,7 +215,7 @@ class MannequinDetector:
     def detect(self, image: Pixels) -> Detected:
         """Hands and people in an RGB image of shape (height, width, 3); boxes and points in its pixels."""
         # Two scorers ask about the same image, one after the other.
-        pixels = image.tobytes()
+        pixels = image.shape, image.tobytes()
         with self._lock:
             if self._last is None or self._last[0] != pixels:
                 self._last = (pixels, self._detect(image))
@@ -239,9 +239,10 @@ def load_mannequin_detector(device: str = "auto", path: Path | None = None) -> M
     """
     from hafbench.worlds import built_in
 
-    return _loaded(path or built_in("detector.pt"), device)
+    weights = path or built_in("detector.pt")
+    return _loaded(weights, weights.stat().st_mtime_ns if weights.exists() else 0, device)
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, device: str) -> MannequinDetector:
+def _loaded(path: Path, _written: int, device: str) -> MannequinDetector:
     return MannequinDetector(path, device)

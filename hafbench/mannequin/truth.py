@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,7 +226,9 @@ def truth_of(scene: Scene, capsules: Capsules, bone: NDArray[np.int64], size: in
         people = (_person_truth(seen, scene.figure, bare),)  # type: ignore[assignment]
         for limb in scene.figure.limbs:
             if limb.hand is not None:
-                hands.append(_hand_truth(seen, limb.hand, f"{limb.name}.hand", bare))
+                shift = 0.0 if limb.shift is None else limb.shift
+                hand = replace(limb.hand, place=limb.hand.place + shift)
+                hands.append(_hand_truth(seen, hand, f"{limb.name}.hand", bare))
     return Truth(tuple(hands), people, parts, bare.names, masks)
 
 

@@ -111,12 +111,15 @@ def _parts(seen: _Seen) -> tuple[NDArray[np.int16], tuple[str, ...]]:
         owners.append(part)
     names = tuple(dict.fromkeys(owners))
     table = np.array([*(1 + names.index(part) for part in owners), 0], np.int16)
-    return table[seen.picture.parts], names
+    # What is held or sat on moves with a bone, and is no part of the body.
+    things = [number for number, layer in enumerate(seen.scene.person.all_layers()) if layer.kind == "object"]
+    return table[np.where(np.isin(seen.picture.layers, things), -1, seen.picture.parts)], names
 
 
 def _digits(seen: _Seen, truth: Truth, hand: str, side: str, extra: str) -> list[DigitTruth]:
     found = []
-    for prefix in dict.fromkeys((extra, EXTRA)):
+    # The extra digits of a side belong to its extra hand, where there is one.
+    for prefix in dict.fromkeys((extra, extra if f"{EXTRA}wrist.{side}" in seen.names else EXTRA)):
         for digit, name in DIGIT_NAMES.items():
             bones = [f"{prefix}finger{digit}-{joint}.{side}" for joint in (1, 2, 3)]
             own = [bone for bone in bones if bone in seen.names and bone not in seen.gone]

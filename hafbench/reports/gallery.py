@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from hafbench.figures import ANATOMY, together, whole_pictures
 from hafbench.record_tables import findings_of
 from hafbench.reports.overlays import Thumbnails, thumbnails
 
@@ -35,13 +36,17 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One image with all its scores; `pictures` is None if the file cannot be read."""
+    """One image with all its scores; `pictures` is None if the file cannot be read.
+
+    `together` is the judgement of all anatomy scorers that count together, where there are several.
+    """
 
     image: str
     prompt: str | None
     category: str | None
     seed: int | None
     scores: tuple[ImageScore, ...]
+    together: str | None
     kinds: tuple[str, ...]
     pictures: Thumbnails | None
 
@@ -52,7 +57,8 @@ class GalleryItem:
         whole = "error" if "error" in anatomy else "sound" if "sound" in anatomy else "unjudged"
         own = [f"{score.scorer}:{score.judgement}" for score in self.scores]
         missing = {score.judgement for score in self.scores} - {"error", "sound", "scored"}
-        return [f"any:{name}" for name in (whole, *sorted(missing))] + own
+        headline = [f"{ANATOMY}:{self.together}"] if self.together else []
+        return [f"any:{name}" for name in (whole, *sorted(missing))] + headline + own
 
 
 @dataclass(frozen=True)
@@ -111,11 +117,16 @@ def _items(
     rows: dict[str, list[Mapping[Any, Any]]] = {image: [] for image in images}
     for row in records.to_dict("records"):
         rows[row["image"]].append(row)
+    names = together(run.manifest.scorers)
+    headline = {}
+    if len(names) > 1:
+        several = whole_pictures(records, names)
+        headline = {row["image"]: _judgement(row) for row in several.to_dict("records")}
     items: list[GalleryItem] = []
     characters = 0
     for image, own in rows.items():
         scores = tuple(_score(row, roles, found[image, row["scorer"]]) for row in own)
-        item = _item(run, scores, own[0])
+        item = _item(run, scores, headline.get(image), own[0])
         characters += item.pictures.characters if item.pictures else 0
         if items and characters > limit:
             break
@@ -123,22 +134,27 @@ def _items(
     return items
 
 
-def _score(row: Mapping[Any, Any], roles: Mapping[str, str], findings: Sequence[Finding]) -> ImageScore:
+def _judgement(row: Mapping[Any, Any]) -> str:
     import pandas as pd
 
     verdict = None if pd.isna(row["is_error"]) else bool(row["is_error"])
-    judged = {None: row["status"], True: "error", False: "sound"}
+    return {None: str(row["status"]), True: "error", False: "sound"}[verdict]
+
+
+def _score(row: Mapping[Any, Any], roles: Mapping[str, str], findings: Sequence[Finding]) -> ImageScore:
+    import pandas as pd
+
     return ImageScore(
         scorer=row["scorer"],
         role=roles[row["scorer"]],
-        judgement=judged[verdict],
+        judgement=_judgement(row),
         value=None if pd.isna(row["value"]) else float(row["value"]),
         reason=row["reason"] if isinstance(row["reason"], str) else None,
         findings=tuple(findings),
     )
 
 
-def _item(run: Run, scores: Sequence[ImageScore], first: Any) -> GalleryItem:
+def _item(run: Run, scores: Sequence[ImageScore], headline: str | None, first: Any) -> GalleryItem:
     import pandas as pd
 
     findings = [finding for score in scores for finding in score.findings]
@@ -148,6 +164,7 @@ def _item(run: Run, scores: Sequence[ImageScore], first: Any) -> GalleryItem:
         category=first["category"] if isinstance(first["category"], str) else None,
         seed=None if pd.isna(first["seed"]) else int(first["seed"]),
         scores=tuple(scores),
+        together=headline,
         kinds=kinds_of(findings),
         pictures=thumbnails(run.source, str(first["image"]), findings),
     )

@@ -16,7 +16,7 @@ from hafbench.detectors.hands import VIEWS, HandDetector
 from hafbench.detectors.nets import Roi
 from hafbench.scorers.absence import unseen
 from hafbench.scorers.card import SHIPPED, Card, load_card
-from hafbench.scorers.hands import SMALLEST, size_share
+from hafbench.scorers.hands import SMALLEST, size_share, within
 from hafbench.types import Finding, Role, Score
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def quality(image: Pixels, hands: sv.KeyPoints, row: int) -> dict[str, float]:
 
 
 def _finding(image: Pixels, hands: sv.KeyPoints, row: int, chance: float) -> Finding:
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = hand_boxes(hands)[row].tolist()
-    box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    box = within(hand_boxes(hands)[row].tolist(), image)
     return Finding("hands", "configuration", "detectability", chance, box, as_keypoints(points_of(hands)[row]))
 
 

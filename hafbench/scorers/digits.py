@@ -67,14 +67,12 @@ def large_enough(hands: tuple[DetectedHand, ...]) -> tuple[DetectedHand, ...]:
 def judge(hands: tuple[DetectedHand, ...], card: MannequinCard, prompt: Prompt | None = None) -> Score:
     """The score of a picture in which these hands are detected; a figure is drawn without digits to be seen."""
     cause: Cause = "absent" if prompt and prompt.expect.arms else unseen(prompt, "hands")
-    if not hands:
-        return Score("unknown", reason="no hand was found", cause=cause)
     judged = large_enough(hands)
     if not judged:
-        reason = "every hand is too small for its digits to be told apart"
-        return Score("unknown", reason=reason, cause=cause)
+        reason = "every hand is too small for its digits to be told apart" if hands else "no hand was found"
+        return Score("unknown", reason=reason, measures={"hands": float(len(hands))}, cause=cause)
     counted = sum(int((seen.digits.confidence >= card.counted).sum()) for seen in judged)
-    measures = {"hands": float(len(judged)), "digits": float(counted)}
+    measures = {"hands": float(len(hands)), "digits": float(counted)}
     return card.score((finding for seen in judged for finding in suspect(seen)), measures)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,12 +120,17 @@ def worst_place(look: Look) -> Box:
     return float(x1), float(y1), float(x2), float(y2)
 
 
+def within(box: Sequence[float], image: Pixels) -> Box:
+    """The part of a box that lies in an image, a pixel wide and high at least."""
+    height, width = image.shape[:2]
+    x1, y1 = (min(max(low, 0.0), size - 1.0) for low, size in zip(box[:2], (width, height), strict=True))
+    x2, y2 = (min(high, float(size)) for high, size in zip(box[2:], (width, height), strict=True))
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+
+
 def _finding(image: Pixels, hand: SeenHand, chance: float) -> Finding:
     kind, detail = KINDS[hand.look.kind]
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = worst_place(hand.look)
-    box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    return Finding("hands", kind, detail, chance, box)
+    return Finding("hands", kind, detail, chance, within(worst_place(hand.look), image))
 
 
 def load(options: object, device: str) -> HandsScorer:

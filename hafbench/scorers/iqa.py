@@ -100,7 +100,7 @@ def _problem(image: Pixels) -> str | None:
     """Why there is nothing to measure."""
     if min(image.shape[:2]) < SMALLEST_SIDE:
         return f"a side is below {SMALLEST_SIDE} pixels"
-    return "the image is of one colour" if int(image.max()) == int(image.min()) else None
+    return "the image is of one colour" if (image == image[0, 0]).all() else None
 
 
 class Options(registry.Options):

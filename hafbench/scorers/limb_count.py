@@ -44,13 +44,13 @@ def suspect(seen: DetectedPerson) -> Iterator[Finding]:
 
 def judge(people: tuple[DetectedPerson, ...], card: MannequinCard, prompt: Prompt | None = None) -> Score:
     """The score of a picture in which these people are detected; a picture of hands, too, has nobody in it."""
-    if not people:
-        return Score("unknown", reason="nobody was found", cause=unseen(prompt, "arms"))
     measures = {
         "people": float(len(people)),
         "arms": float(sum((seen.arms.confidence >= card.counted).sum() for seen in people)),
         "legs": float(sum((seen.legs.confidence >= card.counted).sum() for seen in people)),
     }
+    if not people:
+        return Score("unknown", reason="nobody was found", measures=measures, cause=unseen(prompt, "arms"))
     return card.score((finding for seen in people for finding in suspect(seen)), measures)
 
 

@@ -139,20 +139,24 @@ class LimbsScorer:
 def judge(bodies: list[Body], prompt: Prompt | None = None) -> Score:
     """The score of an image in which these people were found."""
     if not bodies:
-        return Score("unknown", reason="nobody was found", cause=unseen(prompt, "arms", "limbs"))
+        cause = unseen(prompt, "arms", "limbs")
+        return Score("unknown", reason="nobody was found", measures={"people": 0.0}, cause=cause)
+    people = {"people": float(len(bodies))}
     whole = [body for body in bodies if body.sees("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
     if not whole:
-        return Score("unknown", reason="no trunk (both shoulders and hips) is seen", cause="unjudgeable")
+        reason = "no trunk (both shoulders and hips) is seen"
+        return Score("unknown", reason=reason, measures=people, cause="unjudgeable")
     judged = [body for body in whole if body.trunk >= SMALLEST_TRUNK]
     if not judged:
-        return Score("unknown", reason=f"every trunk is below {SMALLEST_TRUNK:.0f} pixels", cause="unjudgeable")
+        reason = f"every trunk is below {SMALLEST_TRUNK:.0f} pixels"
+        return Score("unknown", reason=reason, measures=people, cause="unjudgeable")
     suspicions = [finding for body in judged for finding in suspect(body)]
     suspicions += surplus(judged)
     suspicions.sort(key=lambda finding: -finding.score)
     value = suspicions[0].score if suspicions else 0.0
     findings = tuple(finding for finding in suspicions if finding.score >= THRESHOLD)
     longest = max((ratio for body in judged for _, ratio in ratios(body)), default=0.0)
-    measures = {"people": len(bodies), "judged_people": len(judged), "longest_ratio": longest}
+    measures = {**people, "judged_people": len(judged), "longest_ratio": longest}
     return Score("scored", value, value >= THRESHOLD, None, findings, measures)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,7 +60,6 @@ class MannequinCard(BaseModel):
         return Score("scored", value, value >= THRESHOLD, findings=shown, measures=measures)
 
 
-@lru_cache
 def load_mannequin_card(path: Path = SHIPPED) -> MannequinCard:
     """Read a card; raises HafError if it is not one."""
     try:

@@ -58,7 +58,7 @@ def corrected_rate(rate: Rate, accuracy: Accuracy, confidence: float = 0.95) -> 
         return Corrected(None, None, None, "nothing was scored")
     if not accuracy.bad or not accuracy.good:
         return Corrected(None, None, None, "its card lacks labelled images of one side")
-    if accuracy.sensitivity + accuracy.specificity <= 1:
+    if accuracy.sensitivity + accuracy.specificity <= 1 + 1e-9:  # of shares that are rounded
         return Corrected(None, None, None, "on its card the scorer is no better than chance")
     youden = accuracy.sensitivity + accuracy.specificity - 1
     estimate = float(np.clip((rate.estimate + accuracy.specificity - 1) / youden, 0, 1))
