@@ -183,8 +183,9 @@ def test_the_gallery_is_filtered_by_the_headline_as_by_each_scorer(tmp_path: Pat
     class NotShown(Brightness):
         left_out = "it is not shown to see errors"
 
-    scorers = {"hands": Returns("hands", Score("scored", 0.1, False)), "digits": Brightness(), "limbs": NotShown()}
-    scorers["hands"].role = "anatomy"
+    sound = Returns("hands", Score("scored", 0.1, False))
+    sound.role = "anatomy"
+    scorers = {"hands": sound, "digits": Brightness(), "limbs": NotShown()}
     run = make_run(tmp_path, [f"{i}.png" for i in range(6)], scorers)
     rows = metrics_of(run)["anatomy"].rows.set_index("image")
     for item in make_gallery(run).items:

@@ -71,6 +71,8 @@ def parsed() -> argparse.Namespace:
         parser.error(f"--methods: there is no {unknown[0]}; known: {', '.join(KNOWN)}")
     if asked.what in ("cost", "tune"):
         asked.methods = [method for method in asked.methods if method in METHODS]
+        if not asked.methods:
+            parser.error(f"{asked.what} is of methods and not of ablations alone: {', '.join(METHODS)}")
     return asked
 
 

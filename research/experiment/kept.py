@@ -25,7 +25,8 @@ class Kept:
     """
 
     def __init__(self, folders: Sequence[Path], others: Sequence[str]) -> None:
-        values, labels, names = [], [], set(others)
+        values, names = [], set(others)
+        told: pd.DataFrame | None = None
         for folder in folders:
             if not (folder / VALUES).exists():
                 raise HafError(f"{folder} has no {VALUES}: give the folder that a report wrote by --docs.")
@@ -37,11 +38,10 @@ class Kept:
             values.append(own)
             if (folder / LABELS).exists():
                 said = pd.read_csv(folder / LABELS, dtype=str, keep_default_na=False).astype({"seed": int})
-                labels.append(said.assign(bad=said["bad"].map(SAID), second=said["second"].map(SAID)))
+                told = with_kept(said.assign(bad=said["bad"].map(SAID), second=said["second"].map(SAID)), told)
         every = pd.concat(values) if values else pd.DataFrame(columns=["name", "point", *PICTURE])
         self._groups = dict(iter(every.groupby(["name", "point"])))
         self.names = list(dict.fromkeys(every["name"]))
-        told = pd.concat(labels) if labels else None
         self.labels = None if told is None else told[~told["name"].isin(others)]
 
     def points(self, name: str) -> list[Point]:

@@ -36,7 +36,8 @@ BAD: Mapping[str, bool | None] = {"good": False, "bad": True, "unclear": None}
 def make_sheets(plan: Plan, base: Run, runs: Mapping[str, Sequence[Run]], each: int) -> None:
     """Sheets of `each` pictures of the base and of every method, all shuffled, and key.csv.
 
-    Methods show the same prompts and seeds: prompts in turn, and of their fits in turn.
+    Methods show the same prompts and seeds: prompts in turn, and of their fits in turn. Raises HafError where there are
+    labels of other sheets.
     """
     shown = {BASE: pictures([base]), **{method: pictures(own) for method, own in runs.items()}}
     prompts, seeds = (sorted(set(column)) for column in zip(*shown[BASE], strict=True))
@@ -50,12 +51,17 @@ def make_sheets(plan: Plan, base: Run, runs: Mapping[str, Sequence[Run]], each: 
     order = np.random.default_rng(0).permutation(len(tiles))
     folder = plan.out / "labels"
     folder.mkdir(exist_ok=True)
-    lines = ["number,name,prompt_id,seed"]
+    key = ["number,name,prompt_id,seed"]
+    key += [
+        f"{n},{tiles[place][0]},{tiles[place][1].prompt_id},{tiles[place][1].seed}" for n, place in enumerate(order)
+    ]
+    text = "\n".join(key) + "\n"
+    if any(folder.glob("labels-*.csv")) and (folder / "key.csv").read_text() != text:
+        raise HafError(f"{folder} has labels of other sheets; move them away before you make new ones.")
     for first in range(0, len(order), COLUMNS * ROWS):
         numbers = range(first, min(len(order), first + COLUMNS * ROWS))
         sheet({number: tiles[order[number]][1] for number in numbers}).save(folder / f"sheet-{first:04d}.png")
-        lines += [f"{n},{tiles[order[n]][0]},{(own := tiles[order[n]][1]).prompt_id},{own.seed}" for n in numbers]
-    write_whole(folder / "key.csv", "\n".join(lines) + "\n")
+    write_whole(folder / "key.csv", text)
     print(f"{len(order)} pictures on sheets in {folder}; labels go into {folder}/labels-WHO.csv (number,label).")
 
 

@@ -85,13 +85,19 @@ def tuning_jobs(plan: Plan, methods: Sequence[str]) -> Iterator[Job]:
 
 
 def tune(plan: Plan, methods: Sequence[str], workers: int) -> None:
-    """Try all settings of METHODS, and write OUT/tuning.json: the chosen ones, and the figures of all."""
+    """Try all settings of METHODS, and write OUT/tuning.json: the chosen ones, and the figures of all.
+
+    What the file says of other methods stays.
+    """
     runs = plan.out / "tuning" / "runs"
     do_all(tuning_jobs(plan, methods), workers)
     if not is_finished(runs / BASE):
         raise HafError(f"{runs / BASE} is not finished: see above why, and give `tune` again.")
     base = read_run(runs / BASE)
-    chosen, rows = {}, []
+    path = plan.out / "tuning.json"
+    before = json.loads(path.read_text()) if path.exists() else {"chosen": {}, "tried": []}
+    chosen = {name: settings for name, settings in before["chosen"].items() if name not in methods}
+    rows = [row for row in before["tried"] if row["name"].rpartition("-")[0] not in methods]
     for method in methods:
         grid = METHODS[method].tried
         folders = {place: runs / f"{method}-{place}" for place in range(len(grid))}
@@ -104,7 +110,7 @@ def tune(plan: Plan, methods: Sequence[str], workers: int) -> None:
             | figures(judged(base), judged(own), plan, f"{method}-{place}")
             for place, own in made.items()
         ]
-    write_whole(plan.out / "tuning.json", json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
+    write_whole(path, json.dumps({"chosen": chosen, "tried": rows}, indent=1) + "\n")
 
 
 def best(base: Run, made: Mapping[int, Run]) -> int:

@@ -108,8 +108,9 @@ def by_eye(
     """The rate by eye and its number, the difference from the base and its p, and the rate with the judge's help."""
     clear = own.dropna()
     found = measures.rate_of(clear)
+    judged = judge.dropna()
     powered = prediction_powered_rate(
-        clear.reindex(judge.index).to_numpy(), judge.to_numpy(), judge.index.get_level_values(0)
+        clear.reindex(judged.index).to_numpy(), judged.to_numpy(), judged.index.get_level_values(0)
     )
     told = [f"{rate(found)} ({len(clear)})"]
     told += [points(apart[name]), p_value(p_values[name])] if name in apart else [DASH, DASH]
