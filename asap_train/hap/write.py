@@ -68,6 +68,7 @@ class Hap:
     _ids: set[str] = field(default_factory=set)
     _rejected: list[Rejection] = field(default_factory=list)
     _shards: dict[str, Shard] = field(default_factory=dict)
+    _numbers: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     _synced: float = 0.0
 
     def done(self, item: str) -> bool:
@@ -103,7 +104,7 @@ class Hap:
             append_line(self.folder, line)
             self._count(line)
             if new and line.end >= self.shard_bytes:
-                self._close(split)
+                self._close(growing, split)
         return len(new)
 
     def finish(self) -> HapManifest:
@@ -116,8 +117,10 @@ class Hap:
         with changing(self.mirror), disk_errors(self.folder):
             for split in SPLITS:
                 if self._growing(split).exists():
-                    self._close(split)
-            if not self.manifest.ended or self.manifest.counts.items != len(self._items):
+                    self._close(self._growing(split), split)
+            # Where a shard was lost, its items, which are there again, lie in another.
+            changed = (self.manifest.counts.items, self.manifest.shards) != (len(self._items), self._shards)
+            if not self.manifest.ended or changed:
                 found = describe(self.folder, self._shards, self._rejected, len(self._items))
                 ended = {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
                 self.manifest = self.manifest.model_copy(update={**ended, **found})
@@ -137,8 +140,7 @@ class Hap:
                     yield from batch.column("fingerprint").to_pylist()
 
     def _growing(self, split: Split) -> Path:
-        number = sum(shard.split == split for shard in self._shards.values())
-        return self.folder / ".growing" / f"{split}-{number:05}.rows"
+        return self.folder / ".growing" / f"{split}-{self._numbers[split]:05}.rows"
 
     def _append(self, growing: Path, split: Split, rows: Iterable[Row]) -> int:
         durable = time.monotonic() - self._synced > SYNC_SECONDS
@@ -146,8 +148,7 @@ class Hap:
             self._synced = time.monotonic()
         return append_rows(growing, ({**row, "split": split} for row in rows), durable)
 
-    def _close(self, split: Split) -> None:
-        growing = self._growing(split)
+    def _close(self, growing: Path, split: Split) -> None:
         name = f"data/{growing.stem}.parquet"
         # Synced before and after: even a power failure leaves no shard that the journal cannot account for.
         sync_journal(self.folder)
@@ -162,10 +163,19 @@ class Hap:
         """Take a line of the journal into account."""
         if isinstance(line, ClosedLine):
             self._shards[line.closed] = Shard(line.split, line.rows, line.sha256)
+            self._grown_to(Path(line.closed).stem, 1)
         else:
             self._items.add(line.item)
             self._ids.update(line.rows)
             self._rejected += line.rejected
+            if line.shard is not None:
+                self._grown_to(line.shard, 0)
+
+    def _grown_to(self, stem: str, more: int) -> None:
+        """The shard that grows has this one's number and so many more, or a higher one, whichever were lost."""
+        split = split_of_shard(stem)
+        if split is not None:
+            self._numbers[split] = max(self._numbers[split], int(stem.rpartition("-")[2]) + more)
 
     def _resume(self) -> None:
         """Count what the journal says, and cut off what it does not speak of."""
@@ -197,11 +207,12 @@ class Hap:
         for stem, file in growing.items():
             if stem in closed or stem not in ends:
                 file.unlink()
-            else:
-                os.truncate(file, ends[stem])
-        for split in SPLITS:
-            if self._growing(split).exists() and self._growing(split).stat().st_size >= self.shard_bytes:
-                self._close(split)
+                continue
+            os.truncate(file, ends[stem])
+            split = split_of_shard(stem)
+            # Of a shard that was closed, and is lost, the rows may still be there after a short upload.
+            if split and (file != self._growing(split) or ends[stem] >= self.shard_bytes):
+                self._close(file, split)
 
 
 def _adopted(folder: Path, lines: Sequence[Line]) -> Iterator[ClosedLine]:
