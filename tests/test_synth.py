@@ -256,6 +256,18 @@ def test_a_given_mask_wins_and_one_of_another_size_is_a_reason(photos: Path, tmp
     assert "make a mask of the photo's size" in reasons
 
 
+@pytest.mark.parametrize(("regions", "made"), [("feet", ["feet"]), ("feet,hands", ["hands"])])
+def test_a_given_mask_that_lies_on_no_part_is_of_the_only_region(tmp_path: Path, regions: str, made: list[str]) -> None:
+    Image.fromarray(correct_picture(984_000_000, "hand", size=256).image).save(tmp_path / "a.png")
+    mask = np.zeros((256, 256), np.uint8)
+    mask[150:250, 5:105] = 255
+    Image.fromarray(mask).save(tmp_path / "a.mask.png")
+    asked = {"photos": tmp_path, "count": 1, "home": "mannequins", "regions": regions, "scorers": ()}
+    spec = SynthSpec.model_validate({**asked, "gates": {"inside_ssim": 1.0}})
+    rows = photo_source(spec.resolved(), "cpu").process("a.png#0").rows
+    assert [row["region"] for row in rows] == made
+
+
 @needs_nets
 def test_a_tiny_model_redraws_a_hand(photos: Path, tmp_path: Path) -> None:
     model = build_sd15(tmp_path / "sd15")
