@@ -162,6 +162,23 @@ def test_the_items_of_a_lost_shard_are_made_again_and_no_other_shard_is_written_
     assert gone.exists() == (lost == "rows are left" or (finished and lost == "last"))
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_item_that_lies_in_two_shards_is_made_again_where_one_is_lost(tmp_path: Path, lost: int) -> None:
+    rows = [to_row(painted(number, photo=0)) for number in range(2)]
+    for given in (rows[:1], rows):
+        with start(tmp_path / "hap") as hap:
+            assert hap.add("photo 0", given, [("area", "too small")], whole=len(given) == 2) == 1
+            hap.finish()
+    sorted((tmp_path / "hap" / "data").iterdir())[lost].unlink()
+    with start(tmp_path / "hap") as hap:
+        assert hap.begun("photo 0") == {rows[1 - lost]["id"]}
+        assert hap.add("photo 0", rows, [("area", "too small")]) == 1
+        manifest = hap.finish()
+    assert set(read_table(tmp_path / "hap")["id"]) == {row["id"] for row in rows}
+    assert (manifest.counts.items, manifest.counts.rejected) == (1, 1)
+    assert validate(tmp_path / "hap") == []
+
+
 def test_a_finished_set_stays_as_it_is_and_a_longer_one_goes_on(tmp_path: Path, whole: Path) -> None:
     folder = tmp_path / "hap"
     with start(folder) as hap:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ class Hap:
     mirror: Mirror | None = None
     _items: set[str] = field(default_factory=set)
     _ids: set[str] = field(default_factory=set)
-    _rejected: list[Rejection] = field(default_factory=list)
+    _begun: dict[str, set[str]] = field(default_factory=dict)
+    _rejected: dict[str, Sequence[Rejection]] = field(default_factory=dict)
     _shards: dict[str, Shard] = field(default_factory=dict)
     _numbers: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     _synced: float = 0.0
@@ -75,27 +77,36 @@ class Hap:
         """Is the work of this item finished, by this process or one before it?"""
         return item in self._items
 
+    def begun(self, item: str) -> Collection[str]:
+        """The ids of the rows that are there of an item that is not done."""
+        return self._begun.get(item, ())
+
     @property
     def pairs(self) -> int:
         """How many pairs it holds."""
         return len(self._ids)
 
-    def add(self, item: str, rows: Sequence[Row], rejections: Sequence[Rejection] = ()) -> int:
+    def add(self, item: str, rows: Sequence[Row], rejections: Sequence[Rejection] = (), *, whole: bool = True) -> int:
         """Everything that one item gave, from `to_row`: kept whole or not at all. Returns how many pairs are new.
 
         All rows are of one photo, by which they get their split. A row whose id is there already is counted as
-        rejected by the gate `duplicate`. Raises ValueError for an item that is done, and for rows of several photos.
+        rejected by the gate `duplicate`. `whole` is False for an item of which rows are left out for now: it is not
+        done, and is to be added again, with or without those that are there. Raises ValueError for an item that is
+        done, and for rows of several photos.
         """
         if item in self._items or len({row["source"] for row in rows}) > 1:
             raise ValueError(f"{item} is done already, or its rows are of several photos")
         new: dict[str, Row] = {}
         rejected = [(gate, reason) for gate, reason in rejections]
+        begun = self.begun(item)
         for row in rows:
+            if row["id"] in begun:
+                continue
             if row["id"] in self._ids or row["id"] in new:
                 rejected.append(("duplicate", "the very same pair is there already"))
             else:
                 new[row["id"]] = row
-        line = ItemLine(item, tuple(new), tuple(rejected))
+        line = ItemLine(item, tuple(new), tuple(rejected), whole=whole)
         with changing(self.mirror), disk_errors(self.folder):
             if new:
                 split = self.manifest.split.split_of(rows[0]["source"])
@@ -121,7 +132,8 @@ class Hap:
             # Where a shard was lost, its items, which are there again, lie in another.
             changed = (self.manifest.counts.items, self.manifest.shards) != (len(self._items), self._shards)
             if not self.manifest.ended or changed:
-                found = describe(self.folder, self._shards, self._rejected, len(self._items))
+                rejected = chain.from_iterable(self._rejected.values())
+                found = describe(self.folder, self._shards, rejected, len(self._items))
                 ended = {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
                 self.manifest = self.manifest.model_copy(update={**ended, **found})
                 write_card(self.folder, self.manifest)
@@ -165,9 +177,12 @@ class Hap:
             self._shards[line.closed] = Shard(line.split, line.rows, line.sha256)
             self._grown_to(Path(line.closed).stem, 1)
         else:
-            self._items.add(line.item)
+            if line.whole:
+                self._items.add(line.item)
+            else:
+                self._begun.setdefault(line.item, set()).update(line.rows)
             self._ids.update(line.rows)
-            self._rejected += line.rejected
+            self._rejected[line.item] = line.rejected
             if line.shard is not None:
                 self._grown_to(line.shard, 0)
 
@@ -186,14 +201,18 @@ class Hap:
         closed = {Path(line.closed).stem for line in lines if isinstance(line, ClosedLine)}
         growing = {path.stem: path for path in (self.folder / ".growing").glob("*.rows") if split_of_shard(path.stem)}
         length = {stem: path.stat().st_size for stem, path in growing.items()}
+
         # After a power failure the journal may know of rows that the disk does not: their items are made again.
+        def lost(line: Line) -> bool:
+            if isinstance(line, ClosedLine) or line.shard is None or line.shard in closed:
+                return False
+            return line.end > length.get(line.shard, 0)
+
+        again = {line.item for line in lines if isinstance(line, ItemLine) and lost(line)}
         kept = [
-            line
+            replace(line, whole=False) if isinstance(line, ItemLine) and line.item in again else line
             for line in lines
-            if isinstance(line, ClosedLine)
-            or line.shard is None
-            or line.shard in closed
-            or line.end <= length.get(line.shard, 0)
+            if not lost(line)
         ]
         ends = {line.shard: line.end for line in kept if isinstance(line, ItemLine) and line.shard is not None}
         for stem, file in growing.items():
