@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished fit; `scores` is None where no checkpoint was scored."""
+    """A finished fit; `scores` is None where scoring was not asked for."""
 
     config: FitConfig
     scores: Scores | None
@@ -74,14 +74,21 @@ def is_main_process() -> bool:
 
 
 def score_fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
-    """Score the checkpoints of a fit that are not scored yet, and the base, and write page and card."""
+    """Score the checkpoints of a fit that are not scored yet, and the base, and write page and card.
+
+    A fit whose `score` is None is scored with the defaults.
+    """
     from asap_train.autoscore import Autoscore, scored_runs, settle
     from asap_train.training import checkpoints
 
     there = checkpoints.steps(config.out / "checkpoints")
     if not there:
         raise HafError(f"{config.out} has no checkpoint.")
-    settings = config.score or ScoreSettings.model_validate({"model": config.model})
+    if config.score is None:
+        # By way of the fit's settings, which say how its model is sampled.
+        given, every = config.model_dump(exclude_unset=True), config.checkpointing_steps
+        config = FitConfig.model_validate({**given, "score": {"every": every}})
+    settings = config.score or ScoreSettings()
     scoring = Autoscore(config, settings, progress)
     scoring.prepare()
     for folder in there:

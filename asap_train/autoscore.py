@@ -290,10 +290,15 @@ def settle(config: FitConfig, settings: ScoreSettings) -> Scores:
 
 
 def settle_unscored(config: FitConfig) -> None:
-    """Of a fit without scores: the newest checkpoint's weights, and page and card, which say that it is not scored."""
+    """Of a fit without scores: the newest checkpoint's weights, and page and card, which say that it is not scored.
+
+    A fit whose last checkpoint was scored since, by `score_fit`, keeps the weights that were chosen, page and card.
+    """
     from asap_train.reporting.fit_page import build_plain_page
     from asap_train.reporting.model_card import write_card
 
+    if (config.out / "scores.json").exists() and config.max_train_steps in scored_runs(config.out):
+        return
     with disk_errors(config.out):
         publish(config.out, config.max_train_steps)
         write_card(config, None)

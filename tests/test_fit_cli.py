@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
+from asap_train import score_fit
 from asap_train.cli import app
+from asap_train.training.fit_folder import read_fit
 from hafbench.errors import HafError
 from hafbench.images import sha256_of
 from hafbench.runs import read_run
@@ -121,14 +123,9 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     tuned: tuple[Path, dict[str, Any]], pairs: Path
 ) -> None:
     out = tuned[0].with_name("b")
-    made = fit(
-        pairs,
-        out,
-        "--steps",
-        3,
-        "--no-score",
-        *settings("checkpointing_steps=2", "train_batch_size=2", "validation=null"),
-    )
+    small = settings("checkpointing_steps=2", "train_batch_size=2", "validation=null")
+    asked = (pairs, out, "--steps", 3, "--no-score", *small)
+    made = fit(*asked)
     assert "not scored" in made.stdout
     assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
     page = (out / "index.html").read_text()
@@ -145,7 +142,11 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     assert {point["step"] for point in json.loads(scored.stdout)["points"]} == {0, 2, 3}
     assert (base / "records.parquet").stat().st_mtime_ns == when
     assert len(list((out.parent / ".base").iterdir())) == 1
-    assert "Nothing: this fit" not in (out / "README.md").read_text()
+    kept = ("README.md", "index.html", "scores.json", "published.json", "pytorch_lora_weights.safetensors")
+    before = {name: (out / name).read_bytes() for name in kept}
+    assert b"Nothing: this fit" not in before["README.md"]
+    assert not json.loads(fit(*asked, "--json").stdout).get("points")
+    assert {name: (out / name).read_bytes() for name in kept} == before, "the same command again"
 
 
 def test_scores_of_other_settings_are_refused_before_anything_is_drawn(tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -153,6 +154,10 @@ def test_scores_of_other_settings_are_refused_before_anything_is_drawn(tuned: tu
     before = sorted((out.parent / ".base").rglob("*.png"))
     with pytest.raises(HafError, match=r"was scored with other settings \(seeds: 1 -> 2\)"):
         run("score", out, "--seeds", 2)
+    # A fit without settings of its scores is scored as it was tuned.
+    config = read_fit(out, ["score=null", "mixed_precision=bf16", "max_sequence_length=48"])
+    with pytest.raises(HafError, match=r"max_sequence_length: null -> 48.*dtype: \"fp32\" -> \"bf16\""):
+        score_fit(config)
     assert sorted((out.parent / ".base").rglob("*.png")) == before
 
 

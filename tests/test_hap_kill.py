@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from asap_train.data.gates import NearDuplicates
 from asap_train.hap import to_row
+from asap_train.hap.growing import append_rows
 from asap_train.hap.manifest import SplitRule
 from asap_train.hap.read import read_table
 from asap_train.hap.validate import validate
@@ -135,6 +137,46 @@ def test_rows_without_a_line_in_the_journal_do_not_count(tmp_path: Path, whole: 
     (folder / ".growing" / "test-00099.rows").write_bytes(b"\xff\xff\xff\xff half of a record batch")
     run(folder)
     assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("lost", ["early", "last", "rows are left"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_items_of_a_lost_shard_are_made_again_and_no_other_shard_is_written_over(
+    tmp_path: Path, whole: Path, lost: str, finished: bool
+) -> None:
+    folder = tmp_path / "hap"
+    with start(folder) as hap:
+        work(hap)
+        if finished:
+            hap.finish()
+    gone = sorted((folder / "data").glob("train-*"))[-1 if lost == "last" else 1]
+    if lost == "rows are left":  # as of an upload that was cut short
+        append_rows(folder / ".growing" / f"{gone.stem}.rows", pq.read_table(gone).to_pylist(), durable=False)
+    gone.unlink()
+    others = {path: path.read_bytes() for path in (folder / "data").iterdir()}
+    run(folder)
+    assert validate(folder) == []
+    assert sorted(read_table(folder)["id"]) == sorted(read_table(whole)["id"])
+    assert {path: path.read_bytes() for path in others} == others
+    assert list((folder / ".growing").iterdir()) == []
+    assert gone.exists() == (lost == "rows are left" or (finished and lost == "last"))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_item_that_lies_in_two_shards_is_made_again_where_one_is_lost(tmp_path: Path, lost: int) -> None:
+    rows = [to_row(painted(number, photo=0)) for number in range(2)]
+    for given in (rows[:1], rows):
+        with start(tmp_path / "hap") as hap:
+            assert hap.add("photo 0", given, [("area", "too small")], whole=len(given) == 2) == 1
+            hap.finish()
+    sorted((tmp_path / "hap" / "data").iterdir())[lost].unlink()
+    with start(tmp_path / "hap") as hap:
+        assert hap.begun("photo 0") == {rows[1 - lost]["id"]}
+        assert hap.add("photo 0", rows, [("area", "too small")]) == 1
+        manifest = hap.finish()
+    assert set(read_table(tmp_path / "hap")["id"]) == {row["id"] for row in rows}
+    assert (manifest.counts.items, manifest.counts.rejected) == (1, 1)
+    assert validate(tmp_path / "hap") == []
 
 
 def test_a_finished_set_stays_as_it_is_and_a_longer_one_goes_on(tmp_path: Path, whole: Path) -> None:

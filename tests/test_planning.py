@@ -176,6 +176,13 @@ def test_a_fit_that_is_resumed_on_another_card_keeps_its_settings(tmp_path: Path
     assert again == config
 
 
+def test_a_fit_that_tunes_text_encoders_has_the_plan_of_its_network() -> None:
+    given = {"model": "sdxl", "pairs": "hap", "out": "fit"}
+    also = {**given, "lora": {"text_encoder": True}}
+    assert make_plan("sdxl", 80, also).chosen == make_plan("sdxl", 80, given).chosen
+    assert suited(also, 80.0)[0]["lora"] == {"text_encoder": True}
+
+
 def test_memory_of_the_parts_follows_from_the_numbers_of_weights() -> None:
     config = FitConfig.of("flux-dev", "hap", "fit", quantization="nf4", ema_decay=0.9)
     parts = {part.name: part.bytes for part in estimate("flux-dev", config).step.parts}

@@ -16,11 +16,13 @@ from PIL import Image
 from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
+from asap_train import hap
 from asap_train.cli import app
 from asap_train.data.sources import photo_source, world_source
 from asap_train.data.spec import SynthSpec, Thresholds
 from asap_train.data.synthesis import add_pairs, synth
 from asap_train.data.workers import ItemResult, RemoteWorker, processes
+from asap_train.hap.manifest import HapManifest
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.write import open_hap
 from hafbench.detectors.hands import FILES
@@ -29,6 +31,7 @@ from hafbench.errors import HafError
 from hafbench.mannequin.picture import correct_picture, make_pair
 from hafbench.provenance import versions
 from hafbench.weights import find
+from hap_pairs import painted
 from tiny_pipelines import build_sd15
 
 PEOPLE = Path(__file__).parents[1] / "examples" / "people"
@@ -148,11 +151,38 @@ class Nothing:
 
 def test_it_ends_when_a_whole_round_gives_nothing(tmp_path: Path) -> None:
     for _ in range(2):
-        with open_hap(tmp_path / "set", {}) as hap:
-            add_pairs(Nothing(), hap, 10, processes(Nothing(), 1), 4)
-            manifest = hap.finish()
+        with open_hap(tmp_path / "set", {}) as writer:
+            add_pairs(Nothing(), writer, 10, processes(Nothing(), 1), 4)
+            manifest = writer.finish()
     assert manifest.counts.pairs == 0
     assert manifest.rejections["photo"].reasons == {"it is of a cat": 2}
+
+
+@dataclass(frozen=True)
+class TwoPhotos:
+    """Four pairs of each of two photos, and a candidate that is none."""
+
+    def items(self, round_: int) -> Iterable[str]:
+        return [f"{photo}#{round_}" for photo in range(2)]
+
+    def process(self, item: str) -> ItemResult:
+        photo, _, round_ = item.partition("#")
+        pairs = [painted(10 * int(photo) + number, photo=int(photo)) for number in range(4 * (round_ == "0"))]
+        return ItemResult(item, tuple(map(hap.to_row, pairs)), (("area", f"{item} is too small"),))
+
+
+def test_a_photo_of_which_pairs_were_left_out_gives_them_when_the_set_grows(tmp_path: Path) -> None:
+    def grown(name: str, *counts: int) -> HapManifest:
+        for count in counts:
+            with open_hap(tmp_path / name, {}) as writer:
+                add_pairs(TwoPhotos(), writer, count, processes(TwoPhotos(), 1), 0)
+                manifest = writer.finish()
+            assert manifest.counts.pairs == count
+        return manifest
+
+    whole, pieces = grown("whole", 8), grown("pieces", 1, 3, 6, 8)
+    assert ids(tmp_path / "pieces") == ids(tmp_path / "whole")
+    assert (pieces.counts, pieces.rejections) == (whole.counts, whole.rejections)
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +284,18 @@ def test_a_given_mask_wins_and_one_of_another_size_is_a_reason(photos: Path, tmp
         assert not pair.mask[mask == 0].any()
     reasons = " ".join(read_hap(tmp_path / "set").rejections["photo"].reasons)
     assert "make a mask of the photo's size" in reasons
+
+
+@pytest.mark.parametrize(("regions", "made"), [("feet", ["feet"]), ("feet,hands", ["hands"])])
+def test_a_given_mask_that_lies_on_no_part_is_of_the_only_region(tmp_path: Path, regions: str, made: list[str]) -> None:
+    Image.fromarray(correct_picture(984_000_000, "hand", size=256).image).save(tmp_path / "a.png")
+    mask = np.zeros((256, 256), np.uint8)
+    mask[150:250, 5:105] = 255
+    Image.fromarray(mask).save(tmp_path / "a.mask.png")
+    asked = {"photos": tmp_path, "count": 1, "home": "mannequins", "regions": regions, "scorers": ()}
+    spec = SynthSpec.model_validate({**asked, "gates": {"inside_ssim": 1.0}})
+    rows = photo_source(spec.resolved(), "cpu").process("a.png#0").rows
+    assert [row["region"] for row in rows] == made
 
 
 @needs_nets

@@ -12,7 +12,8 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file
 
-from asap_train.training.config import FitConfig
+from asap_train.reporting.fit_page import validation_strips
+from asap_train.training.config import FitConfig, ValidationSettings
 from asap_train.training.fit_log import FitLog, as_row, step_metrics
 from asap_train.training.losses import Residuals, compute
 from asap_train.training.noise import draw_noise
@@ -20,7 +21,7 @@ from asap_train.training.objectives import LossSettings
 from asap_train.training.residuals import residuals_of
 from asap_train.training.setup import Training
 from asap_train.training.trainer import train
-from asap_train.training.validation import drawn_steps
+from asap_train.training.validation import drawn_steps, write_drawn
 from fits import advance, log_of, mannequin_pairs, painted_pairs, ready, settings, tiny_model, two_processes
 from hafbench.errors import HafError, Unavailable
 from hafbench.generators import load_generator
@@ -174,6 +175,11 @@ def test_validation_images_are_of_fixed_noise_in_the_folder_and_in_the_tracker(
     events = EventAccumulator(str(next((out / "trackers").rglob("events*")).parent))
     events.Reload()
     assert len(events.Images("a hand")) == 3
+    # The page names the prompts that each was drawn with, whatever the fit was resumed with since.
+    write_drawn(folders[2], ValidationSettings(prompts=("an arm", "a hand")))
+    resumed = settings(model, pairs, out, validation={"prompts": ("no picture",)})
+    shown = {strip.prompt: [cell.step for cell in strip.cells] for strip in validation_strips(resumed)}
+    assert shown == {"a hand": [0, 2, 4], "two hands": [0, 2], "an arm": [4]}
     # What is drawn changes nothing of the training, and the base's images are those of hafbench's own noise.
     plain = train(settings(model, pairs, tmp_path / "plain", learning_rate=0.1))
     assert log_of(plain) == log_of(out)

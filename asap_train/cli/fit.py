@@ -157,7 +157,7 @@ def _print_fit(made: Fit, quiet: bool, as_json: bool) -> None:
         if made.scores:
             _print_scores(made.scores)
         else:
-            typer.echo(f"Tuned, and not scored: {made.folder}; `asap-train score {made.folder}` scores it.")
+            typer.echo(f"Tuned: {made.folder}; `asap-train score {made.folder}` scores what is not scored yet.")
         typer.echo(f"Page: {made.page}")
 
 

@@ -93,7 +93,9 @@ class PhotoSource:
             if reason:
                 of_photo.append(("positive", reason))
             else:
-                found = self.finder.find(photo.pixels, mask)
+                # Of one region, where that alone is asked for: the user's mask is then of it, whatever it lies on.
+                only = self.spec.regions[0] if len(self.spec.regions) == 1 else None
+                found = self.finder.find(photo.pixels, mask, only)
                 of_photo += [("part", reason) for reason in found.left_out if _concerns(reason, self.spec.regions)]
                 parts = [part for part in found.parts if part.region in self.spec.regions]
                 if not parts:

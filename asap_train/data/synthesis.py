@@ -62,8 +62,9 @@ def add_pairs(
 ) -> None:
     """Add pairs until the data set has `count`, or a whole round gave none; `runner` does the work of the items.
 
-    What is there already, from a process before this one, is not made again. Pairs whose perceptual hashes are within
-    `distance` bits are near-duplicates, of which the first is kept.
+    What is there already, from a process before this one, is not made again. An item of which `count` left pairs out
+    gives them when the data set grows. Pairs whose perceptual hashes are within `distance` bits are near-duplicates, of
+    which the first is kept.
     """
     near = NearDuplicates(distance, hap.fingerprints())
     progress.start("pairs", count, hap.pairs)
@@ -74,14 +75,20 @@ def add_pairs(
             for result in run(todo) if before < count else ():
                 rows: list[Row] = []
                 rejections: list[Rejection] = list(result.rejections)
-                for row in result.rows[: count - hap.pairs]:
+                begun, whole = hap.begun(result.item), True
+                for row in result.rows:
+                    if row["id"] in begun:
+                        continue
                     verdict = near.judge(row["fingerprint"])
                     if verdict.outcome == "failed":
                         rejections.append((verdict.gate, verdict.reason or ""))
+                    elif hap.pairs + len(rows) == count:
+                        whole = False  # it is made again when the data set grows
+                        break
                     else:
                         near.add(row["fingerprint"])
                         rows.append(row)
-                hap.add(result.item, rows, rejections)
+                hap.add(result.item, rows, rejections, whole=whole)
                 progress.update("pairs", hap.pairs)
                 if hap.pairs >= count:
                     break

@@ -18,13 +18,17 @@ from hafbench.files import sync
 
 @dataclass(frozen=True)
 class ItemLine:
-    """An item: the ids of its rows, and what was rejected; with rows, their shard's stem and its length after them."""
+    """An item: the ids of its rows, and what was rejected; with rows, their shard's stem and its length after them.
+
+    `whole` is False where more rows are to come: a later line of the item then has them, and all that was rejected.
+    """
 
     item: str
     rows: tuple[str, ...]
     rejected: tuple[Rejection, ...]
     shard: str | None = None
     end: int = 0
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ def _as_plain(line: Line) -> dict[str, Any]:
     plain = asdict(line)
     if isinstance(line, ItemLine) and line.shard is None:
         del plain["shard"], plain["end"]
+    if isinstance(line, ItemLine) and line.whole:
+        del plain["whole"]
     return plain
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,35 +67,46 @@ class Hap:
     mirror: Mirror | None = None
     _items: set[str] = field(default_factory=set)
     _ids: set[str] = field(default_factory=set)
-    _rejected: list[Rejection] = field(default_factory=list)
+    _begun: dict[str, set[str]] = field(default_factory=dict)
+    _rejected: dict[str, Sequence[Rejection]] = field(default_factory=dict)
     _shards: dict[str, Shard] = field(default_factory=dict)
+    _numbers: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     _synced: float = 0.0
 
     def done(self, item: str) -> bool:
         """Is the work of this item finished, by this process or one before it?"""
         return item in self._items
 
+    def begun(self, item: str) -> Collection[str]:
+        """The ids of the rows that are there of an item that is not done."""
+        return self._begun.get(item, ())
+
     @property
     def pairs(self) -> int:
         """How many pairs it holds."""
         return len(self._ids)
 
-    def add(self, item: str, rows: Sequence[Row], rejections: Sequence[Rejection] = ()) -> int:
+    def add(self, item: str, rows: Sequence[Row], rejections: Sequence[Rejection] = (), *, whole: bool = True) -> int:
         """Everything that one item gave, from `to_row`: kept whole or not at all. Returns how many pairs are new.
 
         All rows are of one photo, by which they get their split. A row whose id is there already is counted as
-        rejected by the gate `duplicate`. Raises ValueError for an item that is done, and for rows of several photos.
+        rejected by the gate `duplicate`. `whole` is False for an item of which rows are left out for now: it is not
+        done, and is to be added again, with or without those that are there. Raises ValueError for an item that is
+        done, and for rows of several photos.
         """
         if item in self._items or len({row["source"] for row in rows}) > 1:
             raise ValueError(f"{item} is done already, or its rows are of several photos")
         new: dict[str, Row] = {}
         rejected = [(gate, reason) for gate, reason in rejections]
+        begun = self.begun(item)
         for row in rows:
+            if row["id"] in begun:
+                continue
             if row["id"] in self._ids or row["id"] in new:
                 rejected.append(("duplicate", "the very same pair is there already"))
             else:
                 new[row["id"]] = row
-        line = ItemLine(item, tuple(new), tuple(rejected))
+        line = ItemLine(item, tuple(new), tuple(rejected), whole=whole)
         with changing(self.mirror), disk_errors(self.folder):
             if new:
                 split = self.manifest.split.split_of(rows[0]["source"])
@@ -103,7 +115,7 @@ class Hap:
             append_line(self.folder, line)
             self._count(line)
             if new and line.end >= self.shard_bytes:
-                self._close(split)
+                self._close(growing, split)
         return len(new)
 
     def finish(self) -> HapManifest:
@@ -116,9 +128,12 @@ class Hap:
         with changing(self.mirror), disk_errors(self.folder):
             for split in SPLITS:
                 if self._growing(split).exists():
-                    self._close(split)
-            if not self.manifest.ended or self.manifest.counts.items != len(self._items):
-                found = describe(self.folder, self._shards, self._rejected, len(self._items))
+                    self._close(self._growing(split), split)
+            # Where a shard was lost, its items, which are there again, lie in another.
+            changed = (self.manifest.counts.items, self.manifest.shards) != (len(self._items), self._shards)
+            if not self.manifest.ended or changed:
+                rejected = chain.from_iterable(self._rejected.values())
+                found = describe(self.folder, self._shards, rejected, len(self._items))
                 ended = {"ended": provenance.now(), "shards": dict(sorted(self._shards.items()))}
                 self.manifest = self.manifest.model_copy(update={**ended, **found})
                 write_card(self.folder, self.manifest)
@@ -137,8 +152,7 @@ class Hap:
                     yield from batch.column("fingerprint").to_pylist()
 
     def _growing(self, split: Split) -> Path:
-        number = sum(shard.split == split for shard in self._shards.values())
-        return self.folder / ".growing" / f"{split}-{number:05}.rows"
+        return self.folder / ".growing" / f"{split}-{self._numbers[split]:05}.rows"
 
     def _append(self, growing: Path, split: Split, rows: Iterable[Row]) -> int:
         durable = time.monotonic() - self._synced > SYNC_SECONDS
@@ -146,8 +160,7 @@ class Hap:
             self._synced = time.monotonic()
         return append_rows(growing, ({**row, "split": split} for row in rows), durable)
 
-    def _close(self, split: Split) -> None:
-        growing = self._growing(split)
+    def _close(self, growing: Path, split: Split) -> None:
         name = f"data/{growing.stem}.parquet"
         # Synced before and after: even a power failure leaves no shard that the journal cannot account for.
         sync_journal(self.folder)
@@ -162,10 +175,22 @@ class Hap:
         """Take a line of the journal into account."""
         if isinstance(line, ClosedLine):
             self._shards[line.closed] = Shard(line.split, line.rows, line.sha256)
+            self._grown_to(Path(line.closed).stem, 1)
         else:
-            self._items.add(line.item)
+            if line.whole:
+                self._items.add(line.item)
+            else:
+                self._begun.setdefault(line.item, set()).update(line.rows)
             self._ids.update(line.rows)
-            self._rejected += line.rejected
+            self._rejected[line.item] = line.rejected
+            if line.shard is not None:
+                self._grown_to(line.shard, 0)
+
+    def _grown_to(self, stem: str, more: int) -> None:
+        """The shard that grows has this one's number and so many more, or a higher one, whichever were lost."""
+        split = split_of_shard(stem)
+        if split is not None:
+            self._numbers[split] = max(self._numbers[split], int(stem.rpartition("-")[2]) + more)
 
     def _resume(self) -> None:
         """Count what the journal says, and cut off what it does not speak of."""
@@ -176,14 +201,18 @@ class Hap:
         closed = {Path(line.closed).stem for line in lines if isinstance(line, ClosedLine)}
         growing = {path.stem: path for path in (self.folder / ".growing").glob("*.rows") if split_of_shard(path.stem)}
         length = {stem: path.stat().st_size for stem, path in growing.items()}
+
         # After a power failure the journal may know of rows that the disk does not: their items are made again.
+        def lost(line: Line) -> bool:
+            if isinstance(line, ClosedLine) or line.shard is None or line.shard in closed:
+                return False
+            return line.end > length.get(line.shard, 0)
+
+        again = {line.item for line in lines if isinstance(line, ItemLine) and lost(line)}
         kept = [
-            line
+            replace(line, whole=False) if isinstance(line, ItemLine) and line.item in again else line
             for line in lines
-            if isinstance(line, ClosedLine)
-            or line.shard is None
-            or line.shard in closed
-            or line.end <= length.get(line.shard, 0)
+            if not lost(line)
         ]
         ends = {line.shard: line.end for line in kept if isinstance(line, ItemLine) and line.shard is not None}
         for stem, file in growing.items():
@@ -197,11 +226,12 @@ class Hap:
         for stem, file in growing.items():
             if stem in closed or stem not in ends:
                 file.unlink()
-            else:
-                os.truncate(file, ends[stem])
-        for split in SPLITS:
-            if self._growing(split).exists() and self._growing(split).stat().st_size >= self.shard_bytes:
-                self._close(split)
+                continue
+            os.truncate(file, ends[stem])
+            split = split_of_shard(stem)
+            # Of a shard that was closed, and is lost, the rows may still be there after a short upload.
+            if split and (file != self._growing(split) or ends[stem] >= self.shard_bytes):
+                self._close(file, split)
 
 
 def _adopted(folder: Path, lines: Sequence[Line]) -> Iterator[ClosedLine]:

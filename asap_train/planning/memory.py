@@ -71,11 +71,11 @@ STEP = "training step"
 
 
 def case_of(config: FitConfig, architecture: Architecture) -> Case:
-    """What a fit's activations depend on."""
+    """What a fit's activations depend on; the text encoders, which a `Case` has not, are left out of its LoRA."""
     tokens = config.max_sequence_length or architecture.words[0]
-    return Case(
-        config.resolution or architecture.side, tokens, config.mixed_precision, config.residual_in_fp32, config.lora
-    )
+    side, lora = config.resolution or architecture.side, config.lora
+    network = lora and lora.model_copy(update={"text_encoder": False})
+    return Case(side, tokens, config.mixed_precision, config.residual_in_fp32, network)
 
 
 def estimate(name: str, config: FitConfig) -> Estimate:

@@ -17,7 +17,7 @@ from asap_train.training.config import as_plain
 from asap_train.training.fit_log import FitLog
 from asap_train.training.fit_plots import PLOTS
 from asap_train.training.objectives import OBJECTIVES
-from asap_train.training.validation import drawn_steps, prompts_of
+from asap_train.training.validation import drawn_steps, drawn_with, prompts_of
 from hafbench.comparison.tables import line, signed
 from hafbench.errors import BadImage
 from hafbench.figures import metrics_of
@@ -229,17 +229,19 @@ def shown_model(model: str) -> str:
 
 
 def validation_strips(config: FitConfig) -> list[Strip]:
-    """The validation images of a fit, a row for each prompt; of many steps some."""
+    """The validation images of a fit, a row for each prompt and seed that they were drawn with; of many steps some."""
     if config.validation is None:
         return []
     folders = {int(path.name): path for path in drawn_steps(config.out)}
     if not folders:
         return []
-    shown = _some(sorted(folders), max(folders))
-    return [
-        Strip(prompt, tuple(Cell(step, _small(File(folders[step], f"{number:02d}.png")), None) for step in shown))
-        for number, prompt in enumerate(prompts_of(config, config.validation))
-    ]
+    rows: dict[tuple[str, int], dict[int, Cell]] = {}
+    for step in _some(sorted(folders), max(folders)):
+        drawn = drawn_with(folders[step]) or config.validation
+        for number, prompt in enumerate(prompts_of(config, drawn)):
+            picture = _small(File(folders[step], f"{number:02d}.png"))
+            rows.setdefault((prompt, drawn.seed), {})[step] = Cell(step, picture, None)
+    return [Strip(prompt, tuple(cells.values())) for (prompt, _), cells in rows.items()]
 
 
 def strips(scores: Scores, base: Run, runs: Mapping[int, Run]) -> list[Strip]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from asap_train.training.sampling import plain_generator
-from asap_train.training.validation import FOLDER, arguments_of, is_due, prompts_of
+from asap_train.training.validation import FOLDER, arguments_of, is_due, prompts_of, write_drawn
 from hafbench.files import disk_errors
 from hafbench.suites import Prompt
 
@@ -29,6 +29,7 @@ def validate(training: Training, step: int) -> None:
     folder = config.out / FOLDER / f"{step:06d}"
     with disk_errors(config.out):
         folder.mkdir(parents=True, exist_ok=True)
+        write_drawn(folder, wanted.model_copy(update={"prompts": texts}))
         for number, image in enumerate(images):
             image.save(folder / f"{number:02d}.png")
     for tracker in accelerator.trackers:

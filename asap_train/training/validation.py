@@ -1,4 +1,7 @@
-"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker."""
+"""Images of a few fixed prompts and noises as a fit goes on: FIT/validation/000100/00.png, and in the tracker.
+
+Beside them settings.json has the prompts and the seed: a fit may be resumed with others.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from asap_train.training.config import FitConfig, ValidationSettings
+from hafbench.errors import HafError, first_problem
+from hafbench.files import write_whole
 from hafbench.generators.arguments import resolve_arguments
 from hafbench.generators.sources import find_source
 from hafbench.suites import load_suite
 from hafbench.worlds import world_of
 
 FOLDER = "validation"
+SETTINGS = "settings.json"
 
 
 def is_due(settings: ValidationSettings, step: int, last: int) -> bool:
@@ -41,6 +49,25 @@ def arguments_of(config: FitConfig, pipeline: Any) -> Mapping[str, Any]:
     if config.resolution:
         given = {"height": config.resolution, "width": config.resolution, **given}
     return resolve_arguments(pipeline, preset, given)
+
+
+def write_drawn(folder: Path, drawn: ValidationSettings) -> None:
+    """Say in the folder of a step what its images are drawn with."""
+    write_whole(folder / SETTINGS, drawn.model_dump_json(indent=1) + "\n")
+
+
+def drawn_with(folder: Path) -> ValidationSettings | None:
+    """What the images in the folder of a step were drawn with; None where an earlier version drew them.
+
+    Raises HafError for a damaged file.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        return None
+    try:
+        return ValidationSettings.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise HafError(f"{path} is damaged ({first_problem(error)}); move {folder} away.") from error
 
 
 def drawn_steps(fit: Path) -> Sequence[Path]:
