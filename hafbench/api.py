@@ -36,7 +36,7 @@ from hafbench.sources import (
     parts_of,
     read_images,
 )
-from hafbench.sources.unchanged import check_unchanged, lies_in
+from hafbench.sources.unchanged import check_unchanged
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
 from hafbench.stores import address_of, check_local, names_apart
@@ -136,8 +136,7 @@ def score(
     folder = out or Path("runs") / slug(f"score_{source.name}")
     if (address_of(folder) or str(Path(folder).resolve())) == source.address:
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
-    # A report below the folder has pictures of its own.
-    images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
+    images = read_images(source, spec.prompts)
     with start(spec) as started:
         manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
         read_cards(cards, manifest.scorers)

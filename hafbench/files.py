@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +64,48 @@ def read_whole(path: Path, most: int | None = None) -> bytes:
     if most is not None and path.stat().st_size > most:
         raise OSError(errno.EFBIG, f"this file is over the limit of {most >> 30} GiB", str(path))
     return path.read_bytes()
+
+
+RUN = "run.json"
+"""The file that tells a run folder."""
+OF_RUNS = ("report", "parts", "records.parquet")
+"""What a run folder has beside its images that would be taken for images: plots, and tables."""
+
+
+def names_below(folder: Path) -> list[str]:
+    """The paths of all files below a folder of this machine, in no order, but for hidden ones and those of runs.
+
+    There are none below a folder that is not there; links to folders are not followed. Raises HafError for a folder
+    that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise HafError(
+                f"{error.filename} cannot be read ({error.strerror}); let this user read it, or move it elsewhere."
+            ) from error
+
+    names: list[str] = []
+    for above, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        inside = Path(above).relative_to(folder).as_posix()
+        before = "" if inside == "." else f"{inside}/"
+        names += [f"{before}{one}" for one in files if not one.startswith(".")]
+    return without_runs(names)
+
+
+def without_runs(names: Iterable[str]) -> list[str]:
+    """Paths below a folder, without the plots and tables of the run folders among them; images of runs stay."""
+    names = list(names)
+    runs = {name.removesuffix(RUN) for name in names if name == RUN or name.endswith(f"/{RUN}")}
+    return [name for name in names if not _is_of_run(name, runs)] if runs else names
+
+
+def _is_of_run(name: str, runs: Set[str]) -> bool:
+    parts = name.split("/")
+    return any(
+        part in OF_RUNS and "".join(f"{one}/" for one in parts[:depth]) in runs for depth, part in enumerate(parts)
+    )
 
 
 def is_utf8(text: str) -> bool:

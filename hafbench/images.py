@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from hafbench.errors import BadImage, HafError, one_line
-from hafbench.files import MAX_BYTES, check_regular, is_utf8, read_whole
+from hafbench.files import MAX_BYTES, check_regular, is_utf8, names_below, read_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -224,13 +224,13 @@ def sha256_of(path: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder` by its suffix, hidden files left out, in a fixed order.
+    """Every image file under `folder` by its suffix, in a fixed order; hidden ones, and the plots of runs, left out.
 
     What cannot be read, such as a pipe or a link to nothing, is among them, to be told of rather than left out.
-    Raises HafError for a file name that is not UTF-8, since records, tables and pages could not spell it.
+    Raises HafError for a subfolder that cannot be read, and for a file name that is not UTF-8, since records, tables
+    and pages could not spell it.
     """
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
-    paths = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    paths = sorted(folder / name for name in names_below(folder) if PurePosixPath(name).suffix.lower() in SUFFIXES)
     unspelt = [path for path in paths if not is_utf8(str(path))]
     if unspelt:
         name = os.fsencode(unspelt[0]).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import from_json
 
 from hafbench.errors import HafError, first_problem, one_line
-from hafbench.files import write_whole
+from hafbench.files import RUN, write_whole
 from hafbench.provenance import Machine
 from hafbench.settings import Spec
 from hafbench.sources.source import SourceName
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hafbench.types import Generator
 
 FORMATS = (1, 2)
-FILE = "run.json"
+FILE = RUN
 ScorerName = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 """Names files, too."""
 Number = Annotated[int, Field(ge=0, le=10**12)]

@@ -19,10 +19,11 @@ from hafbench.cli import app
 from hafbench.errors import HafError
 from hafbench.figures import category_figures
 from hafbench.runs import read_run
-from hafbench.sources import SourceImage, open_source, read_images
+from hafbench.sources import SourceImage, open_source, parts_of, read_images
 from hafbench.sources.prompts import _id_and_seed
 from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN, Prompt
+from pictured import write_parquet
 from small import painted
 
 SUITE = '{"id": "wave", "text": "a waving hand"}\n{"id": "sit-2", "text": "a sitting woman", "category": "full_body"}\n'
@@ -286,6 +287,25 @@ def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path
     (folder / "b.png").symlink_to("c.png")
     (folder / "c.png").symlink_to("b.png")
     assert [image.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
+
+
+def test_plots_and_tables_of_runs_below_are_not_images_and_a_run_there_is_resumed(models: Path) -> None:
+    scorers = (ScorerSpec(name="iqa"),)
+    wanted = ["flux 1/a.png", "flux 1/deep/b.png", "sdxl/a.png", "sdxl/deep/b.png"]
+    for out in ("runs/one", "runs/two", "runs/one"):
+        run = hafbench.score(ScoreSpec(images=models, scorers=scorers), out=models / out)
+        assert list(run.records["image"]) == wanted
+        painted("a", 0).save(run.folder / "report" / "by_category.png")
+    assert parts_of(models) == [str(models / name) for name in ("flux 1", "sdxl")]
+    write_parquet(models.parent / "tables")
+    for _ in range(2):
+        source = open_source(models.parent / "tables")
+        assert (source.kind, len(source.images())) == ("parquet", 5)
+        hafbench.score(ScoreSpec(images=source.address, scorers=scorers), out=models.parent / "tables" / "runs" / "x")
+    # The pictures of a run are images.
+    painted("a", 0).save(make_images(models / "runs" / "one" / "images", "b.png") / "a.png")
+    assert [image.name for image in read_folder(models / "runs")] == ["one/images/a.png", "one/images/b.png"]
+    assert [image.name for image in read_folder(models / "runs" / "one")] == ["images/a.png", "images/b.png"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Any image file becomes upright 8-bit RGB, or one clear sentence."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hafbench.errors import BadImage
+from hafbench.errors import BadImage, HafError
 from hafbench.images import MAX_PIXELS, find_images, load_image
 
 RED = (255, 0, 0)
@@ -111,3 +112,18 @@ def test_images_are_found_in_a_fixed_order_without_hidden_ones(tmp_path: Path) -
         "b/1.png",
         "b/2.PNG",
     ]
+
+
+def test_a_subfolder_that_cannot_be_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(HafError, match=r"closed cannot be read \(Permission denied\)"):
+            find_images(Path())
+    finally:
+        os.seteuid(user)

@@ -22,8 +22,8 @@ from hafbench.leases import TakenOver
 from hafbench.mirrors import writing
 from hafbench.reports.gallery import make_gallery
 from hafbench.runs import LAYOUT, open_run, read_run
-from hafbench.sources import identity_of, open_source
-from hafbench.sources.unchanged import check_unchanged, lies_in
+from hafbench.sources import identity_of, open_source, parts_of
+from hafbench.sources.unchanged import check_unchanged
 from hafbench.specs import ScorerSpec, ScoreSpec
 from small import Painter, files_at, manifest_of, not_none, painted
 from stored import PROMPTS, SCORERS, assert_same_pairs, assert_same_run, drawn, expire, made
@@ -187,9 +187,9 @@ def test_images_and_run_in_one_store(line: list[int]) -> None:
     for name in ("a.png", "runs/x/report/plot.png", "runs/x2/b.png"):
         with memory.open(f"/mixed/{name}", "wb") as file:
             painted(name, 0).save(file, format="PNG")
-    source = open_source("memory://mixed")
-    own = [image.name for image in source.images() if lies_in(source, image, Path("memory://mixed/runs/x"))]
-    assert own == ["runs/x/report/plot.png"]
+    memory.pipe_file("/mixed/runs/x/run.json", b"{}")
+    assert [image.name for image in open_source("memory://mixed").images()] == ["a.png", "runs/x2/b.png"]
+    assert parts_of("memory://mixed/runs") == ["memory://mixed/runs/x2"]
     with pytest.raises(HafError, match="is the folder of images itself"):
         hafbench.score(ScoreSpec(images="memory://mixed", scorers=(ScorerSpec(name="digits"),)), out="memory://mixed")
 

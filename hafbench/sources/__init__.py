@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hafbench.errors import HafError
+from hafbench.files import names_below, without_runs
 from hafbench.images import SUFFIXES
 from hafbench.sources.addresses import (
     Found,
@@ -129,8 +130,8 @@ def _kind_here(folder: Path) -> SourceName:
     if any((folder / mark).is_file() for mark in MARKS):
         return "dataset"
     # Folders of very many images are not walked through twice.
-    top = _kind_of_names([one.name for one in folder.iterdir()] if folder.is_dir() else [], str(folder))
-    return top or _kind_of_names([one.name for one in folder.rglob("*")], str(folder)) or "folder"
+    top = without_runs(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    return _kind_of_names(top, str(folder)) or _kind_of_names(names_below(folder), str(folder)) or "folder"
 
 
 def _kind_of_names(names: Sequence[str], where: str) -> SourceName | None:
@@ -180,9 +181,7 @@ def parts_of(where: str | Path) -> list[str]:
 
 
 def _names_below(address: str) -> list[str]:
-    """The paths of all files below a folder, hidden ones left out."""
+    """The paths of all files below a folder; hidden ones, and the plots and tables of runs, left out."""
     if is_remote(address):
         return [one.address.removeprefix(address).lstrip("/") for one in below(address)]
-    root = Path(address)
-    names = [path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir()]
-    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+    return sorted(names_below(Path(address)))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from hafbench import hub
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
+from hafbench.files import names_below, without_runs
 
 PACKAGES: Mapping[str, str] = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -106,21 +107,27 @@ def matching(address: str) -> list[Found]:
 
 
 def below(address: str) -> list[Found]:
-    """Every file below a folder at an address, in a fixed order; hidden ones are left out.
+    """Every file below a folder at an address, in a fixed order; hidden ones, and those of runs, are left out.
 
-    Raises HafError where there is none.
+    Of runs it is the plots and tables (`files.without_runs`). Raises HafError where there is none, and for a subfolder
+    of this machine that cannot be read.
     """
     with reading(address):
         system, path = system_of(address)
         # A listing that was kept from before may be of files that are no longer there.
         system.invalidate_cache()
-        infos = [info for info in system.find(path, detail=True).values() if info["type"] == "file"]
+        if is_remote(address):
+            there = system.find(path, detail=True).values()
+        else:  # fsspec would leave out a folder that cannot be read
+            names = [name for name in names_below(Path(path)) if not Path(path, name).is_symlink()]
+            there = [system.info(f"{path}/{name}") for name in names]
+        infos = [info for info in there if info["type"] == "file"]
     root = _whole(system, path).rstrip("/") if is_remote(address) else path
-    files = _found(system, infos, is_remote(address))
-    shown = [one for one in files if "/." not in one.address[len(root) :]]
-    if not shown:
+    files = {one.address[len(root) :].lstrip("/"): one for one in _found(system, infos, is_remote(address))}
+    names = without_runs(name for name in files if "/." not in f"/{name}")
+    if not names:
         raise HafError(f"{address} is not a folder with files.")
-    return shown
+    return [files[name] for name in names]
 
 
 def _found(system: Any, infos: list[Mapping[str, Any]], remote: bool) -> list[Found]:

@@ -1,17 +1,15 @@
-"""Are images those that a run began with, or that were labelled? And which of them are the run's own pages?"""
+"""Are images those that a run began with, or that were labelled?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage, HafError
 from hafbench.images import load_image
-from hafbench.sources.folder import Folder
 from hafbench.sources.places import Content, Place, read_ahead, read_place
-from hafbench.sources.source import Identity, ImageSource, SourceImage
-from hafbench.stores import address_of, shown
+from hafbench.sources.source import Identity
+from hafbench.stores import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,13 +55,3 @@ def load_unchanged(place: Place, sha256: str, name: str) -> Image:
         return load_image(found)
     except BadImage as error:
         raise HafError(f"{name} cannot be read any more; label it as unsure.") from error
-
-
-def lies_in(source: ImageSource, image: SourceImage, folder: str | Path) -> bool:
-    """Is an image of a folder below the run's own folder, both here or both in a store?"""
-    if not isinstance(source, Folder):
-        return False
-    local, address = source.local, address_of(folder)
-    if address is not None:
-        return f"{source.address}/{image.name}".startswith(f"{address}/")
-    return local is not None and (local / image.name).is_relative_to(Path(folder).resolve())
