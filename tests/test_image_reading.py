@@ -35,6 +35,19 @@ def test_images_that_were_copied_are_resumed_and_changed_ones_refused(tmp_path: 
         scored(open_source(folder), tmp_path / "run")
 
 
+def test_an_image_that_could_not_be_decoded_and_still_cannot_is_resumed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set")
+    broken = folder / "000" / "wave_1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"x" * len(whole))
+    assert scored(open_source(folder), tmp_path / "run").manifest.counts.failed == 1
+    os.utime(folder / "000" / "wave_0.png", (1, 1))
+    assert scored(open_source(folder), tmp_path / "run").manifest.counts.failed == 1
+    broken.write_bytes(whole)
+    with pytest.raises(HafError, match=r"000/wave_1\.png has changed since it was scored"):
+        scored(open_source(folder), tmp_path / "run")
+
+
 class Counted:
     """A place that counts how often it is read."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage, HafError
-from hafbench.images import load_image
+from hafbench.images import decode_image, load_image
 from hafbench.sources.places import Content, Place, read_ahead, read_place
 from hafbench.sources.source import Identity
 from hafbench.stores import shown
@@ -24,7 +24,7 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
     """Raises HafError where an image that the run has scored has other bytes by now.
 
     Names and sizes have been compared. Nothing is read where no file was written since; otherwise the images that have
-    records are read, and their hashes compared.
+    records are read, and their hashes compared. One without a hash could not be read or decoded, and still cannot be.
     """
     before = run.manifest.images
     if before is None or before.stamp == found.stamp:
@@ -32,8 +32,7 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
     known = run.sha256_of_finished
     scored = (sample for sample in samples if sample.image in known)
     for sample in read_ahead(scored, _read, AHEAD):
-        now = sample.place.sha256 if isinstance(sample.place, Content) else None
-        if now != known[sample.image]:
+        if sample.place and _is_another(sample.place, sample.image, known[sample.image]):
             raise HafError(
                 f"{shown(run.folder)}: {sample.image} has changed since it was scored; choose another --out."
             )
@@ -44,6 +43,18 @@ def _read(sample: Sample) -> Sample:
     from dataclasses import replace
 
     return replace(sample, place=read_place(sample.place)) if sample.place else sample
+
+
+def _is_another(found: Place, name: str, sha256: str | None) -> bool:
+    if not isinstance(found, Content):
+        return sha256 is not None
+    if sha256 is not None:
+        return found.sha256 != sha256
+    try:
+        decode_image(found.content, name)
+    except BadImage:
+        return False
+    return True
 
 
 def load_unchanged(place: Place, sha256: str, name: str) -> Image:
