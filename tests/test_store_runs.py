@@ -1,6 +1,7 @@
 """Runs in a store, here one in memory: nothing is lost on the way, one process writes, and others' files stay."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
@@ -117,6 +119,31 @@ def test_a_command_that_is_interrupted_uploads_what_it_has(line: list[int], else
         drawn("memory://stopped/run", interrupt)
     elsewhere()
     assert drawn("memory://stopped/run")[1] == 2
+
+
+@pytest.mark.parametrize("error", [OSError("the line is cut"), KeyboardInterrupt()])
+def test_a_copy_that_is_not_made_to_its_end_is_begun_again_at_once(
+    line: list[int], elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    address = "memory://begun/run"
+
+    def one_of_all(system: MemoryFileSystem, there: list[str], here: list[str], **_: Any) -> None:
+        AbstractFileSystem.get(system, there[0], here[0])
+        raise error
+
+    drawn(address)
+    first = os.environ["HAFBENCH_CACHE"]
+    elsewhere()
+    drawn(address)
+    monkeypatch.setenv("HAFBENCH_CACHE", first)  # whose copy is not the last any more
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises((HafError, KeyboardInterrupt)):
+            patch.setattr(MemoryFileSystem, "get", one_of_all)
+            drawn(address)
+        before = files_at(address)
+        assert drawn(address)[1] == 0
+        assert files_at(address).keys() == before.keys()
+        elsewhere()
 
 
 def test_one_process_at_a_time_writes(line: list[int], elsewhere: Callable[[], None]) -> None:
