@@ -197,15 +197,20 @@ def score_subfolders(
     """Score each folder right below the folder of images as a run of its own, such as the images of one model each.
 
     The runs are OUT/NAME, by default runs/score_FOLDER_NAME, and are called NAME. A file of prompts names images below
-    the subfolder. Raises HafError for images that lie in no subfolder; the rest is as in `score`.
+    the subfolder. Raises HafError for images that lie in no subfolder, and for two subfolders whose runs would be one;
+    the rest is as in `score`.
     """
-    runs = []
+    found: dict[Path, str] = {}
     for part in parts_of(spec.images):
         above, name = PurePosixPath(part).parent.name, PurePosixPath(part).name
         folder = Path(out) / slug(name) if out else Path("runs") / slug(f"score_{above}_{name}")
-        alone = spec.model_copy(update={"images": part})
-        runs.append(score(alone, out=folder, resume=resume, cards=cards, progress=progress))
-    return runs
+        if folder in found:
+            raise HafError(f"{found[folder]} and {part} would both be the run {folder}; rename one of them.")
+        found[folder] = part
+    return [
+        score(spec.model_copy(update={"images": part}), out=folder, resume=resume, cards=cards, progress=progress)
+        for folder, part in found.items()
+    ]
 
 
 def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None, subfolders: bool = False) -> Estimate:

@@ -179,5 +179,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def slug(text: str) -> str:
-    """A text as a file name: letters, digits, dot, dash and underscore only."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "run"
+    """A text as a file name of at most 100 bytes: letters of any script, digits, dot, dash and underscore only."""
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    return name.encode()[:100].decode(errors="ignore") or "run"

@@ -354,6 +354,17 @@ def test_images_in_no_subfolder_are_not_left_out(models: Path) -> None:
         hafbench.score_subfolders(ScoreSpec(images=models.parent / "empty", scorers=(ScorerSpec(name="iqa"),)))
 
 
+def test_subfolders_of_any_script_are_runs_of_their_own_and_two_that_would_be_one_are_refused(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "set", "图片/a.png", "照片/a.png", f"{'片' * 80}/a.png")
+    spec = ScoreSpec(images=folder, scorers=(ScorerSpec(name="iqa"),))
+    runs = hafbench.score_subfolders(spec, out=tmp_path / "runs")
+    assert [run.folder.name for run in runs] == ["图片", "照片", "片" * 33]
+    make_images(folder, "a b/a.png", "a-b/a.png")
+    with pytest.raises(HafError, match=r"a b and .*a-b would both be the run .*new/a-b; rename one"):
+        hafbench.score_subfolders(spec, out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_called_like_a_category_is_the_category_of_its_images_without_a_prompt(tmp_path: Path) -> None:
     for name in ("full_body/a.png", "x/Basic_Anatomy/b.png", "other/c.png", "full_body/prompted.png"):
         path = tmp_path / "images" / name
