@@ -80,8 +80,9 @@ class ScorerFacts(Spec):
     left_out: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What two scorers have in common that give the same scores; of one that is unavailable the reason is none."""
-        return {**self.model_dump(include={"version", "settings", "weights"}), "unavailable": bool(self.unavailable)}
+        """What two scorers that give the same scores have in common, as JSON values; no reason why one is unavailable."""
+        facts = self.model_dump(mode="json", include={"version", "settings", "weights"})
+        return {**facts, "unavailable": bool(self.unavailable)}
 
 
 class Counts(Spec):
@@ -128,13 +129,11 @@ class Manifest(Spec):
 
     def pictures(self) -> dict[str, Any]:
         """What the pictures come from, as JSON values: for saying how two runs differ."""
-        generator = {"name": self.generator.name, **self.generator.settings} if self.generator else None
-        return {
-            "suite": self.suite.model_dump() if self.suite else None,
-            "generator": generator,
-            # Files that were written again may be the same: whoever resumes looks at them.
-            "images": self.images.model_dump(exclude={"stamp"}) if self.images else None,
-        }
+        # Files that were written again may be the same: whoever resumes looks at them.
+        left_out = {"images": {"stamp"}}
+        found = self.model_dump(mode="json", include={"suite", "generator", "images"}, exclude=left_out)
+        generator = found["generator"]
+        return {**found, "generator": generator and {"name": generator["name"], **generator["settings"]}}
 
     def identity(self) -> dict[str, Any]:
         """All that makes the numbers, as JSON values: a folder is resumed with the same only."""
