@@ -16,7 +16,7 @@ from hafbench.provenance import Machine
 from hafbench.settings import Spec
 from hafbench.sources.source import SourceName
 from hafbench.specs import RunSpec, ScoreSpec
-from hafbench.suites import ID_PATTERN
+from hafbench.suites import ID_PATTERN, MAX_SEED
 from hafbench.types import Role
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class SuiteFacts(Spec):
     sha256: str
     limit: Number | None
     seeds: Number
-    first_seed: Number = 0
+    first_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
 
 class GeneratorFacts(Spec):

@@ -99,6 +99,8 @@ def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
         (["scorers=7"], "give a list of names, or a mapping of names to options"),
         (["scorers=[{a: 1}]"], "There is no scorer"),
         (["seeds=0"], "seeds: Input should be greater than or equal to 1"),
+        (["seeds=1000000000001"], "seeds: Input should be less than or equal to 1000000000000"),
+        (["seeds=2", f"first_seed={2**63 - 1}"], r"first_seed: the last seed is over 2\*\*63 - 1"),
         (["seeds=many"], "seeds: Input should be a valid integer"),
         (["seeds.x=1"], "seeds"),
         (["seeds=2", "seeds.x=1"], "seeds is 2, which has no settings within it"),

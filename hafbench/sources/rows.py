@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hafbench.errors import HafError, first_problem
-from hafbench.suites import CATEGORIES, Prompt
+from hafbench.suites import CATEGORIES, MAX_SEED, Prompt
 
 TEXT_COLUMNS = ("prompt", "text", "caption")
 ID_COLUMNS = ("prompt_id", "id")
 COLUMNS = (*TEXT_COLUMNS, "prompt_id", "seed", "category", "tags", "expect")
 """What is looked for beside an embedded image. Not `id`, which is mostly that of the image."""
-MAX_SEED = 2**63 - 1
 
 
 def of_prompts(row: Mapping[str, Any]) -> dict[str, Any]:
