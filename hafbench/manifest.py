@@ -80,7 +80,7 @@ class ScorerFacts(Spec):
     left_out: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What two scorers that give the same scores have in common, as JSON values; no reason why one is unavailable."""
+        """What scorers of the same scores have in common, as JSON values; why one is unavailable does not count."""
         facts = self.model_dump(mode="json", include={"version", "settings", "weights"})
         return {**facts, "unavailable": bool(self.unavailable)}
 

@@ -137,6 +137,14 @@ def test_a_table_says_which_column_has_the_images(tmp_path: Path) -> None:
     run = scored(open_source(tmp_path / "a.parquet"), tmp_path / "run")
     assert list(run.records.status) == ["scored", "failed"]
     assert str(tmp_path) not in run.records.reason[1]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = pa.array([{"bytes": png("a"), "path": "a.png"}, None], kind)
+    pq.write_table(pa.table({"image": cells}), tmp_path / "c.parquet")
+    run = scored(open_source(tmp_path / "c.parquet"), tmp_path / "cells")
+    assert list(zip(run.records.image, run.records.status, strict=True)) == [
+        ("c/00000000", "scored"),
+        ("c/00000001", "failed"),
+    ]
     for columns, words in [
         ({"prompt": ["x"]}, "no column of images"),
         ({"left": [b"x"], "right": [b"y"]}, r"several columns may be the images \(left, right\)"),

@@ -165,7 +165,7 @@ def _images(stem: str, found: Found) -> Iterator[SourceImage]:
         paths = [f"{column}.path"] if _has(kind, "path") else []
         rows = file.read(columns=[*about, *paths])
         count = file.metadata.num_rows
-    given = [cell["path"] for cell in rows[column].to_pylist()] if paths else [None] * count
+    given = [cell and cell["path"] for cell in rows[column].to_pylist()] if paths else [None] * count
     names = names_of(given, count)
     said = rows.select(about).to_pylist() if about else [{}] * count
     for row, (name, cells) in enumerate(zip(names, said, strict=True)):
