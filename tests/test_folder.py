@@ -27,6 +27,7 @@ from pictured import write_parquet
 from small import painted
 
 SUITE = '{"id": "wave", "text": "a waving hand"}\n{"id": "sit-2", "text": "a sitting woman", "category": "full_body"}\n'
+SUITE += '{"id": "sit", "text": "a sitting man"}\n'
 
 
 def make_images(folder: Path, *names: str) -> Path:
@@ -64,6 +65,7 @@ def test_without_prompts_every_image_is_taken(tmp_path: Path) -> None:
         ("sit-2.png", "sit-2", None),
         ("sit-2_9.png", "sit-2", 9),
         ("deep/er/sit-2_1.png", "sit-2", 1),
+        ("deep/sit-2.png", "sit-2", None),
     ],
 )
 def test_files_are_matched_to_a_suite_by_name(tmp_path: Path, name: str, prompt_id: str, seed: int | None) -> None:
