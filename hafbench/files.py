@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,10 +66,8 @@ def read_whole(path: Path, most: int | None = None) -> bytes:
     return path.read_bytes()
 
 
-RUN = "run.json"
-"""The file that tells a run folder."""
-OF_RUNS = ("report", "parts", "records.parquet")
-"""What a run folder has beside its images that would be taken for images: plots, and tables."""
+RUN, RECORDS = "run.json", ("records.jsonl", "records.parquet")
+"""The files that tell a run folder: the first, and one of the others."""
 
 
 def names_below(folder: Path) -> list[str]:
@@ -95,17 +93,14 @@ def names_below(folder: Path) -> list[str]:
 
 
 def without_runs(names: Iterable[str]) -> list[str]:
-    """Paths below a folder, without the plots and tables of the run folders among them; images of runs stay."""
+    """Paths below a folder, without those of the run folders in it; of a folder that is a run, those of its images."""
     names = list(names)
-    runs = {name.removesuffix(RUN) for name in names if name == RUN or name.endswith(f"/{RUN}")}
-    return [name for name in names if not _is_of_run(name, runs)] if runs else names
-
-
-def _is_of_run(name: str, runs: Set[str]) -> bool:
-    parts = name.split("/")
-    return any(
-        part in OF_RUNS and "".join(f"{one}/" for one in parts[:depth]) in runs for depth, part in enumerate(parts)
-    )
+    there = {name for name in names if name.rpartition("/")[2] in (RUN, *RECORDS)}
+    found = [name.removesuffix(RUN) for name in there if name.endswith(RUN)]
+    runs = [run for run in found if any(f"{run}{records}" in there for records in RECORDS)]
+    if "" in runs:
+        names = [name for name in names if name.startswith("images/")]
+    return [name for name in names if not name.startswith(tuple(filter(None, runs)))]
 
 
 def is_utf8(text: str) -> bool:

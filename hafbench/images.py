@@ -224,7 +224,7 @@ def sha256_of(path: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder` by its suffix, in a fixed order; hidden ones, and the plots of runs, left out.
+    """Every image file under `folder` by its suffix, in a fixed order; hidden ones, and those of runs, left out.
 
     What cannot be read, such as a pipe or a link to nothing, is among them, to be told of rather than left out.
     Raises HafError for a subfolder that cannot be read, and for a file name that is not UTF-8, since records, tables

@@ -291,7 +291,7 @@ def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path
     assert [image.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
 
 
-def test_plots_and_tables_of_runs_below_are_not_images_and_a_run_there_is_resumed(models: Path) -> None:
+def test_runs_below_the_folder_are_left_out_and_a_run_there_is_resumed(models: Path) -> None:
     scorers = (ScorerSpec(name="iqa"),)
     wanted = ["flux 1/a.png", "flux 1/deep/b.png", "sdxl/a.png", "sdxl/deep/b.png"]
     for out in ("runs/one", "runs/two", "runs/one"):
@@ -304,10 +304,12 @@ def test_plots_and_tables_of_runs_below_are_not_images_and_a_run_there_is_resume
         source = open_source(models.parent / "tables")
         assert (source.kind, len(source.images())) == ("parquet", 5)
         hafbench.score(ScoreSpec(images=source.address, scorers=scorers), out=models.parent / "tables" / "runs" / "x")
-    # The pictures of a run are images.
-    painted("a", 0).save(make_images(models / "runs" / "one" / "images", "b.png") / "a.png")
-    assert [image.name for image in read_folder(models / "runs")] == ["one/images/a.png", "one/images/b.png"]
-    assert [image.name for image in read_folder(models / "runs" / "one")] == ["images/a.png", "images/b.png"]
+    run = make_images(models / "runs" / "one", "images/a.png")
+    assert [image.name for image in read_folder(run)] == ["images/a.png"]
+    with pytest.raises(HafError, match=r"no image in .*runs \(run folders below it are left out\)"):
+        read_folder(models / "runs")
+    (models / "sdxl" / "run.json").write_text("{}")  # of somebody else
+    assert [image.name for image in read_folder(models)] == wanted
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def test_images_and_run_in_one_store(line: list[int]) -> None:
     for name in ("a.png", "runs/x/report/plot.png", "runs/x2/b.png"):
         with memory.open(f"/mixed/{name}", "wb") as file:
             painted(name, 0).save(file, format="PNG")
-    memory.pipe_file("/mixed/runs/x/run.json", b"{}")
+    memory.pipe({f"/mixed/runs/x/{name}": b"{}" for name in ("run.json", "records.jsonl")})
     assert [image.name for image in open_source("memory://mixed").images()] == ["a.png", "runs/x2/b.png"]
     assert parts_of("memory://mixed/runs") == ["memory://mixed/runs/x2"]
     with pytest.raises(HafError, match="is the folder of images itself"):

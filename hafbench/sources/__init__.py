@@ -158,9 +158,10 @@ def _packed(address: str, suffix: str, files: Files | None) -> tuple[str, str, F
 
 
 def parts_of(where: str | Path) -> list[str]:
-    """The folders right below a folder, each with images of its own, in the order of their names; hidden ones left out.
+    """The folders right below a folder, each with images of its own, in the order of their names.
 
-    Raises HafError where there is none, and for images that lie in none of them, which would be left out.
+    Hidden ones, and those with runs alone, are left out. Raises HafError where there is none, and for images that lie
+    in none of them, which would be left out.
     """
     address = absolute(_of_hub(str(where)))
     if not _is_folder(address) or not (is_remote(address) or Path(address).is_dir()):
@@ -176,12 +177,12 @@ def parts_of(where: str | Path) -> list[str]:
         )
     parts = sorted({name.partition("/")[0] for name in inside})
     if not parts:
-        raise HafError(f"There is no image in the subfolders of {address}.")
+        raise HafError(f"There is no image in the subfolders of {address} (run folders are left out).")
     return [f"{address}/{part}" for part in parts]
 
 
 def _names_below(address: str) -> list[str]:
-    """The paths of all files below a folder; hidden ones, and the plots and tables of runs, left out."""
+    """The paths of all files below a folder; hidden ones, and those of runs, left out."""
     if is_remote(address):
         return [one.address.removeprefix(address).lstrip("/") for one in below(address)]
     return sorted(names_below(Path(address)))

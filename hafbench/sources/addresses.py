@@ -109,8 +109,7 @@ def matching(address: str) -> list[Found]:
 def below(address: str) -> list[Found]:
     """Every file below a folder at an address, in a fixed order; hidden ones, and those of runs, are left out.
 
-    Of runs it is the plots and tables (`files.without_runs`). Raises HafError where there is none, and for a subfolder
-    of this machine that cannot be read.
+    Raises HafError where there is none, and for a subfolder of this machine that cannot be read.
     """
     with reading(address):
         system, path = system_of(address)
@@ -126,7 +125,7 @@ def below(address: str) -> list[Found]:
     files = {one.address[len(root) :].lstrip("/"): one for one in _found(system, infos, is_remote(address))}
     names = without_runs(name for name in files if "/." not in f"/{name}")
     if not names:
-        raise HafError(f"{address} is not a folder with files.")
+        raise HafError(f"{address} is not a folder with files (run folders below it are left out).")
     return [files[name] for name in names]
 
 

@@ -15,7 +15,7 @@ from hafbench.sources.source import SourceImage, SourceName, check_name
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, with its subfolders; links that lead out of it are not followed."""
+    """A folder, with its subfolders but for run folders; links that lead out of it are not followed."""
 
     address: str
     files: tuple[Found, ...] | None = field(default=None, compare=False, repr=False)
@@ -52,7 +52,7 @@ class Folder:
                 f"All {len(found)} images in {root} are links that point outside of it; "
                 "copy the files, or name their folder."
                 if found
-                else f"There is no image in {root}."
+                else f"There is no image in {root} (run folders below it are left out)."
             )
         return [_listed(path, root) for path in paths]
 
