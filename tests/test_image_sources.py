@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -179,6 +180,25 @@ def test_a_data_set_on_disk_is_read_split_by_split(tmp_path: Path) -> None:
     source = open_source(tmp_path / "two")
     assert [image.name for image in source.images()] == ["test/00000000", "train/00000000", "train/00000001"]
     assert source.place("train/00000001").read() == png(NAMES[1])
+
+
+def test_loose_images_are_a_folder_whatever_lies_beside_or_above_them(tmp_path: Path) -> None:
+    folder = write_folder(write_shards(tmp_path / "set") / "deep").parent
+    (folder / "deep" / "000" / "state.json").write_text("{}")  # of another program
+    (folder / "state.json").write_text("{}")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/loose", recursive=True)
+    for where in (folder, "memory://loose"):
+        source = open_source(where)
+        assert source.kind == "folder"
+        assert [image.name for image in source.images()] == [f"deep/{one}" for one in EXPECTED]
+    with pytest.raises(HafError, match=r"2 of 7 images lie in no subfolder, such as 000\.tar"):
+        parts_of(folder)
+    memory.rm("/loose", recursive=True)
+    memory.pipe({f"/saved/train/{name}": b"" for name in ("state.json", "data-00000-of-00001.arrow")})
+    with pytest.raises(HafError, match="folder of datasets' save_to_disk, which is read on this machine only"):
+        open_source("memory://saved")
+    memory.rm("/saved", recursive=True)
 
 
 def test_braces_and_stars_name_several_files(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hafbench.errors import HafError
-from hafbench.files import names_below, without_runs
+from hafbench.files import names_below
 from hafbench.images import SUFFIXES
 from hafbench.sources.addresses import (
     Found,
@@ -19,8 +19,9 @@ from hafbench.sources.addresses import (
     is_pattern,
     is_remote,
     matching,
+    reading,
 )
-from hafbench.sources.dataset import MARKS, Dataset
+from hafbench.sources.dataset import Dataset, marks_among
 from hafbench.sources.folder import Folder
 from hafbench.sources.parquet import Parquet
 from hafbench.sources.places import Content, File, Place, Span, Unreadable, read_ahead, read_place
@@ -97,12 +98,13 @@ def open_source(where: str | Path, kind: SourceName | None = None) -> ImageSourc
         return SOURCES[_kind_here(Path(address))].open(address, None)
     files = tuple(below(address))
     names = [one.address for one in files]
-    if any(PurePosixPath(name).name in MARKS for name in names):
+    kind = _kind_of_names(names, address)
+    if kind is None and marks_among(names):
         raise HafError(
             f"{address} is a folder of datasets' save_to_disk, which is read on this machine only; copy it here, or "
             "write it as Parquet (to_parquet)."
         )
-    return SOURCES[_kind_of_names(names, address) or "folder"].open(address, files)
+    return SOURCES[kind or "folder"].open(address, files)
 
 
 def _of_hub(where: str) -> str:
@@ -127,11 +129,14 @@ def _kind_of_files(address: str) -> SourceName:
 
 
 def _kind_here(folder: Path) -> SourceName:
-    if any((folder / mark).is_file() for mark in MARKS):
+    with reading(str(folder)):
+        top = [one.name for one in folder.iterdir() if not one.name.startswith(".")] if folder.is_dir() else []
+    if marks_among(top):
         return "dataset"
     # Folders of very many images are not walked through twice.
-    top = without_runs(one.name for one in folder.iterdir()) if folder.is_dir() else []
-    return _kind_of_names(top, str(folder)) or _kind_of_names(names_below(folder), str(folder)) or "folder"
+    if any(PurePosixPath(one).suffix.lower() in SUFFIXES for one in top):
+        return "folder"
+    return _kind_of_names(names_below(folder), str(folder)) or "folder"
 
 
 def _kind_of_names(names: Sequence[str], where: str) -> SourceName | None:
@@ -168,7 +173,7 @@ def parts_of(where: str | Path) -> list[str]:
         raise HafError(f"{address} is not a folder.")
     known = SUFFIXES | {one.suffix for one in SOURCES.values() if one.suffix}
     names = _names_below(address)
-    inside = [one for one in names if PurePosixPath(one).suffix.lower() in known or PurePosixPath(one).name in MARKS]
+    inside = [one for one in names if PurePosixPath(one).suffix.lower() in known] + marks_among(names)
     outside = [name for name in inside if "/" not in name]
     if outside:
         raise HafError(

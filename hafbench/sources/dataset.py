@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,14 @@ from hafbench.sources.source import SourceImage, SourceName, check_once
 
 MARKS = ("state.json", "dataset_dict.json")
 """The file that tells such a folder: of one data set, of several splits."""
+
+
+def marks_among(names: Iterable[str]) -> list[str]:
+    """Those of the paths of files that tell a data set: other programs call a file state.json, too."""
+    names = list(names)
+    marks = [name for name in names if name.rpartition("/")[2] in MARKS]
+    tables = {PurePosixPath(name).parent for name in names if marks and name.endswith((".arrow", "dataset_info.json"))}
+    return [one for one in marks if one.endswith(MARKS[1]) or PurePosixPath(one).parent in tables]
 
 
 @dataclass(frozen=True, slots=True)
