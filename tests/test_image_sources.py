@@ -1,10 +1,12 @@
 """Images in shards, Parquet files and data sets: the same names, bytes, prompts and records from all."""
 
 import hashlib
+import json
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -18,6 +20,7 @@ from hafbench.reports.gallery import make_gallery
 from hafbench.runs import read_run
 from hafbench.sources import ImageSource, open_source, parts_of, read_ahead, read_images
 from hafbench.sources.addresses import expand
+from hafbench.sources.rows import prompt_of
 from pictured import EXPECTED, NAMES, png, scored, write_folder, write_parquet, write_shards, write_tar
 from small import Brightness
 
@@ -74,6 +77,35 @@ def test_a_table_or_a_suite_takes_the_place_of_what_a_shard_says(tmp_path: Path)
         ("hello", 0),
         ("hello", 1),
     ]
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet", "dataset"])
+def test_columns_that_are_not_ours_do_not_keep_images_from_being_scored(tmp_path: Path, kind: str) -> None:
+    said = {"prompt": "a hand", "tags": "hand, arm", "expect": "beauty", "category": 7, "seed": 1}
+    cell = {"bytes": png("a"), "path": "a.png"}
+
+    def written(name: str, **more: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        if kind == "shards":
+            write_tar(folder / "0.tar", {"a.png": png("a"), "a.json": json.dumps({**said, **more}).encode()})
+        elif kind == "parquet":
+            pq.write_table(pa.Table.from_pylist([{"image": cell, **said, **more}]), folder / "0.parquet")
+        else:
+            datasets = pytest.importorskip("datasets")
+            datasets.Dataset.from_list([{"image": cell, **said, **more}]).save_to_disk(str(folder))
+        return folder
+
+    (image,) = read_images(open_source(written("few")))
+    assert (image.prompt, image.seed) == (prompt_of({"prompt": "a hand"}, ""), 1)
+    folder = written("none", prompt="x" * 3000, seed=-1)
+    with pytest.raises(HafError, match="text: String should have at most 2000 characters"):
+        read_images(open_source(folder))
+    table = tmp_path / "table.csv"
+    table.write_text(f"image,prompt\n{image.name},a foot\n")
+    (image,) = read_images(open_source(folder), table)
+    assert image.prompt == prompt_of({"prompt": "a foot"}, "")
+    assert open_source(folder).place(image.name).read() == png("a")
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,9 @@ class Dataset:
         """The folder's own name."""
         return PurePosixPath(self.address).name
 
-    def images(self) -> list[SourceImage]:
+    def images(self, prompts: bool = True) -> list[SourceImage]:
         """The images of all splits, row by row."""
-        found = [image for split in _splits(self.address) for image in self._images_of(split)]
+        found = [image for split in _splits(self.address) for image in self._images_of(split, prompts)]
         if not found:
             raise HafError(f"There is no image in {self.address}.")
         return found
@@ -77,10 +77,10 @@ class Dataset:
                     return place
         raise HafError(f"{self.address} has no image {image}.")
 
-    def _images_of(self, split: str) -> Iterator[SourceImage]:
+    def _images_of(self, split: str, prompts: bool) -> Iterator[SourceImage]:
         table, _ = _split(self.address, split)
         stamp = "\n".join(f"{file}{Path(file).stat().st_mtime_ns}" for file in _files(table))
-        about = table.select_columns([name for name in COLUMNS if name in table.column_names])
+        about = table.select_columns([name for name in COLUMNS if prompts and name in table.column_names])
         said: Any = about if about.column_names else [{}] * len(table)
         names = _names(self.address, split)
         for place, name, cells in zip(_rows(self.address, split), names, said, strict=True):

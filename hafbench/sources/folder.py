@@ -32,8 +32,8 @@ class Folder:
         """The folder on this machine, None for one that is elsewhere."""
         return None if is_remote(self.address) else Path(self.address)
 
-    def images(self) -> list[SourceImage]:
-        """Every image file by its suffix, hidden ones left out."""
+    def images(self, prompts: bool = True) -> list[SourceImage]:
+        """Every image file by its suffix, hidden ones left out; a folder says nothing of prompts."""
         return self._here(self.local) if self.local else self._far()
 
     def place(self, image: str) -> Place:

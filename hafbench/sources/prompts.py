@@ -32,7 +32,7 @@ def read_images(source: ImageSource, prompts_file: Path | None = None) -> list[S
     Raises HafError for a source without images, and for a table that is broken, names an image that is not there, or
     contradicts itself.
     """
-    images = source.images()
+    images = source.images(prompts=prompts_file is None)
     if prompts_file is None:
         _check_pairs(images, source.address)
         return images

@@ -54,8 +54,11 @@ class ImageSource(Protocol):
         """What a report calls it."""
         ...
 
-    def images(self) -> list[SourceImage]:
-        """All images in a fixed order; raises HafError where there is none, or where one cannot be named."""
+    def images(self, prompts: bool = True) -> list[SourceImage]:
+        """All images in a fixed order; without `prompts` what the source says of those is not read.
+
+        Raises HafError where there is no image, where one cannot be named, and for what is read and is no prompt.
+        """
         ...
 
     def place(self, image: str) -> Place:
