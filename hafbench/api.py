@@ -179,6 +179,7 @@ def score_manifest(
             prompts=sha256_of(spec.prompts) if spec.prompts else None,
             kind=source.kind,
             stamp=found.stamp,
+            prompted=found.prompted,
         ),
         scorers=describe(scorers),
         image_root=source.address,

@@ -54,7 +54,8 @@ class GeneratorFacts(Spec):
 class ImagesFacts(Spec):
     """A source of images: its name, a hash over the names and sizes of all, and that of the file of prompts.
 
-    `kind` is a name of `hafbench.sources.SOURCES`. `stamp` is a hash over what changes when a file is written again.
+    `kind` is a name of `hafbench.sources.SOURCES`. `stamp` is a hash over what changes when a file is written again,
+    `prompted` one over the images' prompts and seeds; earlier versions kept none.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class ImagesFacts(Spec):
     prompts: str | None
     kind: SourceName = "folder"
     stamp: str | None = None
+    prompted: str | None = None
 
 
 class ScorerFacts(Spec):
@@ -129,8 +131,8 @@ class Manifest(Spec):
 
     def pictures(self) -> dict[str, Any]:
         """What the pictures come from, as JSON values: for saying how two runs differ."""
-        # Files that were written again may be the same: whoever resumes looks at them.
-        left_out = {"images": {"stamp"}}
+        # Files that were written again may be the same: `check_unchanged` looks at them, and at prompts.
+        left_out = {"images": {"stamp", "prompted"}}
         found = self.model_dump(mode="json", include={"suite", "generator", "images"}, exclude=left_out)
         generator = found["generator"]
         return {**found, "generator": generator and {"name": generator["name"], **generator["settings"]}}

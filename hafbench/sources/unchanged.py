@@ -21,7 +21,7 @@ AHEAD = 32
 
 
 def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) -> None:
-    """Raises HafError where an image that the run has scored has other bytes by now.
+    """Raises HafError where an image that the run has scored has other bytes by now, or any another prompt or seed.
 
     Names and sizes have been compared. Nothing is read where no file was written since; otherwise the images that have
     records are read, and their hashes compared. One without a hash could not be read or decoded, and still cannot be.
@@ -29,6 +29,11 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
     before = run.manifest.images
     if before is None or before.stamp == found.stamp:
         return
+    if before.prompted not in (None, found.prompted):
+        raise HafError(
+            f"{shown(run.folder)}: prompts or seeds of the images have changed since it was started; choose another "
+            "--out."
+        )
     known = run.sha256_of_finished
     scored = (sample for sample in samples if sample.image in known)
     for sample in read_ahead(scored, _read, AHEAD):
@@ -36,7 +41,7 @@ def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) 
             raise HafError(
                 f"{shown(run.folder)}: {sample.image} has changed since it was scored; choose another --out."
             )
-    run.update_manifest(images=before.model_copy(update={"stamp": found.stamp}))
+    run.update_manifest(images=before.model_copy(update={"stamp": found.stamp, "prompted": found.prompted}))
 
 
 def _read(sample: Sample) -> Sample:
