@@ -250,6 +250,17 @@ def test_braces_and_stars_name_several_files(tmp_path: Path) -> None:
             open_source(tmp_path / "set" / pattern).images()
 
 
+@pytest.mark.parametrize("write", [write_folder, write_shards, write_parquet])
+def test_a_scheme_that_its_store_spells_in_another_way_gives_the_same_names(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    write(tmp_path / "set")
+    source = open_source(f"local://{tmp_path}/set")  # file:// to fsspec
+    assert [image.name for image in source.images()] == EXPECTED
+    assert source.place(EXPECTED[0]).read() == png(NAMES[0])
+    assert parts_of(f"local://{tmp_path}") == [f"local://{tmp_path}/set"]
+
+
 def test_each_subfolder_of_shards_is_a_source(tmp_path: Path) -> None:
     for model in ("sdxl", "flux"):
         write_shards(tmp_path / "all" / model)
