@@ -144,7 +144,7 @@ class RunSpec(ScoringSpec):
     first_seed: Place = 0
     limit: Count | None = None
     batch_size: Count | None = None
-    devices: str | None = None
+    devices: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
     image_format: ImageFormat = "png"
 
     @model_validator(mode="after")

@@ -77,6 +77,10 @@ def test_the_scorers_follow_the_model_in_whatever_order_they_are_given(options: 
     assert spec.scorers is not None and [one.name for one in spec.scorers] == ["hands", "limbs", "clip", "iqa"]
 
 
+def test_the_number_of_one_device_is_taken_as_a_text() -> None:
+    assert [read_settings(RunSpec, None, [f"devices={given}"]).devices for given in ("0", "0,1")] == ["0", "0,1"]
+
+
 def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
     spec = read_settings(RunSpec, None, ["model=sdxl", "scorers.limbs.pose=yolo.pt"]).resolved()
     assert [one.name for one in spec.scorers or ()] == ["hands", "limbs", "clip", "iqa"]
