@@ -278,6 +278,8 @@ def test_addresses_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
         ("nosuch://bucket/x", "[Pp]rotocol not known"),
         ("hf://datasets/owner/name", "on the model hub, which cannot be reached"),
         ("somebody/pictures", "hf://datasets/somebody/pictures is on the model hub"),
+        ("somebody/pictures_v0.2", r"hf://datasets/somebody/pictures_v0\.2 is on the model hub"),
+        ("somebody/nowhere.tar", r"somebody/nowhere\.tar: there is no such file"),
         ("memory://nothing/here", "is not a folder with files"),
     ]:
         with pytest.raises(HafError, match=words) as caught:

@@ -78,6 +78,8 @@ SOURCES: Mapping[SourceName, SourceKind] = {
     "parquet": SourceKind("Parquet files with a column of images", _parquet, ".parquet"),
     "dataset": SourceKind("a folder of datasets' save_to_disk", lambda address, _: Dataset(address)),
 }
+KNOWN = SUFFIXES | {one.suffix for one in SOURCES.values() if one.suffix}
+"""The suffixes of files that are images or hold some."""
 PACKED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz)$")
 
 
@@ -109,7 +111,8 @@ def open_source(where: str | Path, kind: SourceName | None = None) -> ImageSourc
 
 def _of_hub(where: str) -> str:
     """OWNER/NAME, where no such folder is here, is a data set of the hub."""
-    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", where) and not Path(where).suffix
+    is_file = Path(where).suffix.lower() in KNOWN or PACKED.search(where)
+    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", where) and not is_file
     return f"hf://datasets/{where}" if is_id and not Path(where).exists() and not Path(where).parent.exists() else where
 
 
@@ -171,9 +174,8 @@ def parts_of(where: str | Path) -> list[str]:
     address = absolute(_of_hub(str(where)))
     if not _is_folder(address) or not (is_remote(address) or Path(address).is_dir()):
         raise HafError(f"{address} is not a folder.")
-    known = SUFFIXES | {one.suffix for one in SOURCES.values() if one.suffix}
     names = _names_below(address)
-    inside = [one for one in names if PurePosixPath(one).suffix.lower() in known] + marks_among(names)
+    inside = [one for one in names if PurePosixPath(one).suffix.lower() in KNOWN] + marks_among(names)
     outside = [name for name in inside if "/" not in name]
     if outside:
         raise HafError(
