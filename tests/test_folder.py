@@ -353,6 +353,14 @@ def test_images_in_no_subfolder_are_not_left_out(models: Path) -> None:
         hafbench.score_subfolders(
             ScoreSpec(images=models, scorers=(ScorerSpec(name="iqa"),)), out=models.parent / "runs"
         )
+    (models / "stray.png").unlink()
+    (models / "latest").symlink_to("sdxl")
+    (models / "none").symlink_to(models.parent / "nowhere")
+    assert parts_of(models) == [str(models / name) for name in ("flux 1", "sdxl")]
+    make_images(models.parent / "elsewhere", "a.png")
+    (models / "linked").symlink_to(models.parent / "elsewhere")
+    with pytest.raises(HafError, match="linked is a link to a folder elsewhere, which is not followed"):
+        parts_of(models)
     (models.parent / "empty").mkdir()
     with pytest.raises(HafError, match="no image in the subfolders"):
         hafbench.score_subfolders(ScoreSpec(images=models.parent / "empty", scorers=(ScorerSpec(name="iqa"),)))

@@ -22,7 +22,7 @@ from hafbench.sources.addresses import (
     reading,
 )
 from hafbench.sources.dataset import Dataset, marks_among
-from hafbench.sources.folder import Folder
+from hafbench.sources.folder import Folder, is_within
 from hafbench.sources.parquet import Parquet
 from hafbench.sources.places import Content, File, Place, Span, Unreadable, read_ahead, read_place
 from hafbench.sources.prompts import category_of, read_images
@@ -168,14 +168,15 @@ def _packed(address: str, suffix: str, files: Files | None) -> tuple[str, str, F
 def parts_of(where: str | Path) -> list[str]:
     """The folders right below a folder, each with images of its own, in the order of their names.
 
-    Hidden ones, and those with runs alone, are left out. Raises HafError where there is none, and for images that lie
-    in none of them, which would be left out.
+    Hidden ones, and those with runs alone, are left out. Raises HafError where there is none, and for images that would
+    be left out: those that lie in none of them, or in a folder elsewhere to which a link leads.
     """
     address = absolute(_of_hub(str(where)))
     if not _is_folder(address) or not (is_remote(address) or Path(address).is_dir()):
         raise HafError(f"{address} is not a folder.")
     names = _names_below(address)
     inside = [one for one in names if PurePosixPath(one).suffix.lower() in KNOWN] + marks_among(names)
+    _check_links(address)
     outside = [name for name in inside if "/" not in name]
     if outside:
         raise HafError(
@@ -186,6 +187,16 @@ def parts_of(where: str | Path) -> list[str]:
     if not parts:
         raise HafError(f"There is no image in the subfolders of {address} (run folders are left out).")
     return [f"{address}/{part}" for part in parts]
+
+
+def _check_links(address: str) -> None:
+    """Raises HafError for a subfolder with images that is a link to a folder elsewhere: links are not followed."""
+    if is_remote(address):
+        return
+    shown = (path for path in sorted(Path(address).iterdir()) if not path.name.startswith("."))
+    for path in (one for one in shown if one.is_symlink() and one.is_dir() and not is_within(one, Path(address))):
+        if any(PurePosixPath(name).suffix.lower() in KNOWN for name in names_below(path)):
+            raise HafError(f"{path} is a link to a folder elsewhere, which is not followed; move the folder here.")
 
 
 def _names_below(address: str) -> list[str]:
