@@ -190,7 +190,7 @@ def _to_rgb(image: Image, name: str, is_tiff: bool) -> Image:
 
 
 def _grey(image: Image, name: str, is_tiff: bool) -> Image:
-    """Grey of more than 8 bits as 8 bits; raises BadImage where it is not told which number is white."""
+    """Grey of more than 8 bits as 8 bits, what is transparent white; raises BadImage if white is no known number."""
     import numpy as np
     from PIL import Image as PILImage
 
@@ -205,6 +205,8 @@ def _grey(image: Image, name: str, is_tiff: bool) -> Image:
         white, known = (255.0 if is_tiff and image.mode == "I" and high <= 255 else 65535.0), "integers of 8 or 16 bits"
     if low < 0 or high > white:
         raise BadImage(f"{name}: the pixels go from {low:g} to {high:g}; save them as {known}.")
+    if "transparency" in image.info:  # of a PNG, the grey that is
+        pixels[pixels == image.info["transparency"]] = white
     return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
 
 

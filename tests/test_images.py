@@ -54,6 +54,19 @@ def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
     assert load_image(tmp_path / "t.png").getpixel((0, 0)) == (255, 255, 255)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_grey_that_is_transparent_is_laid_over_white(tmp_path: Path, bits: int) -> None:
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    row, clear = bytes([0, *[7] * (bits // 8), *[9] * (bits // 8)]), bytes([7 if bits == 16 else 0, 7])
+    parts = chunk(b"IHDR", header) + chunk(b"tRNS", clear) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "t.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert np.asarray(load_image(tmp_path / "t.png"))[0].tolist() == [[255] * 3, [9] * 3]
+
+
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (6, 4), "white")
     image.putpixel((0, 0), RED)
@@ -66,9 +79,6 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header_alone(tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
     assert MAX_PIXELS < 20_000 * 20_000
