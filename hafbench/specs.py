@@ -98,7 +98,7 @@ class ScoringSpec(Spec):
     engine: EngineSpec = EngineSpec()
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers", "engine"})
-    """Fields with which a run may be resumed whatever they were."""
+    """Fields that are not compared when a run is resumed; what they change of its model and scorers is."""
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
