@@ -304,8 +304,8 @@ def test_runs_below_the_folder_are_left_out_and_a_run_there_is_resumed(models: P
         source = open_source(models.parent / "tables")
         assert (source.kind, len(source.images())) == ("parquet", 5)
         hafbench.score(ScoreSpec(images=source.address, scorers=scorers), out=models.parent / "tables" / "runs" / "x")
-    run = make_images(models / "runs" / "one", "images/a.png")
-    assert [image.name for image in read_folder(run)] == ["images/a.png"]
+    own = make_images(models / "runs" / "one", "images/a.png")
+    assert [image.name for image in read_folder(own)] == ["images/a.png"]
     with pytest.raises(HafError, match=r"no image in .*runs \(run folders below it are left out\)"):
         read_folder(models / "runs")
     (models / "sdxl" / "run.json").write_text("{}")  # of somebody else
