@@ -100,7 +100,8 @@ def without_runs(names: Iterable[str]) -> list[str]:
     runs = [run for run in found if any(f"{run}{records}" in there for records in RECORDS)]
     if "" in runs:
         names = [name for name in names if name.startswith("images/")]
-    return [name for name in names if not name.startswith(tuple(filter(None, runs)))]
+    left_out = tuple(run for run in runs if run)
+    return [name for name in names if not name.startswith(left_out)] if left_out else names
 
 
 def is_utf8(text: str) -> bool:
