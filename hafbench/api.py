@@ -36,7 +36,7 @@ from hafbench.sources import (
     parts_of,
     read_images,
 )
-from hafbench.sources.unchanged import check_unchanged, lies_in
+from hafbench.sources.unchanged import check_unchanged
 from hafbench.specs import RunSpec, ScorerSpec, ScoreSpec
 from hafbench.statistics import Corrected
 from hafbench.stores import address_of, check_local, names_apart
@@ -136,8 +136,7 @@ def score(
     folder = out or Path("runs") / slug(f"score_{source.name}")
     if (address_of(folder) or str(Path(folder).resolve())) == source.address:
         raise HafError(f"--out {folder} is the folder of images itself; choose another.")
-    # A report below the folder has pictures of its own.
-    images = [image for image in read_images(source, spec.prompts) if not lies_in(source, image, folder)]
+    images = read_images(source, spec.prompts)
     with start(spec) as started:
         manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
         read_cards(cards, manifest.scorers)
@@ -180,6 +179,7 @@ def score_manifest(
             prompts=sha256_of(spec.prompts) if spec.prompts else None,
             kind=source.kind,
             stamp=found.stamp,
+            prompted=found.prompted,
         ),
         scorers=describe(scorers),
         image_root=source.address,
@@ -198,15 +198,20 @@ def score_subfolders(
     """Score each folder right below the folder of images as a run of its own, such as the images of one model each.
 
     The runs are OUT/NAME, by default runs/score_FOLDER_NAME, and are called NAME. A file of prompts names images below
-    the subfolder. Raises HafError for images that lie in no subfolder; the rest is as in `score`.
+    the subfolder. Raises HafError for images that lie in no subfolder, and for two subfolders whose runs would be one;
+    the rest is as in `score`.
     """
-    runs = []
+    found: dict[Path, str] = {}
     for part in parts_of(spec.images):
         above, name = PurePosixPath(part).parent.name, PurePosixPath(part).name
         folder = Path(out) / slug(name) if out else Path("runs") / slug(f"score_{above}_{name}")
-        alone = spec.model_copy(update={"images": part})
-        runs.append(score(alone, out=folder, resume=resume, cards=cards, progress=progress))
-    return runs
+        if folder in found:
+            raise HafError(f"{found[folder]} and {part} would both be the run {folder}; rename one of them.")
+        found[folder] = part
+    return [
+        score(spec.model_copy(update={"images": part}), out=folder, resume=resume, cards=cards, progress=progress)
+        for folder, part in found.items()
+    ]
 
 
 def estimate(spec: RunSpec | ScoreSpec, *, out: str | Path | None = None, subfolders: bool = False) -> Estimate:

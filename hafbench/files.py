@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,6 +64,44 @@ def read_whole(path: Path, most: int | None = None) -> bytes:
     if most is not None and path.stat().st_size > most:
         raise OSError(errno.EFBIG, f"this file is over the limit of {most >> 30} GiB", str(path))
     return path.read_bytes()
+
+
+RUN, RECORDS = "run.json", ("records.jsonl", "records.parquet")
+"""The files that tell a run folder: the first, and one of the others."""
+
+
+def names_below(folder: Path) -> list[str]:
+    """The paths of all files below a folder of this machine, in no order, but for hidden ones and those of runs.
+
+    There are none below a folder that is not there; links to folders are not followed. Raises HafError for a folder
+    that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise HafError(
+                f"{error.filename} cannot be read ({error.strerror}); let this user read it, or move it elsewhere."
+            ) from error
+
+    names: list[str] = []
+    for above, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        inside = Path(above).relative_to(folder).as_posix()
+        before = "" if inside == "." else f"{inside}/"
+        names += [f"{before}{one}" for one in files if not one.startswith(".")]
+    return without_runs(names)
+
+
+def without_runs(names: Iterable[str]) -> list[str]:
+    """Paths below a folder, without those of the run folders in it; of a folder that is a run, those of its images."""
+    names = list(names)
+    there = {name for name in names if name.rpartition("/")[2] in (RUN, *RECORDS)}
+    found = [name.removesuffix(RUN) for name in there if name.endswith(RUN)]
+    runs = [run for run in found if any(f"{run}{records}" in there for records in RECORDS)]
+    if "" in runs:
+        names = [name for name in names if name.startswith("images/")]
+    left_out = tuple(run for run in runs if run)
+    return [name for name in names if not name.startswith(left_out)] if left_out else names
 
 
 def is_utf8(text: str) -> bool:
@@ -137,5 +175,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def slug(text: str) -> str:
-    """A text as a file name: letters, digits, dot, dash and underscore only."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "run"
+    """A text as a file name of at most 100 bytes: letters of any script, digits, dot, dash and underscore only."""
+    name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    return name.encode()[:100].decode(errors="ignore") or "run"

@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from hafbench.errors import BadImage, HafError, one_line
-from hafbench.files import MAX_BYTES, check_regular, is_utf8, read_whole
+from hafbench.files import MAX_BYTES, check_regular, is_utf8, names_below, read_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -190,7 +190,7 @@ def _to_rgb(image: Image, name: str, is_tiff: bool) -> Image:
 
 
 def _grey(image: Image, name: str, is_tiff: bool) -> Image:
-    """Grey of more than 8 bits as 8 bits; raises BadImage where it is not told which number is white."""
+    """Grey of more than 8 bits as 8 bits, what is transparent white; raises BadImage if white is no known number."""
     import numpy as np
     from PIL import Image as PILImage
 
@@ -205,6 +205,8 @@ def _grey(image: Image, name: str, is_tiff: bool) -> Image:
         white, known = (255.0 if is_tiff and image.mode == "I" and high <= 255 else 65535.0), "integers of 8 or 16 bits"
     if low < 0 or high > white:
         raise BadImage(f"{name}: the pixels go from {low:g} to {high:g}; save them as {known}.")
+    if "transparency" in image.info:  # of a PNG, the grey that is
+        pixels[pixels == image.info["transparency"]] = white
     return PILImage.fromarray(np.rint(pixels * (255.0 / white)).astype(np.uint8))
 
 
@@ -224,13 +226,13 @@ def sha256_of(path: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image file under `folder` by its suffix, hidden files left out, in a fixed order.
+    """Every image file under `folder` by its suffix, in a fixed order; hidden ones, and those of runs, left out.
 
     What cannot be read, such as a pipe or a link to nothing, is among them, to be told of rather than left out.
-    Raises HafError for a file name that is not UTF-8, since records, tables and pages could not spell it.
+    Raises HafError for a subfolder that cannot be read, and for a file name that is not UTF-8, since records, tables
+    and pages could not spell it.
     """
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
-    paths = sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    paths = sorted(folder / name for name in names_below(folder) if PurePosixPath(name).suffix.lower() in SUFFIXES)
     unspelt = [path for path in paths if not is_utf8(str(path))]
     if unspelt:
         name = os.fsencode(unspelt[0]).decode("utf-8", "backslashreplace")

@@ -11,19 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import from_json
 
 from hafbench.errors import HafError, first_problem, one_line
-from hafbench.files import write_whole
+from hafbench.files import RUN, write_whole
 from hafbench.provenance import Machine
 from hafbench.settings import Spec
 from hafbench.sources.source import SourceName
 from hafbench.specs import RunSpec, ScoreSpec
-from hafbench.suites import ID_PATTERN
+from hafbench.suites import ID_PATTERN, MAX_SEED
 from hafbench.types import Role
 
 if TYPE_CHECKING:
     from hafbench.types import Generator
 
 FORMATS = (1, 2)
-FILE = "run.json"
+FILE = RUN
 ScorerName = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 """Names files, too."""
 Number = Annotated[int, Field(ge=0, le=10**12)]
@@ -36,7 +36,7 @@ class SuiteFacts(Spec):
     sha256: str
     limit: Number | None
     seeds: Number
-    first_seed: Number = 0
+    first_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
 
 class GeneratorFacts(Spec):
@@ -54,7 +54,8 @@ class GeneratorFacts(Spec):
 class ImagesFacts(Spec):
     """A source of images: its name, a hash over the names and sizes of all, and that of the file of prompts.
 
-    `kind` is a name of `hafbench.sources.SOURCES`. `stamp` is a hash over what changes when a file is written again.
+    `kind` is a name of `hafbench.sources.SOURCES`. `stamp` is a hash over what changes when a file is written again,
+    `prompted` one over the images' prompts and seeds; earlier versions kept none.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class ImagesFacts(Spec):
     prompts: str | None
     kind: SourceName = "folder"
     stamp: str | None = None
+    prompted: str | None = None
 
 
 class ScorerFacts(Spec):
@@ -80,8 +82,9 @@ class ScorerFacts(Spec):
     left_out: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What two scorers have in common that give the same scores; of one that is unavailable the reason is none."""
-        return {**self.model_dump(include={"version", "settings", "weights"}), "unavailable": bool(self.unavailable)}
+        """What scorers of the same scores have in common, as JSON values; why one is unavailable does not count."""
+        facts = self.model_dump(mode="json", include={"version", "settings", "weights"})
+        return {**facts, "unavailable": bool(self.unavailable)}
 
 
 class Counts(Spec):
@@ -128,13 +131,11 @@ class Manifest(Spec):
 
     def pictures(self) -> dict[str, Any]:
         """What the pictures come from, as JSON values: for saying how two runs differ."""
-        generator = {"name": self.generator.name, **self.generator.settings} if self.generator else None
-        return {
-            "suite": self.suite.model_dump() if self.suite else None,
-            "generator": generator,
-            # Files that were written again may be the same: whoever resumes looks at them.
-            "images": self.images.model_dump(exclude={"stamp"}) if self.images else None,
-        }
+        # Files that were written again may be the same: `check_unchanged` looks at them, and at prompts.
+        left_out = {"images": {"stamp", "prompted"}}
+        found = self.model_dump(mode="json", include={"suite", "generator", "images"}, exclude=left_out)
+        generator = found["generator"]
+        return {**found, "generator": generator and {"name": generator["name"], **generator["settings"]}}
 
     def identity(self) -> dict[str, Any]:
         """All that makes the numbers, as JSON values: a folder is resumed with the same only."""

@@ -117,21 +117,34 @@ class Mirror:
     def open(self) -> None:
         """Take the lease, have what the store holds on this machine, and begin to upload.
 
-        A copy that was the last to be uploaded is at least as new as the store; any other is thrown away.
+        A copy that was the last to be uploaded is at least as new as the store; any other is thrown away. Where this
+        fails the lease is released.
         """
         with _store_errors(self.address):
             self._check_free()
-            if not self._lease.take() or not self.folder.is_dir():
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.folder.mkdir(parents=True)
-                there = listed(self._system, self._root, self._layout.apart)
-                if self._layout.mark in there:
-                    download(self._system, self._root, there, self.folder)
-                    there = files_in(self.folder)
-                # What a first upload left that was cut short is of no use: the next one deletes it.
-                self._state = self._state.model_copy(update={"files": there})
-            write_state(self._home, self._state)
+            is_last = self._lease.take()
+            try:
+                if not is_last or not self.folder.is_dir():
+                    self._download()
+                write_state(self._home, self._state)
+            except BaseException:
+                self._release()
+                raise
         self._thread.start()
+
+    def _download(self) -> None:
+        """Copy what the store holds; what is cut short is not taken for a copy."""
+        partial = self.folder.with_name(f".{self.folder.name}.partial")
+        for folder in (self.folder, partial):
+            shutil.rmtree(folder, ignore_errors=True)
+        partial.mkdir(parents=True)
+        there = listed(self._system, self._root, self._layout.apart)
+        if self._layout.mark in there:
+            download(self._system, self._root, there, partial)
+            there = files_in(partial)
+        partial.replace(self.folder)
+        # What a first upload left that was cut short is of no use: the next one deletes it.
+        self._state = self._state.model_copy(update={"files": there})
 
     def _check_free(self) -> None:
         """Raises HafError for a folder with other files, of which none may be fetched or deleted."""
@@ -187,6 +200,9 @@ class Mirror:
         self._closing.set()
         self._thread.join()
         self.upload()
+        self._release()
+
+    def _release(self) -> None:
         with suppress(Exception):  # it expires by itself
             if self._lease.is_new and not self._is_changed:
                 self._lease.drop()  # nothing was begun

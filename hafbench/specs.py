@@ -24,9 +24,10 @@ from hafbench.images import ImageFormat
 from hafbench.registry import Home
 from hafbench.scorers import SCORERS, default_scorers
 from hafbench.settings import Components, ComponentSpec, KeyPath, Spec
+from hafbench.suites import MAX_SEED
 from hafbench.worlds import BUILT_IN, PHOTOGRAPHS, world_of
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
 Place = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -97,7 +98,7 @@ class ScoringSpec(Spec):
     engine: EngineSpec = EngineSpec()
 
     ELSEWHERE: ClassVar[frozenset[str]] = frozenset({"require", "device", "workers", "engine"})
-    """Fields with which a run may be resumed whatever they were."""
+    """Fields that are not compared when a run is resumed; what they change of its model and scorers is."""
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:
@@ -143,8 +144,14 @@ class RunSpec(ScoringSpec):
     first_seed: Place = 0
     limit: Count | None = None
     batch_size: Count | None = None
-    devices: str | None = None
+    devices: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
     image_format: ImageFormat = "png"
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Self:
+        if self.first_seed + self.seeds - 1 > MAX_SEED:
+            raise ValueError("first_seed: the last seed is over 2**63 - 1; begin with a smaller one")
+        return self
 
     @classmethod
     def default_components(cls, given: Mapping[str, Any], place: KeyPath) -> Sequence[str] | None:

@@ -24,6 +24,8 @@ Category = Literal[
 CATEGORIES: tuple[Category, ...] = tuple(c for c in get_args(Category) if c != "uncategorized")
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+MAX_SEED = 2**63 - 1
+"""What records hold."""
 
 
 def _spelt(text: str) -> str:

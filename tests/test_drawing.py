@@ -104,3 +104,10 @@ def test_what_was_drawn_before_the_model_ends_the_run_is_saved(tmp_path: Path, e
         bench(tmp_path / "run", Ends(), 2)
     drawn = {path.parent.name for path in (tmp_path / "run" / "images").rglob("*.png")}
     assert drawn == {prompt.id for prompt in PROMPTS[:6]}
+
+
+def test_a_picture_that_is_there_is_scored_though_it_could_not_be_drawn_again(tmp_path: Path) -> None:
+    painter, scorers = Painter(broken=["p0"]), {"hands": Brightness()}
+    with open_run(tmp_path / "run", manifest_of(scorers, painter.settings)) as run:
+        run.save_image(SAMPLES[0].image, painted("p0", 0))
+        assert list(evaluate(run, SAMPLES[:2], scorers, painter, batch_size=2).records.status) == ["scored"] * 2

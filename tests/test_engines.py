@@ -11,7 +11,7 @@ import pytest
 
 from hafbench import api
 from hafbench.engines import ray as ray_engine
-from hafbench.engines.ray import Cluster, PoolSizes
+from hafbench.engines.ray import Cluster, PoolSizes, _made
 from hafbench.engines.ray_data import Stage, connected
 from hafbench.engines.units import Asked, Found, RemoteScorer, Row, Scores, Unit, from_row, look, to_row
 from hafbench.errors import HafError, RunStopped, Unavailable
@@ -19,8 +19,11 @@ from hafbench.evaluate import describe, evaluate
 from hafbench.images import load_image
 from hafbench.records import Sample
 from hafbench.runs import open_run
+from hafbench.scoring import Scored
+from hafbench.sources import Content
 from hafbench.specs import RunSpec, ScoreSpec
-from small import Blueness, assert_stored, folder_manifest, not_none, painted
+from hafbench.suites import Prompt
+from small import Blueness, assert_stored, folder_manifest, manifest_of, not_none, painted
 
 QUIET = PoolSizes(1, 1, 0.0, 1.0, 0.0, 1.0)
 
@@ -119,6 +122,16 @@ def test_what_stops_a_worker_keeps_the_images_before(
         with pytest.raises(RunStopped, match="the node is on fire"):
             evaluate(run, samples, {}, engine=Cluster(wanted, found, QUIET, 1))
         assert len({record.image for record in run.records.journal}) == ray_engine.TOGETHER
+
+
+def test_a_batch_drawn_anew_leaves_a_picture_that_has_records_as_it_was(tmp_path: Path) -> None:
+    batch = tuple(Sample(f"{name}/0.png", Prompt(id=name, text="a hand"), 0) for name in "ab")
+    unit = Unit(batch, (Content(b"again", "0"), Content(b"new", "1")), drawn=True, scored=(Scored(), Scored()))
+    with open_run(tmp_path / "run", manifest_of({}, {})) as run:
+        run.save_bytes("a/0.png", b"scored")
+        assert [made.sample for made in _made(run, unit, batch[1:])] == [batch[1]]
+    images = tmp_path / "run" / "images"
+    assert [(images / sample.image).read_bytes() for sample in batch] == [b"scored", b"new"]
 
 
 @pytest.mark.parametrize(

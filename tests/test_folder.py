@@ -19,13 +19,15 @@ from hafbench.cli import app
 from hafbench.errors import HafError
 from hafbench.figures import category_figures
 from hafbench.runs import read_run
-from hafbench.sources import SourceImage, open_source, read_images
+from hafbench.sources import SourceImage, open_source, parts_of, read_images
 from hafbench.sources.prompts import _id_and_seed
 from hafbench.specs import ScorerSpec, ScoreSpec
 from hafbench.suites import ID_PATTERN, Prompt
+from pictured import write_parquet
 from small import painted
 
 SUITE = '{"id": "wave", "text": "a waving hand"}\n{"id": "sit-2", "text": "a sitting woman", "category": "full_body"}\n'
+SUITE += '{"id": "sit", "text": "a sitting man"}\n'
 
 
 def make_images(folder: Path, *names: str) -> Path:
@@ -63,6 +65,7 @@ def test_without_prompts_every_image_is_taken(tmp_path: Path) -> None:
         ("sit-2.png", "sit-2", None),
         ("sit-2_9.png", "sit-2", 9),
         ("deep/er/sit-2_1.png", "sit-2", 1),
+        ("deep/sit-2.png", "sit-2", None),
     ],
 )
 def test_files_are_matched_to_a_suite_by_name(tmp_path: Path, name: str, prompt_id: str, seed: int | None) -> None:
@@ -288,6 +291,27 @@ def test_links_in_a_circle_are_kept_as_images_that_cannot_be_read(tmp_path: Path
     assert [image.name for image in read_folder(folder)] == ["a.png", "b.png", "c.png"]
 
 
+def test_runs_below_the_folder_are_left_out_and_a_run_there_is_resumed(models: Path) -> None:
+    scorers = (ScorerSpec(name="iqa"),)
+    wanted = ["flux 1/a.png", "flux 1/deep/b.png", "sdxl/a.png", "sdxl/deep/b.png"]
+    for out in ("runs/one", "runs/two", "runs/one"):
+        run = hafbench.score(ScoreSpec(images=models, scorers=scorers), out=models / out)
+        assert list(run.records["image"]) == wanted
+        painted("a", 0).save(run.folder / "report" / "by_category.png")
+    assert parts_of(models) == [str(models / name) for name in ("flux 1", "sdxl")]
+    write_parquet(models.parent / "tables")
+    for _ in range(2):
+        source = open_source(models.parent / "tables")
+        assert (source.kind, len(source.images())) == ("parquet", 5)
+        hafbench.score(ScoreSpec(images=source.address, scorers=scorers), out=models.parent / "tables" / "runs" / "x")
+    own = make_images(models / "runs" / "one", "images/a.png")
+    assert [image.name for image in read_folder(own)] == ["images/a.png"]
+    with pytest.raises(HafError, match=r"no image in .*runs \(run folders below it are left out\)"):
+        read_folder(models / "runs")
+    (models / "sdxl" / "run.json").write_text("{}")  # of somebody else
+    assert [image.name for image in read_folder(models)] == wanted
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     """Images of two models, at different depths."""
@@ -329,9 +353,28 @@ def test_images_in_no_subfolder_are_not_left_out(models: Path) -> None:
         hafbench.score_subfolders(
             ScoreSpec(images=models, scorers=(ScorerSpec(name="iqa"),)), out=models.parent / "runs"
         )
+    (models / "stray.png").unlink()
+    (models / "latest").symlink_to("sdxl")
+    (models / "none").symlink_to(models.parent / "nowhere")
+    assert parts_of(models) == [str(models / name) for name in ("flux 1", "sdxl")]
+    make_images(models.parent / "elsewhere", "a.png")
+    (models / "linked").symlink_to(models.parent / "elsewhere")
+    with pytest.raises(HafError, match="linked is a link to a folder elsewhere, which is not followed"):
+        parts_of(models)
     (models.parent / "empty").mkdir()
     with pytest.raises(HafError, match="no image in the subfolders"):
         hafbench.score_subfolders(ScoreSpec(images=models.parent / "empty", scorers=(ScorerSpec(name="iqa"),)))
+
+
+def test_subfolders_of_any_script_are_runs_of_their_own_and_two_that_would_be_one_are_refused(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "set", "图片/a.png", "照片/a.png", f"{'片' * 80}/a.png")
+    spec = ScoreSpec(images=folder, scorers=(ScorerSpec(name="iqa"),))
+    runs = hafbench.score_subfolders(spec, out=tmp_path / "runs")
+    assert [run.folder.name for run in runs] == ["图片", "照片", "片" * 33]
+    make_images(folder, "a b/a.png", "a-b/a.png")
+    with pytest.raises(HafError, match=r"a b and .*a-b would both be the run .*new/a-b; rename one"):
+        hafbench.score_subfolders(spec, out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_called_like_a_category_is_the_category_of_its_images_without_a_prompt(tmp_path: Path) -> None:

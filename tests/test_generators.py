@@ -250,6 +250,7 @@ def test_nan_pixels_are_named_and_not_drawn_as_black(models: dict[str, Path], tm
         ({"arguments": {"height": -8}}, "at least 1"),
         ({"arguments": {"guidance_scale": "high"}}, "this is a number"),
         ({"arguments": {"guidance_scale": float("nan")}}, "this is a number"),
+        ({"arguments": {"negative_prompt": False}}, "negative_prompt=False: this is a text; give it quotes"),
         ({"device": "gpu"}, "write auto, cpu, cuda"),
         ({"device": "cpu", "offload": "model"}, "no GPU in use"),
         ({"lora": ("x.bin",)}, r"name a \.safetensors file"),

@@ -1,5 +1,6 @@
 """Images read while they are scored: each once and in order, changed ones refused, and what a store does on the way."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hafbench.images import load_image
 from hafbench.records import Sample
 from hafbench.runs import open_run, read_run
 from hafbench.sources import open_source, parts_of, read_ahead
-from pictured import EXPECTED, NAMES, png, scored, spec_of, write_folder, write_parquet, write_shards
+from pictured import EXPECTED, NAMES, png, scored, spec_of, write_folder, write_parquet, write_shards, write_tar
 from small import Brightness, painted
 
 
@@ -32,6 +33,39 @@ def test_images_that_were_copied_are_resumed_and_changed_ones_refused(tmp_path: 
         scored(open_source(folder), tmp_path / "run")
     changed.write_bytes(content + b"more")
     with pytest.raises(HafError, match=r"started with other settings \(images\.sha256"):
+        scored(open_source(folder), tmp_path / "run")
+
+
+def test_a_prompt_that_has_changed_within_a_shard_is_refused(tmp_path: Path) -> None:
+    shard, said = tmp_path / "set" / "0.tar", {"prompt": "a hand", "prompt_id": "hand", "expect": {"hands": 1}}
+    run = tmp_path / "run"
+
+    def again(hands: int) -> None:
+        text = json.dumps({**said, "expect": {"hands": hands}})
+        os.utime(write_tar(shard, {"a.png": png("a"), "a.json": text.encode()}), (hands, hands))
+        scored(open_source(shard), run)
+
+    again(1)
+    with pytest.raises(HafError, match="prompts or seeds of the images have changed since it was started"):
+        again(2)
+    manifest = json.loads((run / "run.json").read_text())
+    del manifest["images"]["prompted"]  # as of earlier versions
+    (run / "run.json").write_text(json.dumps(manifest))
+    again(2)
+    with pytest.raises(HafError, match="prompts or seeds of the images have changed since it was started"):
+        again(1)
+
+
+def test_an_image_that_could_not_be_decoded_and_still_cannot_is_resumed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set")
+    broken = folder / "000" / "wave_1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"x" * len(whole))
+    assert scored(open_source(folder), tmp_path / "run").manifest.counts.failed == 1
+    os.utime(folder / "000" / "wave_0.png", (1, 1))
+    assert scored(open_source(folder), tmp_path / "run").manifest.counts.failed == 1
+    broken.write_bytes(whole)
+    with pytest.raises(HafError, match=r"000/wave_1\.png has changed since it was scored"):
         scored(open_source(folder), tmp_path / "run")
 
 
@@ -122,7 +156,8 @@ def test_a_store_gives_the_records_of_the_same_files_here(tmp_path: Path, bucket
             assert "secret" not in (run.folder / "run.json").read_text()
             image = load_image(read_run(run.folder).source.place(EXPECTED[0]))
             assert image.tobytes() == painted(NAMES[0], 0).tobytes()
-    assert parts_of(bucket) == [f"{bucket}/{name}" for name in ("loose", "tables", "tars")]
+    for one in (bucket, bucket.replace("s3:", "s3a:")):
+        assert parts_of(one) == [f"{one}/{name}" for name in ("loose", "tables", "tars")]
 
 
 def test_what_a_store_refuses_is_a_row_and_what_it_lacks_a_sentence(tmp_path: Path, bucket: str) -> None:

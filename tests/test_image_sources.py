@@ -1,11 +1,14 @@
 """Images in shards, Parquet files and data sets: the same names, bytes, prompts and records from all."""
 
 import hashlib
+import json
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +20,7 @@ from hafbench.reports.gallery import make_gallery
 from hafbench.runs import read_run
 from hafbench.sources import ImageSource, open_source, parts_of, read_ahead, read_images
 from hafbench.sources.addresses import expand
+from hafbench.sources.rows import prompt_of
 from pictured import EXPECTED, NAMES, png, scored, write_folder, write_parquet, write_shards, write_tar
 from small import Brightness
 
@@ -73,6 +77,35 @@ def test_a_table_or_a_suite_takes_the_place_of_what_a_shard_says(tmp_path: Path)
         ("hello", 0),
         ("hello", 1),
     ]
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet", "dataset"])
+def test_columns_that_are_not_ours_do_not_keep_images_from_being_scored(tmp_path: Path, kind: str) -> None:
+    said = {"prompt": "a hand", "tags": "hand, arm", "expect": "beauty", "category": 7, "seed": 1}
+    cell = {"bytes": png("a"), "path": "a.png"}
+
+    def written(name: str, **more: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        if kind == "shards":
+            write_tar(folder / "0.tar", {"a.png": png("a"), "a.json": json.dumps({**said, **more}).encode()})
+        elif kind == "parquet":
+            pq.write_table(pa.Table.from_pylist([{"image": cell, **said, **more}]), folder / "0.parquet")
+        else:
+            datasets = pytest.importorskip("datasets")
+            datasets.Dataset.from_list([{"image": cell, **said, **more}]).save_to_disk(str(folder))
+        return folder
+
+    (image,) = read_images(open_source(written("few")))
+    assert (image.prompt, image.seed) == (prompt_of({"prompt": "a hand"}, ""), 1)
+    folder = written("none", prompt="x" * 3000, seed=-1)
+    with pytest.raises(HafError, match="text: String should have at most 2000 characters"):
+        read_images(open_source(folder))
+    table = tmp_path / "table.csv"
+    table.write_text(f"image,prompt\n{image.name},a foot\n")
+    (image,) = read_images(open_source(folder), table)
+    assert image.prompt == prompt_of({"prompt": "a foot"}, "")
+    assert open_source(folder).place(image.name).read() == png("a")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +170,14 @@ def test_a_table_says_which_column_has_the_images(tmp_path: Path) -> None:
     run = scored(open_source(tmp_path / "a.parquet"), tmp_path / "run")
     assert list(run.records.status) == ["scored", "failed"]
     assert str(tmp_path) not in run.records.reason[1]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = pa.array([{"bytes": png("a"), "path": "a.png"}, None], kind)
+    pq.write_table(pa.table({"image": cells}), tmp_path / "c.parquet")
+    run = scored(open_source(tmp_path / "c.parquet"), tmp_path / "cells")
+    assert list(zip(run.records.image, run.records.status, strict=True)) == [
+        ("c/00000000", "scored"),
+        ("c/00000001", "failed"),
+    ]
     for columns, words in [
         ({"prompt": ["x"]}, "no column of images"),
         ({"left": [b"x"], "right": [b"y"]}, r"several columns may be the images \(left, right\)"),
@@ -173,6 +214,25 @@ def test_a_data_set_on_disk_is_read_split_by_split(tmp_path: Path) -> None:
     assert source.place("train/00000001").read() == png(NAMES[1])
 
 
+def test_loose_images_are_a_folder_whatever_lies_beside_or_above_them(tmp_path: Path) -> None:
+    folder = write_folder(write_shards(tmp_path / "set") / "deep").parent
+    (folder / "deep" / "000" / "state.json").write_text("{}")  # of another program
+    (folder / "state.json").write_text("{}")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/loose", recursive=True)
+    for where in (folder, "memory://loose"):
+        source = open_source(where)
+        assert source.kind == "folder"
+        assert [image.name for image in source.images()] == [f"deep/{one}" for one in EXPECTED]
+    with pytest.raises(HafError, match=r"2 of 7 images lie in no subfolder, such as 000\.tar"):
+        parts_of(folder)
+    memory.rm("/loose", recursive=True)
+    memory.pipe({f"/saved/train/{name}": b"" for name in ("state.json", "data-00000-of-00001.arrow")})
+    with pytest.raises(HafError, match="folder of datasets' save_to_disk, which is read on this machine only"):
+        open_source("memory://saved")
+    memory.rm("/saved", recursive=True)
+
+
 def test_braces_and_stars_name_several_files(tmp_path: Path) -> None:
     write_shards(tmp_path / "set")
     for pattern in ("{000..001}.tar", "00{0,1}.tar", "*.tar", "000.tar"):
@@ -188,6 +248,17 @@ def test_braces_and_stars_name_several_files(tmp_path: Path) -> None:
     ]:
         with pytest.raises(HafError, match=words):
             open_source(tmp_path / "set" / pattern).images()
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards, write_parquet])
+def test_a_scheme_that_its_store_spells_in_another_way_gives_the_same_names(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    write(tmp_path / "set")
+    source = open_source(f"local://{tmp_path}/set")  # file:// to fsspec
+    assert [image.name for image in source.images()] == EXPECTED
+    assert source.place(EXPECTED[0]).read() == png(NAMES[0])
+    assert parts_of(f"local://{tmp_path}") == [f"local://{tmp_path}/set"]
 
 
 def test_each_subfolder_of_shards_is_a_source(tmp_path: Path) -> None:
@@ -207,6 +278,8 @@ def test_addresses_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
         ("nosuch://bucket/x", "[Pp]rotocol not known"),
         ("hf://datasets/owner/name", "on the model hub, which cannot be reached"),
         ("somebody/pictures", "hf://datasets/somebody/pictures is on the model hub"),
+        ("somebody/pictures_v0.2", r"hf://datasets/somebody/pictures_v0\.2 is on the model hub"),
+        ("somebody/nowhere.tar", r"somebody/nowhere\.tar: there is no such file"),
         ("memory://nothing/here", "is not a folder with files"),
     ]:
         with pytest.raises(HafError, match=words) as caught:

@@ -1,5 +1,6 @@
 """Any image file becomes upright 8-bit RGB, or one clear sentence."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hafbench.errors import BadImage
+from hafbench.errors import BadImage, HafError
 from hafbench.images import MAX_PIXELS, find_images, load_image
 
 RED = (255, 0, 0)
@@ -53,6 +54,19 @@ def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
     assert load_image(tmp_path / "t.png").getpixel((0, 0)) == (255, 255, 255)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_grey_that_is_transparent_is_laid_over_white(tmp_path: Path, bits: int) -> None:
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    row, clear = bytes([0, *[7] * (bits // 8), *[9] * (bits // 8)]), bytes([7 if bits == 16 else 0, 7])
+    parts = chunk(b"IHDR", header) + chunk(b"tRNS", clear) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "t.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert np.asarray(load_image(tmp_path / "t.png"))[0].tolist() == [[255] * 3, [9] * 3]
+
+
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     image = Image.new("RGB", (6, 4), "white")
     image.putpixel((0, 0), RED)
@@ -65,9 +79,6 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header_alone(tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
     assert MAX_PIXELS < 20_000 * 20_000
@@ -111,3 +122,18 @@ def test_images_are_found_in_a_fixed_order_without_hidden_ones(tmp_path: Path) -
         "b/1.png",
         "b/2.PNG",
     ]
+
+
+def test_a_subfolder_that_cannot_be_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:  # who may read everything
+        os.seteuid(65534)
+    try:
+        with pytest.raises(HafError, match=r"closed cannot be read \(Permission denied\)"):
+            find_images(Path())
+    finally:
+        os.seteuid(user)

@@ -99,6 +99,16 @@ def test_other_settings_on_the_same_folder_are_refused_with_the_difference(tmp_p
         bench(tmp_path / "run", Painter(broken=["p1"]))
 
 
+def test_settings_that_json_spells_in_another_way_are_the_same_settings(tmp_path: Path) -> None:
+    painter, scorers = Painter(), {"hands": Brightness()}
+    painter.settings = {"size": (64, 64), "file": Path("paint.bin")}
+    scorers["hands"].settings = {"window": (1, 2)}
+    assert bench(tmp_path / "run", painter, scorers).records.equals(bench(tmp_path / "run", painter, scorers).records)
+    painter.settings = {"size": (64, 32), "file": Path("paint.bin")}
+    with pytest.raises(HafError, match=r"generator\.size: \[64, 64\] -> \[64, 32\]"):
+        bench(tmp_path / "run", painter, scorers)
+
+
 def test_differences_name_nested_added_and_removed_keys() -> None:
     old = {"a": 1, "b": {"c": 2, "d": 3}, "gone": True}
     new = {"a": 1, "b": {"c": 5, "d": 3}, "new": "x"}

@@ -182,6 +182,15 @@ def test_an_output_path_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
         bench(tmp_path / "file", Painter())
 
 
+def test_a_first_seed_goes_as_far_as_records_do(tmp_path: Path) -> None:
+    last, scorers = 2**63 - 1, {"hands": Brightness()}
+    manifest = manifest_of(scorers, Painter().settings, first_seed=last)
+    for _ in range(2):
+        with open_run(tmp_path / "run", manifest) as run:
+            done = evaluate(run, plan(PROMPTS[:1], [last]), scorers, Painter())
+    assert (done.manifest.suite, list(done.records.seed)) == (manifest.suite, [last])
+
+
 def test_limit_takes_from_every_category_in_turn() -> None:
     prompts = load_suite("haf-500").prompts
     chosen = spread(prompts, 12)

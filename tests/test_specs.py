@@ -77,6 +77,10 @@ def test_the_scorers_follow_the_model_in_whatever_order_they_are_given(options: 
     assert spec.scorers is not None and [one.name for one in spec.scorers] == ["hands", "limbs", "clip", "iqa"]
 
 
+def test_the_number_of_one_device_is_taken_as_a_text() -> None:
+    assert [read_settings(RunSpec, None, [f"devices={given}"]).devices for given in ("0", "0,1")] == ["0", "0,1"]
+
+
 def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
     spec = read_settings(RunSpec, None, ["model=sdxl", "scorers.limbs.pose=yolo.pt"]).resolved()
     assert [one.name for one in spec.scorers or ()] == ["hands", "limbs", "clip", "iqa"]
@@ -99,6 +103,8 @@ def test_an_option_of_a_default_scorer_keeps_the_other_defaults() -> None:
         (["scorers=7"], "give a list of names, or a mapping of names to options"),
         (["scorers=[{a: 1}]"], "There is no scorer"),
         (["seeds=0"], "seeds: Input should be greater than or equal to 1"),
+        (["seeds=1000000000001"], "seeds: Input should be less than or equal to 1000000000000"),
+        (["seeds=2", f"first_seed={2**63 - 1}"], r"first_seed: the last seed is over 2\*\*63 - 1"),
         (["seeds=many"], "seeds: Input should be a valid integer"),
         (["seeds.x=1"], "seeds"),
         (["seeds=2", "seeds.x=1"], "seeds is 2, which has no settings within it"),

@@ -1,6 +1,7 @@
 """Runs in a store, here one in memory: nothing is lost on the way, one process writes, and others' files stay."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
@@ -22,8 +24,8 @@ from hafbench.leases import TakenOver
 from hafbench.mirrors import writing
 from hafbench.reports.gallery import make_gallery
 from hafbench.runs import LAYOUT, open_run, read_run
-from hafbench.sources import identity_of, open_source
-from hafbench.sources.unchanged import check_unchanged, lies_in
+from hafbench.sources import identity_of, open_source, parts_of
+from hafbench.sources.unchanged import check_unchanged
 from hafbench.specs import ScorerSpec, ScoreSpec
 from small import Painter, files_at, manifest_of, not_none, painted
 from stored import PROMPTS, SCORERS, assert_same_pairs, assert_same_run, drawn, expire, made
@@ -119,6 +121,31 @@ def test_a_command_that_is_interrupted_uploads_what_it_has(line: list[int], else
     assert drawn("memory://stopped/run")[1] == 2
 
 
+@pytest.mark.parametrize("error", [OSError("the line is cut"), KeyboardInterrupt()])
+def test_a_copy_that_is_not_made_to_its_end_is_begun_again_at_once(
+    line: list[int], elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    address = "memory://begun/run"
+
+    def one_of_all(system: MemoryFileSystem, there: list[str], here: list[str], **_: Any) -> None:
+        AbstractFileSystem.get(system, there[0], here[0])
+        raise error
+
+    drawn(address)
+    first = os.environ["HAFBENCH_CACHE"]
+    elsewhere()
+    drawn(address)
+    monkeypatch.setenv("HAFBENCH_CACHE", first)  # whose copy is not the last any more
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises((HafError, KeyboardInterrupt)):
+            patch.setattr(MemoryFileSystem, "get", one_of_all)
+            drawn(address)
+        before = files_at(address)
+        assert drawn(address)[1] == 0
+        assert files_at(address).keys() == before.keys()
+        elsewhere()
+
+
 def test_one_process_at_a_time_writes(line: list[int], elsewhere: Callable[[], None]) -> None:
     address = "memory://two/run"
     with (
@@ -187,9 +214,9 @@ def test_images_and_run_in_one_store(line: list[int]) -> None:
     for name in ("a.png", "runs/x/report/plot.png", "runs/x2/b.png"):
         with memory.open(f"/mixed/{name}", "wb") as file:
             painted(name, 0).save(file, format="PNG")
-    source = open_source("memory://mixed")
-    own = [image.name for image in source.images() if lies_in(source, image, Path("memory://mixed/runs/x"))]
-    assert own == ["runs/x/report/plot.png"]
+    memory.pipe({f"/mixed/runs/x/{name}": b"{}" for name in ("run.json", "records.jsonl")})
+    assert [image.name for image in open_source("memory://mixed").images()] == ["a.png", "runs/x2/b.png"]
+    assert parts_of("memory://mixed/runs") == ["memory://mixed/runs/x2"]
     with pytest.raises(HafError, match="is the folder of images itself"):
         hafbench.score(ScoreSpec(images="memory://mixed", scorers=(ScorerSpec(name="digits"),)), out="memory://mixed")
 

@@ -45,12 +45,12 @@ class Encoders:
     def draw(self, generator: Generator, samples: Sequence[Sample], wanted: Collection[str]) -> Iterator[Future[Saved]]:
         """Draw a batch, of which the pictures named in `wanted` are to be saved; raises RunStopped."""
         for sample, made in zip(samples, draw(generator, samples), strict=True):
-            if isinstance(made, str):
-                yield known(made)
-            elif sample.image in wanted:
-                yield self._pool.submit(self._save, sample.image, made)
-            else:
+            if sample.image not in wanted:
                 yield known(None)
+            elif isinstance(made, str):
+                yield known(made)
+            else:
+                yield self._pool.submit(self._save, sample.image, made)
 
     def _save(self, name: str, image: Image) -> Content:
         file = to_file(name, image)

@@ -190,13 +190,14 @@ class Cluster:
 
 
 def _made(run: RunFolder, unit: Unit, todo: Collection[Sample]) -> Iterator[Made]:
-    """What is to do of a unit that has come back, whose pictures are saved."""
+    """What is to do of a unit that has come back, whose pictures are saved unless they are there and recorded."""
     if unit.stopped is not None:
         raise RunStopped(unit.stopped)
     for number, (sample, scored) in enumerate(zip(unit.samples, unit.scored, strict=True)):
         image = unit.images[number] if unit.drawn else None
         file = image if isinstance(image, Content) else None
-        if file:
+        # A picture that has records stays the one that was scored.
+        if file and (sample in todo or not run.has_images([sample])):
             run.save_bytes(sample.image, file.content)
         if sample in todo:
             yield Made(sample, scored=scored, content=file)

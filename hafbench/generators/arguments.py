@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from hafbench.errors import HafError, nearest
@@ -53,6 +53,8 @@ def _check_kind(pipeline: Any, known: Mapping[str, inspect.Parameter]) -> None:
 
 def _check_value(name: str, value: Any, annotation: Any) -> None:
     kinds = set(get_args(annotation) or [annotation])
+    if str in kinds and not kinds & {bool, int, float} and not isinstance(value, str | Sequence | Mapping | None):
+        raise HafError(f"model.arguments.{name}={value}: this is a text; give it quotes that YAML reads: '\"no\"'.")
     numbers = kinds & {int, float}
     if not numbers or not kinds <= {int, float, type(None)} or (value is None and type(None) in kinds):
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hafbench.errors import HafError
+from hafbench.files import names_below
 from hafbench.images import SUFFIXES
 from hafbench.sources.addresses import (
     Found,
@@ -18,9 +19,10 @@ from hafbench.sources.addresses import (
     is_pattern,
     is_remote,
     matching,
+    reading,
 )
-from hafbench.sources.dataset import MARKS, Dataset
-from hafbench.sources.folder import Folder
+from hafbench.sources.dataset import Dataset, marks_among
+from hafbench.sources.folder import Folder, is_within
 from hafbench.sources.parquet import Parquet
 from hafbench.sources.places import Content, File, Place, Span, Unreadable, read_ahead, read_place
 from hafbench.sources.prompts import category_of, read_images
@@ -76,6 +78,8 @@ SOURCES: Mapping[SourceName, SourceKind] = {
     "parquet": SourceKind("Parquet files with a column of images", _parquet, ".parquet"),
     "dataset": SourceKind("a folder of datasets' save_to_disk", lambda address, _: Dataset(address)),
 }
+KNOWN = SUFFIXES | {one.suffix for one in SOURCES.values() if one.suffix}
+"""The suffixes of files that are images or hold some."""
 PACKED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz)$")
 
 
@@ -96,17 +100,19 @@ def open_source(where: str | Path, kind: SourceName | None = None) -> ImageSourc
         return SOURCES[_kind_here(Path(address))].open(address, None)
     files = tuple(below(address))
     names = [one.address for one in files]
-    if any(PurePosixPath(name).name in MARKS for name in names):
+    kind = _kind_of_names(names, address)
+    if kind is None and marks_among(names):
         raise HafError(
             f"{address} is a folder of datasets' save_to_disk, which is read on this machine only; copy it here, or "
             "write it as Parquet (to_parquet)."
         )
-    return SOURCES[_kind_of_names(names, address) or "folder"].open(address, files)
+    return SOURCES[kind or "folder"].open(address, files)
 
 
 def _of_hub(where: str) -> str:
     """OWNER/NAME, where no such folder is here, is a data set of the hub."""
-    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", where) and not Path(where).suffix
+    is_file = Path(where).suffix.lower() in KNOWN or PACKED.search(where)
+    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", where) and not is_file
     return f"hf://datasets/{where}" if is_id and not Path(where).exists() and not Path(where).parent.exists() else where
 
 
@@ -126,11 +132,14 @@ def _kind_of_files(address: str) -> SourceName:
 
 
 def _kind_here(folder: Path) -> SourceName:
-    if any((folder / mark).is_file() for mark in MARKS):
+    with reading(str(folder)):
+        top = [one.name for one in folder.iterdir() if not one.name.startswith(".")] if folder.is_dir() else []
+    if marks_among(top):
         return "dataset"
     # Folders of very many images are not walked through twice.
-    top = _kind_of_names([one.name for one in folder.iterdir()] if folder.is_dir() else [], str(folder))
-    return top or _kind_of_names([one.name for one in folder.rglob("*")], str(folder)) or "folder"
+    if any(PurePosixPath(one).suffix.lower() in SUFFIXES for one in top):
+        return "folder"
+    return _kind_of_names(names_below(folder), str(folder)) or "folder"
 
 
 def _kind_of_names(names: Sequence[str], where: str) -> SourceName | None:
@@ -157,16 +166,17 @@ def _packed(address: str, suffix: str, files: Files | None) -> tuple[str, str, F
 
 
 def parts_of(where: str | Path) -> list[str]:
-    """The folders right below a folder, each with images of its own, in the order of their names; hidden ones left out.
+    """The folders right below a folder, each with images of its own, in the order of their names.
 
-    Raises HafError where there is none, and for images that lie in none of them, which would be left out.
+    Hidden ones, and those with runs alone, are left out. Raises HafError where there is none, and for images that would
+    be left out: those that lie in none of them, or in a folder elsewhere to which a link leads.
     """
     address = absolute(_of_hub(str(where)))
     if not _is_folder(address) or not (is_remote(address) or Path(address).is_dir()):
         raise HafError(f"{address} is not a folder.")
-    known = SUFFIXES | {one.suffix for one in SOURCES.values() if one.suffix}
     names = _names_below(address)
-    inside = [one for one in names if PurePosixPath(one).suffix.lower() in known or PurePosixPath(one).name in MARKS]
+    inside = [one for one in names if PurePosixPath(one).suffix.lower() in KNOWN] + marks_among(names)
+    _check_links(address)
     outside = [name for name in inside if "/" not in name]
     if outside:
         raise HafError(
@@ -175,14 +185,22 @@ def parts_of(where: str | Path) -> list[str]:
         )
     parts = sorted({name.partition("/")[0] for name in inside})
     if not parts:
-        raise HafError(f"There is no image in the subfolders of {address}.")
+        raise HafError(f"There is no image in the subfolders of {address} (run folders are left out).")
     return [f"{address}/{part}" for part in parts]
 
 
+def _check_links(address: str) -> None:
+    """Raises HafError for a subfolder with images that is a link to a folder elsewhere: links are not followed."""
+    if is_remote(address):
+        return
+    shown = (path for path in sorted(Path(address).iterdir()) if not path.name.startswith("."))
+    for path in (one for one in shown if one.is_symlink() and one.is_dir() and not is_within(one, Path(address))):
+        if any(PurePosixPath(name).suffix.lower() in KNOWN for name in names_below(path)):
+            raise HafError(f"{path} is a link to a folder elsewhere, which is not followed; move the folder here.")
+
+
 def _names_below(address: str) -> list[str]:
-    """The paths of all files below a folder, hidden ones left out."""
+    """The paths of all files below a folder; hidden ones, and those of runs, left out."""
     if is_remote(address):
         return [one.address.removeprefix(address).lstrip("/") for one in below(address)]
-    root = Path(address)
-    names = [path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir()]
-    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+    return sorted(names_below(Path(address)))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from hafbench import hub
 from hafbench.errors import HafError, RunStopped, Unavailable, one_line
+from hafbench.files import names_below, without_runs
 
 PACKAGES: Mapping[str, str] = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -102,29 +103,35 @@ def matching(address: str) -> list[Found]:
             infos = []
     if not infos:
         raise HafError(f"{address}: there is no such file.")
-    return _found(system, infos, is_remote(address))
+    return _found(system, infos, address)
 
 
 def below(address: str) -> list[Found]:
-    """Every file below a folder at an address, in a fixed order; hidden ones are left out.
+    """Every file below a folder at an address, in a fixed order; hidden ones, and those of runs, are left out.
 
-    Raises HafError where there is none.
+    Raises HafError where there is none, and for a subfolder of this machine that cannot be read.
     """
     with reading(address):
         system, path = system_of(address)
         # A listing that was kept from before may be of files that are no longer there.
         system.invalidate_cache()
-        infos = [info for info in system.find(path, detail=True).values() if info["type"] == "file"]
-    root = _whole(system, path).rstrip("/") if is_remote(address) else path
-    files = _found(system, infos, is_remote(address))
-    shown = [one for one in files if "/." not in one.address[len(root) :]]
-    if not shown:
-        raise HafError(f"{address} is not a folder with files.")
-    return shown
+        if is_remote(address):
+            there = system.find(path, detail=True).values()
+        else:  # fsspec would leave out a folder that cannot be read
+            names = [name for name in names_below(Path(path)) if not Path(path, name).is_symlink()]
+            there = [system.info(f"{path}/{name}") for name in names]
+        infos = [info for info in there if info["type"] == "file"]
+    root = _whole(system, path, address).rstrip("/") if is_remote(address) else path
+    files = {one.address[len(root) :].lstrip("/"): one for one in _found(system, infos, address)}
+    names = without_runs(name for name in files if "/." not in f"/{name}")
+    if not names:
+        raise HafError(f"{address} is not a folder with files (run folders below it are left out).")
+    return [files[name] for name in names]
 
 
-def _found(system: Any, infos: list[Mapping[str, Any]], remote: bool) -> list[Found]:
-    names = [_whole(system, info["name"]) if remote else info["name"] for info in infos]
+def _found(system: Any, infos: list[Mapping[str, Any]], address: str) -> list[Found]:
+    remote = is_remote(address)
+    names = [_whole(system, info["name"], address) if remote else info["name"] for info in infos]
     files = [
         Found(name, info.get("size"), str(next((info[key] for key in STAMPS if info.get(key) is not None), "")))
         for name, info in zip(names, infos, strict=True)
@@ -132,9 +139,13 @@ def _found(system: Any, infos: list[Mapping[str, Any]], remote: bool) -> list[Fo
     return sorted(files, key=lambda one: one.address)
 
 
-def _whole(system: Any, path: str) -> str:
-    """The address of a path, as people write it: those of memory:// have no slash at their beginning."""
-    return str(system.unstrip_protocol(path)).replace("memory:///", "memory://", 1)
+def _whole(system: Any, path: str, address: str) -> str:
+    """The address of a path, as people write it: those of memory:// have no slash at their beginning.
+
+    The scheme is that of `address`: a store may have several, such as s3:// and s3a://, and knows itself by one.
+    """
+    whole = str(system.unstrip_protocol(path)).replace("memory:///", "memory://", 1)
+    return f"{address.partition('://')[0]}://{whole.partition('://')[2]}"
 
 
 def open_at(address: str, block: int | None = None) -> IO[bytes]:

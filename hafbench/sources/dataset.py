@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,14 @@ from hafbench.sources.source import SourceImage, SourceName, check_once
 
 MARKS = ("state.json", "dataset_dict.json")
 """The file that tells such a folder: of one data set, of several splits."""
+
+
+def marks_among(names: Iterable[str]) -> list[str]:
+    """Those of the paths of files that tell a data set: other programs call a file state.json, too."""
+    names = list(names)
+    marks = [name for name in names if name.rpartition("/")[2] in MARKS]
+    tables = {PurePosixPath(name).parent for name in names if marks and name.endswith((".arrow", "dataset_info.json"))}
+    return [one for one in marks if one.endswith(MARKS[1]) or PurePosixPath(one).parent in tables]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,9 @@ class Dataset:
         """The folder's own name."""
         return PurePosixPath(self.address).name
 
-    def images(self) -> list[SourceImage]:
+    def images(self, prompts: bool = True) -> list[SourceImage]:
         """The images of all splits, row by row."""
-        found = [image for split in _splits(self.address) for image in self._images_of(split)]
+        found = [image for split in _splits(self.address) for image in self._images_of(split, prompts)]
         if not found:
             raise HafError(f"There is no image in {self.address}.")
         return found
@@ -69,10 +77,10 @@ class Dataset:
                     return place
         raise HafError(f"{self.address} has no image {image}.")
 
-    def _images_of(self, split: str) -> Iterator[SourceImage]:
+    def _images_of(self, split: str, prompts: bool) -> Iterator[SourceImage]:
         table, _ = _split(self.address, split)
         stamp = "\n".join(f"{file}{Path(file).stat().st_mtime_ns}" for file in _files(table))
-        about = table.select_columns([name for name in COLUMNS if name in table.column_names])
+        about = table.select_columns([name for name in COLUMNS if prompts and name in table.column_names])
         said: Any = about if about.column_names else [{}] * len(table)
         names = _names(self.address, split)
         for place, name, cells in zip(_rows(self.address, split), names, said, strict=True):

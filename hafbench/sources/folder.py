@@ -15,7 +15,7 @@ from hafbench.sources.source import SourceImage, SourceName, check_name
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, with its subfolders; links that lead out of it are not followed."""
+    """A folder, with its subfolders but for run folders; links that lead out of it are not followed."""
 
     address: str
     files: tuple[Found, ...] | None = field(default=None, compare=False, repr=False)
@@ -32,8 +32,8 @@ class Folder:
         """The folder on this machine, None for one that is elsewhere."""
         return None if is_remote(self.address) else Path(self.address)
 
-    def images(self) -> list[SourceImage]:
-        """Every image file by its suffix, hidden ones left out."""
+    def images(self, prompts: bool = True) -> list[SourceImage]:
+        """Every image file by its suffix, hidden ones left out; a folder says nothing of prompts."""
         return self._here(self.local) if self.local else self._far()
 
     def place(self, image: str) -> Place:
@@ -52,7 +52,7 @@ class Folder:
                 f"All {len(found)} images in {root} are links that point outside of it; "
                 "copy the files, or name their folder."
                 if found
-                else f"There is no image in {root}."
+                else f"There is no image in {root} (run folders below it are left out)."
             )
         return [_listed(path, root) for path in paths]
 

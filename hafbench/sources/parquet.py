@@ -128,9 +128,9 @@ class Parquet:
     def _listed(self) -> dict[str, list[SourceImage]]:
         return {}
 
-    def images(self) -> list[SourceImage]:
+    def images(self, prompts: bool = True) -> list[SourceImage]:
         """The images of all files, row by row."""
-        found = [image for stem in self._by_stem for image in self._images_of(stem)]
+        found = [image for stem in self._by_stem for image in self._images_of(stem, prompts)]
         if not found:
             raise HafError(f"There is no image in {self.address}.")
         return found
@@ -139,33 +139,33 @@ class Parquet:
         """The cell of an image."""
         for stem in self._by_stem:
             if image.startswith(f"{stem}/"):
-                for one in self._images_of(stem):
+                if stem not in self._listed:
+                    self._listed[stem] = self._images_of(stem, prompts=False)
+                for one in self._listed[stem]:
                     if one.name == image:
                         return one.place
         raise HafError(f"{self.address} has no image {image}.")
 
-    def _images_of(self, stem: str) -> list[SourceImage]:
-        if stem not in self._listed:
-            found = self._by_stem[stem]
-            with reading(found.address):
-                images = list(_images(stem, found))
-            check_once(images, found.address)
-            self._listed[stem] = images
-        return self._listed[stem]
+    def _images_of(self, stem: str, prompts: bool) -> list[SourceImage]:
+        found = self._by_stem[stem]
+        with reading(found.address):
+            images = list(_images(stem, found, prompts))
+        check_once(images, found.address)
+        return images
 
 
-def _images(stem: str, found: Found) -> Iterator[SourceImage]:
+def _images(stem: str, found: Found, prompts: bool) -> Iterator[SourceImage]:
     import pyarrow.parquet as pq
 
     with open_at(found.address) as opened:
         file = pq.ParquetFile(opened)
         column = image_column(file.schema_arrow, found.address)
-        about = [name for name in COLUMNS if name in file.schema_arrow.names]
+        about = [name for name in COLUMNS if prompts and name in file.schema_arrow.names]
         kind = file.schema_arrow.field(column).type
         paths = [f"{column}.path"] if _has(kind, "path") else []
         rows = file.read(columns=[*about, *paths])
         count = file.metadata.num_rows
-    given = [cell["path"] for cell in rows[column].to_pylist()] if paths else [None] * count
+    given = [cell and cell["path"] for cell in rows[column].to_pylist()] if paths else [None] * count
     names = names_of(given, count)
     said = rows.select(about).to_pylist() if about else [{}] * count
     for row, (name, cells) in enumerate(zip(names, said, strict=True)):

@@ -32,7 +32,7 @@ def read_images(source: ImageSource, prompts_file: Path | None = None) -> list[S
     Raises HafError for a source without images, and for a table that is broken, names an image that is not there, or
     contradicts itself.
     """
-    images = source.images()
+    images = source.images(prompts=prompts_file is None)
     if prompts_file is None:
         _check_pairs(images, source.address)
         return images
@@ -103,15 +103,17 @@ def _from_suite(images: Sequence[SourceImage], prompts_file: Path) -> dict[str, 
 
 
 def _id_and_seed(name: str, prompts: Mapping[str, Prompt]) -> tuple[str | None, int | None]:
-    """The prompt's id and the seed that a file's name spells; the whole name first, then name and number."""
-    for candidate in (name, PurePosixPath(name).name):
-        if candidate in prompts:
-            return candidate, None
-        match = re.fullmatch(r"(.+?)[_/-](?:seed[_-]?)?(\d{1,18})", candidate)
-        if match:
-            prompt_id = match[1].rsplit("/", 1)[-1]
-            if prompt_id in prompts:
-                return prompt_id, int(match[2])
+    """The prompt's id and the seed that a path spells: ID/SEED, then ID alone, then ID_SEED."""
+    path = PurePosixPath(name)
+    # The folder first: a number may be the id of another prompt, too.
+    number = re.fullmatch(r"(?:seed[_-]?)?(\d{1,18})", path.name)
+    if number and path.parent.name in prompts:
+        return path.parent.name, int(number[1])
+    if path.name in prompts:
+        return path.name, None
+    both = re.fullmatch(r"(.+?)[_-](?:seed[_-]?)?(\d{1,18})", path.name)
+    if both and both[1] in prompts:
+        return both[1], int(both[2])
     return None, None
 
 

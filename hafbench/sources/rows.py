@@ -8,20 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from hafbench.errors import HafError, first_problem
-from hafbench.suites import CATEGORIES, Prompt
+from hafbench.suites import CATEGORIES, MAX_SEED, Prompt
 
 TEXT_COLUMNS = ("prompt", "text", "caption")
 ID_COLUMNS = ("prompt_id", "id")
 COLUMNS = (*TEXT_COLUMNS, "prompt_id", "seed", "category", "tags", "expect")
 """What is looked for beside an embedded image. Not `id`, which is mostly that of the image."""
-MAX_SEED = 2**63 - 1
 
 
 def of_prompts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells beside an embedded image that are about its prompt; a category is taken where it is one of ours."""
+    """The cells beside an embedded image that are about its prompt.
+
+    A category is taken where it is one of ours, tags where they are a list of texts, and expect where it is an object:
+    others have columns of these names, too.
+    """
     kept = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
     if kept.get("category") not in CATEGORIES:
         kept.pop("category", None)
+    tags = _parsed(kept.get("tags"))
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        kept.pop("tags", None)
+    if not isinstance(_parsed(kept.get("expect")), dict):
+        kept.pop("expect", None)
     if not any(name in kept for name in TEXT_COLUMNS):
         kept.pop("prompt_id", None)
     return kept

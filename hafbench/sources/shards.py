@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -41,10 +42,11 @@ class Shards:
     def _by_stem(self) -> dict[str, Found]:
         return {stem_of(one.address, self.root): one for one in self.files}
 
-    def images(self) -> list[SourceImage]:
+    def images(self, prompts: bool = True) -> list[SourceImage]:
         """The images of all shards, each shard in the order of its members."""
         with ThreadPoolExecutor(READERS, "shards") as pool:
-            found = [image for images in pool.map(self._images_of, self._by_stem) for image in images]
+            listed = pool.map(self._images_of, self._by_stem, repeat(prompts))
+            found = [image for images in listed for image in images]
         if not found:
             raise HafError(f"There is no image in the shards of {self.address}.")
         return found
@@ -54,22 +56,22 @@ class Shards:
         for stem in self._by_stem:
             if image.startswith(f"{stem}/"):
                 if stem not in self._read:
-                    self._read[stem] = self._images_of(stem)
+                    self._read[stem] = self._images_of(stem, prompts=False)
                 for one in self._read[stem]:
                     if one.name == image:
                         return one.place
         raise HafError(f"{self.address} has no image {image}.")
 
-    def _images_of(self, stem: str) -> list[SourceImage]:
+    def _images_of(self, stem: str, prompts: bool) -> list[SourceImage]:
         shard = self._by_stem[stem]
         with open_at(shard.address, BLOCK if is_remote(shard.address) else None) as file, reading(shard.address):
-            images = list(_images(file, stem, shard))
+            images = list(_images(file, stem, shard, prompts))
         check_once(images, shard.address)
         return images
 
 
-def _images(file: IO[bytes], stem: str, shard: Found) -> Iterator[SourceImage]:
-    """The images of a shard, with what the texts of the same key say."""
+def _images(file: IO[bytes], stem: str, shard: Found, prompts: bool) -> Iterator[SourceImage]:
+    """The images of a shard and, with `prompts`, what the texts of the same key say."""
     key, held, row = "", list[tarfile.TarInfo](), dict[str, Any]()
     with tarfile.open(fileobj=file, mode="r:", errorlevel=0) as tar:
         for member in tar:
@@ -84,7 +86,7 @@ def _images(file: IO[bytes], stem: str, shard: Found) -> Iterator[SourceImage]:
                 key, held, row = own, [], {}
             if path.suffix.lower() in SUFFIXES:
                 held.append(member)
-            elif path.suffix.lower() in (".txt", ".json"):
+            elif prompts and path.suffix.lower() in (".txt", ".json"):
                 row |= _said(tar, member, shard)
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
         yield from _of_key(held, row, stem, shard)

@@ -54,8 +54,11 @@ class ImageSource(Protocol):
         """What a report calls it."""
         ...
 
-    def images(self) -> list[SourceImage]:
-        """All images in a fixed order; raises HafError where there is none, or where one cannot be named."""
+    def images(self, prompts: bool = True) -> list[SourceImage]:
+        """All images in a fixed order; without `prompts` what the source says of those is not read.
+
+        Raises HafError where there is no image, where one cannot be named, and for what is read and is no prompt.
+        """
         ...
 
     def place(self, image: str) -> Place:
@@ -67,21 +70,25 @@ class ImageSource(Protocol):
 class Identity:
     """What tells one set of images from another without reading them.
 
-    `sha256` is over the names and sizes of all. `stamp` is over what changes when a file is written again: where it is
-    the same, the bytes are; where it is not, they may be.
+    `sha256` is over the names and sizes of all, `prompted` over their prompts and seeds. `stamp` is over what changes
+    when a file is written again: where it is the same, the bytes are; where it is not, they may be.
     """
 
     sha256: str
     stamp: str
+    prompted: str
 
 
 def identity_of(images: Iterable[SourceImage]) -> Identity:
     """The identity of images in their order."""
-    names, stamps = hashlib.sha256(), hashlib.sha256()
+    names, stamps, prompts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for image in images:
         names.update(f"{image.name}\0{image.size}\n".encode())
         stamps.update(f"{image.name}\0{image.stamp}\n".encode())
-    return Identity(names.hexdigest(), stamps.hexdigest())
+        # Fields of later versions are left out where they say nothing.
+        prompt = image.prompt.model_dump_json(exclude_defaults=True) if image.prompt else ""
+        prompts.update(f"{image.name}\0{image.seed}\0{prompt}\n".encode())
+    return Identity(names.hexdigest(), stamps.hexdigest(), prompts.hexdigest())
 
 
 def check_name(name: str, where: str) -> str:

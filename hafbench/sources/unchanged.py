@@ -1,17 +1,15 @@
-"""Are images those that a run began with, or that were labelled? And which of them are the run's own pages?"""
+"""Are images those that a run began with, or that were labelled?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hafbench.errors import BadImage, HafError
-from hafbench.images import load_image
-from hafbench.sources.folder import Folder
+from hafbench.images import decode_image, load_image
 from hafbench.sources.places import Content, Place, read_ahead, read_place
-from hafbench.sources.source import Identity, ImageSource, SourceImage
-from hafbench.stores import address_of, shown
+from hafbench.sources.source import Identity
+from hafbench.stores import shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,29 +21,45 @@ AHEAD = 32
 
 
 def check_unchanged(run: RunFolder, samples: Sequence[Sample], found: Identity) -> None:
-    """Raises HafError where an image that the run has scored has other bytes by now.
+    """Raises HafError where an image that the run has scored has other bytes by now, or any another prompt or seed.
 
     Names and sizes have been compared. Nothing is read where no file was written since; otherwise the images that have
-    records are read, and their hashes compared.
+    records are read, and their hashes compared. One without a hash could not be read or decoded, and still cannot be.
     """
     before = run.manifest.images
     if before is None or before.stamp == found.stamp:
         return
+    if before.prompted not in (None, found.prompted):
+        raise HafError(
+            f"{shown(run.folder)}: prompts or seeds of the images have changed since it was started; choose another "
+            "--out."
+        )
     known = run.sha256_of_finished
     scored = (sample for sample in samples if sample.image in known)
     for sample in read_ahead(scored, _read, AHEAD):
-        now = sample.place.sha256 if isinstance(sample.place, Content) else None
-        if now != known[sample.image]:
+        if sample.place and _is_another(sample.place, sample.image, known[sample.image]):
             raise HafError(
                 f"{shown(run.folder)}: {sample.image} has changed since it was scored; choose another --out."
             )
-    run.update_manifest(images=before.model_copy(update={"stamp": found.stamp}))
+    run.update_manifest(images=before.model_copy(update={"stamp": found.stamp, "prompted": found.prompted}))
 
 
 def _read(sample: Sample) -> Sample:
     from dataclasses import replace
 
     return replace(sample, place=read_place(sample.place)) if sample.place else sample
+
+
+def _is_another(found: Place, name: str, sha256: str | None) -> bool:
+    if not isinstance(found, Content):
+        return sha256 is not None
+    if sha256 is not None:
+        return found.sha256 != sha256
+    try:
+        decode_image(found.content, name)
+    except BadImage:
+        return False
+    return True
 
 
 def load_unchanged(place: Place, sha256: str, name: str) -> Image:
@@ -57,13 +71,3 @@ def load_unchanged(place: Place, sha256: str, name: str) -> Image:
         return load_image(found)
     except BadImage as error:
         raise HafError(f"{name} cannot be read any more; label it as unsure.") from error
-
-
-def lies_in(source: ImageSource, image: SourceImage, folder: str | Path) -> bool:
-    """Is an image of a folder below the run's own folder, both here or both in a store?"""
-    if not isinstance(source, Folder):
-        return False
-    local, address = source.local, address_of(folder)
-    if address is not None:
-        return f"{source.address}/{image.name}".startswith(f"{address}/")
-    return local is not None and (local / image.name).is_relative_to(Path(folder).resolve())
