@@ -258,7 +258,14 @@ def test_a_tint_is_an_error_only_to_the_strict(part_of: Any, tmp_path: Path) -> 
     eye = pd.concat([keys.to_frame(index=False).assign(name=name) for name in verdicts], ignore_index=True)
     eye["bad"] = pd.Series(([True] * 5 + [False] * 5) + ([True] * 2 + [False] * 7 + [None]), dtype=object)
     eye["kind"] = [*["extra"] * 5, *[""] * 5, *["extra"] * 2, *["tint"] * 3, *[""] * 5]
-    made = found.Found(plans.Plan(tmp_path, "mannequin", plans.Sizes()), None, {"ours": ()}, verdicts, eye)
+    made = found.Found(
+        plans.Plan(tmp_path, "mannequin", plans.Sizes()),
+        None,
+        {"ours": ()},
+        verdicts,
+        eye,
+        part_of("kept").Kept([], []),
+    )
     assert made.by_eye["ours"].mean() == pytest.approx(2 / 9)
     assert made.strictly.by_eye["ours"].mean() == pytest.approx(5 / 9)
     assert made.strictly.by_eye["base"].mean() == 0.5
