@@ -115,7 +115,6 @@ def test_jpeg_mirror_and_brightness_hardly_matter(scorer: HandsScorer) -> None:
             assert scorer.score(changed, None).value == pytest.approx(value, abs=0.12)
 
 
-@needs_shared
 @given(st.tuples(*[st.floats(-300, 300)] * 2), st.tuples(*[st.floats(0, 200)] * 2))
 def test_a_place_of_an_error_lies_in_the_image(corner: tuple[float, float], size: tuple[float, float]) -> None:
     x, y = corner
@@ -123,6 +122,7 @@ def test_a_place_of_an_error_lies_in_the_image(corner: tuple[float, float], size
     assert 0 <= x1 < x2 <= 100 and 0 <= y1 < y2 <= 60
 
 
+@needs_shared
 def test_mangled_hands_score_higher_and_the_finding_points_there(scorer: HandsScorer, detector: HandDetector) -> None:
     rises, found = [], []
     for start in PHOTOS:
