@@ -124,8 +124,8 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
 ) -> None:
     out = tuned[0].with_name("b")
     small = settings("checkpointing_steps=2", "train_batch_size=2", "validation=null")
-    asked = (pairs, out, "--steps", 3, "--no-score", *small)
-    made = fit(*asked)
+    asked = ("--steps", 3, "--no-score", *small)
+    made = fit(pairs, out, *asked)
     assert "not scored" in made.stdout
     assert "Nothing: this fit was not scored" in (out / "README.md").read_text()
     page = (out / "index.html").read_text()
@@ -145,7 +145,7 @@ def test_a_fit_without_scores_can_be_scored_afterwards_with_the_base_that_is_the
     kept = ("README.md", "index.html", "scores.json", "published.json", "pytorch_lora_weights.safetensors")
     before = {name: (out / name).read_bytes() for name in kept}
     assert b"Nothing: this fit" not in before["README.md"]
-    assert not json.loads(fit(*asked, "--json").stdout).get("points")
+    assert not json.loads(fit(pairs, out, *asked, "--json").stdout).get("points")
     assert {name: (out / name).read_bytes() for name in kept} == before, "the same command again"
 
 
