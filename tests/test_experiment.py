@@ -264,7 +264,7 @@ def test_a_tint_is_an_error_only_to_the_strict(part_of: Any, tmp_path: Path) -> 
         {"ours": ()},
         verdicts,
         eye,
-        part_of("kept").Kept([], []),
+        part_of("kept").read_kept([], []),
     )
     assert made.by_eye["ours"].mean() == pytest.approx(2 / 9)
     assert made.strictly.by_eye["ours"].mean() == pytest.approx(5 / 9)
@@ -279,13 +279,13 @@ def test_what_several_reports_kept_is_told_together(part_of: Any, tmp_path: Path
         pd.DataFrame(rows).to_csv(tmp_path / method / "pictures.csv.gz", index=False)
         said = [{**row, "number": 0, "bad": label, "kind": "", "second": "none"} for row in rows]
         pd.DataFrame(said).to_csv(tmp_path / method / "labels.csv", index=False)
-    kept = part_of("kept").Kept([tmp_path / "ours", tmp_path / "asap"], ["sft"])
+    kept = part_of("kept").read_kept([tmp_path / "ours", tmp_path / "asap"], ["sft"])
     assert kept.names == ["ours", "asap"] and kept.at("asap")["error"].to_dict() == {("p", 0): 1.0}
     told = kept.labels.set_index("name")
     assert told["bad"].to_dict() == {"base": True, "ours": True, "asap": False}, "the base's first label counts"
     assert told["second"].to_dict() == {"base": False, "ours": "none", "asap": "none"}
     with pytest.raises(hafbench.errors.HafError, match="has the method ours"):
-        part_of("kept").Kept([tmp_path / "ours", tmp_path / "ours"], [])
+        part_of("kept").read_kept([tmp_path / "ours", tmp_path / "ours"], [])
 
 
 def test_drift_counts_only_what_is_outside_the_boxes(part_of: Any) -> None:

@@ -192,6 +192,14 @@ def test_a_pair_differs_inside_its_mask_only_and_its_truth_says_how(detail: str,
     pytest.fail(f"of 60 seeds only {found} gave a pair with {detail}")
 
 
+def test_the_hand_of_a_detached_arm_is_at_its_end() -> None:
+    drawn = (make_pair(seed, detail="detached_arm", framing="full_body", size=64) for seed in range(60))
+    truth = next(one for one in drawn if one is not None).erroneous.truth
+    (arm,) = (limb for limb in truth.people[0].limbs if limb.defect == "detached_arm")
+    (hand,) = (hand for hand in truth.hands if hand.part == f"{arm.name}.hand")
+    assert hand.keypoints[0][:2] == pytest.approx(arm.points[2][:2])
+
+
 def test_short_digits_of_samples_are_stumps_some_with_a_tip_that_floats() -> None:
     pieces = []
     for seed in range(30):

@@ -37,6 +37,13 @@ class Limb:
     shift: Array | None = None
     stump: float | None = None
 
+    @property
+    def shown_hand(self) -> Hand | None:
+        """The hand where it is drawn."""
+        if self.hand is None or self.shift is None:
+            return self.hand
+        return replace(self.hand, place=self.hand.place + self.shift)
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -152,8 +159,7 @@ def _limb_shapes(capsules: Capsules, limb: Limb, attributes: Attributes, tone: S
     if leg:
         toe = end + np.array([limb.side * 0.025, -0.035, 0.085]) + shift
         capsules.add(limb.name, end + shift + np.array([0, -0.018, -0.01]), toe, (0.034, 0.027), clothes.shoes)
-    if limb.hand is not None:
-        hand = replace(limb.hand, place=limb.hand.place + shift)
+    if (hand := limb.shown_hand) is not None:
         hand_shapes(capsules, f"{limb.name}.hand", hand, tone)
 
 

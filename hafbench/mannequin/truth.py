@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -225,9 +225,7 @@ def truth_of(scene: Scene, capsules: Capsules, bone: NDArray[np.int64], size: in
     if scene.figure is not None:
         people = (_person_truth(seen, scene.figure, bare),)  # type: ignore[assignment]
         for limb in scene.figure.limbs:
-            if limb.hand is not None:
-                shift = 0.0 if limb.shift is None else limb.shift
-                hand = replace(limb.hand, place=limb.hand.place + shift)
+            if (hand := limb.shown_hand) is not None:
                 hands.append(_hand_truth(seen, hand, f"{limb.name}.hand", bare))
     return Truth(tuple(hands), people, parts, bare.names, masks)
 

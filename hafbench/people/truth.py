@@ -119,7 +119,7 @@ def _parts(seen: _Seen) -> tuple[NDArray[np.int16], tuple[str, ...]]:
 def _digits(seen: _Seen, truth: Truth, hand: str, side: str, extra: str) -> list[DigitTruth]:
     found = []
     # The extra digits of a side belong to its extra hand, where there is one.
-    for prefix in dict.fromkeys((extra, extra if f"{EXTRA}wrist.{side}" in seen.names else EXTRA)):
+    for prefix in (extra,) if f"{EXTRA}wrist.{side}" in seen.names else ("", EXTRA):
         for digit, name in DIGIT_NAMES.items():
             bones = [f"{prefix}finger{digit}-{joint}.{side}" for joint in (1, 2, 3)]
             own = [bone for bone in bones if bone in seen.names and bone not in seen.gone]

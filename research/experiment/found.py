@@ -8,7 +8,7 @@ from pathlib import Path
 
 import labels
 import pandas as pd
-from kept import Kept, with_kept
+from kept import Kept, read_kept, with_kept
 from making import run_folder
 from plan import BASE, LAST, Plan
 
@@ -81,7 +81,7 @@ def find(plan: Plan, methods: Sequence[str], folders: Sequence[Path] = ()) -> Fo
         raise HafError(f"{base.parent} has no finished runs of the base and of a method; give `make` first.")
     own_base = read_run(base)
     verdicts = {name: labels.verdicts(own) for name, own in {BASE: [own_base], **runs}.items()}
-    kept = Kept(folders, list(runs))
+    kept = read_kept(folders, list(runs))
     verdicts |= {name: kept.at(name)[["error", "chance"]] for name in kept.names}
     return Found(plan, own_base, runs, verdicts, with_kept(labels.read(plan), kept.labels), kept)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,39 +19,46 @@ SAID: dict[str, bool | str | None] = {"True": True, "False": False, "none": "non
 """What stands in labels.csv, and what it is in the table of labels."""
 
 
+@dataclass(frozen=True)
 class Kept:
-    """The values of the methods in these reports but `others`, which are here, and the labels of theirs and the base's.
+    """The values of methods, by name and point's name, and the labels of theirs and the base's, None without any."""
 
-    Raises HafError for a folder without values, and for two that have the same method.
-    """
+    values: Mapping[tuple[str, str], pd.DataFrame]
+    labels: pd.DataFrame | None
 
-    def __init__(self, folders: Sequence[Path], others: Sequence[str]) -> None:
-        values, names = [], set(others)
-        told: pd.DataFrame | None = None
-        for folder in folders:
-            if not (folder / VALUES).exists():
-                raise HafError(f"{folder} has no {VALUES}: give the folder that a report wrote by --docs.")
-            own = pd.read_csv(folder / VALUES, dtype={"prompt_id": str})
-            own = own[~own["name"].isin([BASE, *others])]
-            if both := sorted(names & set(own["name"]) - set(others)):
-                raise HafError(f"{folder} has the method {both[0]}, as another folder that is given has, too.")
-            names |= set(own["name"])
-            values.append(own)
-            if (folder / LABELS).exists():
-                said = pd.read_csv(folder / LABELS, dtype=str, keep_default_na=False).astype({"seed": int})
-                told = with_kept(said.assign(bad=said["bad"].map(SAID), second=said["second"].map(SAID)), told)
-        every = pd.concat(values) if values else pd.DataFrame(columns=["name", "point", *PICTURE])
-        self._groups = dict(iter(every.groupby(["name", "point"])))
-        self.names = list(dict.fromkeys(every["name"]))
-        self.labels = None if told is None else told[~told["name"].isin(others)]
+    @property
+    def names(self) -> list[str]:
+        """The methods."""
+        return list(dict.fromkeys(name for name, _ in self.values))
 
     def points(self, name: str) -> list[Point]:
         """The points of a method's front that were drawn."""
-        return [point for key, point in POINTS.items() if (name, key) in self._groups]
+        return [point for key, point in POINTS.items() if (name, key) in self.values]
 
     def at(self, name: str, point: Point = LAST) -> pd.DataFrame:
         """By (prompt_id, seed) error, chance, clip, iqa and drift of the pictures of a point."""
-        return self._groups[name, point.name].set_index(PICTURE)
+        return self.values[name, point.name].set_index(PICTURE)
+
+
+def read_kept(folders: Sequence[Path], others: Sequence[str]) -> Kept:
+    """What these reports have of methods but `others`, which are here.
+
+    Raises HafError for a folder without values, and for two that have the same method.
+    """
+    values: dict[tuple[str, str], pd.DataFrame] = {}
+    labels: pd.DataFrame | None = None
+    for folder in folders:
+        if not (folder / VALUES).exists():
+            raise HafError(f"{folder} has no {VALUES}: give the folder that a report wrote by --docs.")
+        own = pd.read_csv(folder / VALUES, dtype={"prompt_id": str})
+        own = own[~own["name"].isin([BASE, *others])]
+        if both := {name for name, _ in values} & set(own["name"]):
+            raise HafError(f"{folder} has the method {min(both)}, as another folder that is given has, too.")
+        values |= dict(iter(own.groupby(["name", "point"], sort=False)))
+        if (folder / LABELS).exists():
+            said = pd.read_csv(folder / LABELS, dtype=str, keep_default_na=False).astype({"seed": int})
+            labels = with_kept(said.assign(bad=said["bad"].map(SAID), second=said["second"].map(SAID)), labels)
+    return Kept(values, None if labels is None else labels[~labels["name"].isin(others)])
 
 
 def with_kept(own: pd.DataFrame | None, kept: pd.DataFrame | None) -> pd.DataFrame | None:

@@ -47,22 +47,19 @@ def make_sheets(plan: Plan, base: Run, runs: Mapping[str, Sequence[Run]], each: 
         round_, prompt = divmod(place, len(prompts))
         fit, seed = (prompt + round_) % plan.sizes.seeds, round_ // plan.sizes.seeds
         kept.add((prompts[prompt], seeds[fit * of_a_fit + seed % of_a_fit]))
-    tiles = [(name, own[key]) for name, own in shown.items() for key in own if key in kept]
-    order = np.random.default_rng(0).permutation(len(tiles))
+    drawn = [(name, own[key]) for name, own in shown.items() for key in own if key in kept]
+    tiles = [drawn[place] for place in np.random.default_rng(0).permutation(len(drawn))]
     folder = plan.out / "labels"
     folder.mkdir(exist_ok=True)
-    key = ["number,name,prompt_id,seed"]
-    key += [
-        f"{n},{tiles[place][0]},{tiles[place][1].prompt_id},{tiles[place][1].seed}" for n, place in enumerate(order)
-    ]
-    text = "\n".join(key) + "\n"
+    key = [f"{number},{name},{tile.prompt_id},{tile.seed}" for number, (name, tile) in enumerate(tiles)]
+    text = "\n".join(["number,name,prompt_id,seed", *key]) + "\n"
     if any(folder.glob("labels-*.csv")) and (folder / "key.csv").read_text() != text:
         raise HafError(f"{folder} has labels of other sheets; move them away before you make new ones.")
-    for first in range(0, len(order), COLUMNS * ROWS):
-        numbers = range(first, min(len(order), first + COLUMNS * ROWS))
-        sheet({number: tiles[order[number]][1] for number in numbers}).save(folder / f"sheet-{first:04d}.png")
+    for first in range(0, len(tiles), COLUMNS * ROWS):
+        numbers = range(first, min(len(tiles), first + COLUMNS * ROWS))
+        sheet({number: tiles[number][1] for number in numbers}).save(folder / f"sheet-{first:04d}.png")
     write_whole(folder / "key.csv", text)
-    print(f"{len(order)} pictures on sheets in {folder}; labels go into {folder}/labels-WHO.csv (number,label).")
+    print(f"{len(tiles)} pictures on sheets in {folder}; labels go into {folder}/labels-WHO.csv (number,label).")
 
 
 def sheet(tiles: Mapping[int, Picture]) -> Image.Image:
