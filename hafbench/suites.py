@@ -86,14 +86,26 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """Read a packaged suite by its name, or a suite file by its path."""
+    """Read a packaged suite by its name, or a suite file by its path.
+
+    Raises HafError as `read_prompts` does, and for two prompts of one text, whose pictures of a seed would be the same.
+    """
     path = Path(name)
     if path.suffix != ".jsonl":
         path = suites_folder() / f"{name}.jsonl"
         if name not in suite_names():
             raise HafError(f"There is no suite '{name}': {nearest(name, suite_names())}")
     content = _read(path)
-    return Suite(path.stem, _parse_prompts(content, path), hashlib.sha256(content).hexdigest())
+    prompts = _parse_prompts(content, path)
+    ids: dict[str, str] = {}
+    for prompt in prompts:
+        first = ids.setdefault(prompt.text, prompt.id)
+        if first != prompt.id:
+            raise HafError(
+                f"{path}: the prompts '{first}' and '{prompt.id}' have the same text, and would have the same images, "
+                "counted twice; leave one out, and draw more seeds instead."
+            )
+    return Suite(path.stem, prompts, hashlib.sha256(content).hexdigest())
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:

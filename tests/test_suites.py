@@ -148,6 +148,7 @@ GOOD = '{"id": "a", "text": "a hand"}'
         ("[" * 100_000, "line 1: .*recursion limit"),
         ('{"id": "b", "expect": ' + '{"people": ' * 100_000, "line 1: .*recursion limit"),
         ("", "there is no prompt"),
+        (GOOD + "\n" + GOOD.replace('"a"', '"b"'), "the prompts 'a' and 'b' have the same text"),
     ],
 )
 def test_a_bad_line_is_refused_with_file_line_and_reason(tmp_path: Path, content: str, words: str) -> None:

@@ -258,3 +258,14 @@ def test_limbs_is_left_out_of_older_runs_too(tmp_path: Path) -> None:
     assert ANATOMY in metrics_of(run)
     assert list(metrics_of(read_run(tmp_path))) == ["hands", "limbs"]
     assert dataclasses.is_dataclass(run)
+
+
+def test_a_scorer_that_one_run_leaves_out_counts_in_neither(tmp_path: Path) -> None:
+    counted, left = Other(), Blind()
+    scorers = {"feet": counted, "hands": Painted(), "face": Other()}
+    baseline = coloured_run(tmp_path / "a", {"a": "es", "b": "su"}, name="a", scorers=scorers)
+    candidate = coloured_run(tmp_path / "b", {"a": "es", "b": "su"}, name="b", scorers={**scorers, "feet": left})
+    for runs in ([baseline, candidate], [candidate, baseline]):
+        versus = compare_runs(runs).versus[0]
+        assert [one.name for one in versus.metrics] == [ANATOMY, "hands", "face", "feet"]
+        assert "feet is left out of the rate of all anatomy scorers together" in " ".join(versus.shared.remarks)

@@ -193,8 +193,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, float]) -> Versus:
     remarks: list[str] = []
-    names = shared_scorers(baseline, candidate, remarks)
-    sides = keyed_metrics((baseline, candidate), names)
+    scorers = shared_scorers(baseline, candidate, remarks)
+    sides = keyed_metrics((baseline, candidate), scorers)
     tables = shared_tables((baseline, candidate), sides)
     first = next(iter(tables.values()))
     if first.empty:
@@ -202,7 +202,7 @@ def _versus(baseline: Run, candidate: Run, label: str, margins: Mapping[str, flo
             f"{baseline.address} and {candidate.address} share no prompt (the same id and text) and no image name: "
             "there is nothing to compare."
         )
-    shared = describe_shared(baseline, candidate, sides, first, names, remarks)
+    shared = describe_shared(baseline, candidate, sides, first, scorers, remarks)
     metrics = tuple(_metric(name, sides[0][name].facts, table, margins.get(name)) for name, table in tables.items())
     return Versus(candidate, label, shared, metrics, tables)
 

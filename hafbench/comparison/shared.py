@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from hafbench.runs import differences
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hafbench.manifest import ScorerFacts
     from hafbench.runs import Run
     from hafbench.statistics.clusters import Ints
 
@@ -39,10 +40,13 @@ ALONE, UNPAIRED = float("inf"), -1.0
 """In place of a seed: no seed is either."""
 
 
-def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[str]:
-    """The scorers that judged both runs in the same version, settings and weights."""
+def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> dict[str, ScorerFacts]:
+    """The scorers that judged both runs in the same version, settings and weights.
+
+    One that the rate of all anatomy scorers together leaves out in either run is left out of it in both.
+    """
     one, other = (run.manifest.scorers for run in (baseline, candidate))
-    names = []
+    shared: dict[str, ScorerFacts] = {}
     for name in [*one, *(name for name in other if name not in one)]:
         if name not in one or name not in other:
             remarks.append(f"{name} is left out: only one of the runs has it.")
@@ -53,13 +57,16 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> list[st
         elif one[name].unavailable:
             remarks.append(f"{name} is left out: neither run was scored by it.")
         else:
-            names.append(name)
-    if not names:
+            left_out = one[name].left_out or other[name].left_out
+            if one[name].left_out != other[name].left_out:
+                remarks.append(f"{name} is left out of the rate of all anatomy scorers together, as in one of the runs.")
+            shared[name] = one[name].model_copy(update={"left_out": left_out})
+    if not shared:
         raise HafError(f"{baseline.address} and {candidate.address} share no scorer: {' '.join(remarks)}")
-    return names
+    return shared
 
 
-def keyed_metrics(runs: tuple[Run, Run], names: Sequence[str]) -> list[dict[str, Metric]]:
+def keyed_metrics(runs: tuple[Run, Run], scorers: Mapping[str, ScorerFacts]) -> list[dict[str, Metric]]:
     """Of each run the metrics of the shared scorers, each row with `key`, its prompt's identity, and `pair`.
 
     Without a prompt the key is the image's name. `pair` is the seed. Without one it is ALONE for the only image of its
@@ -69,7 +76,7 @@ def keyed_metrics(runs: tuple[Run, Run], names: Sequence[str]) -> list[dict[str,
 
     keys = [_keys(run.records) for run in runs]
     words = pd.Index(keys[0].categories.union(keys[1].categories, sort=False))
-    return [_keyed(run, names, key.set_categories(words)) for run, key in zip(runs, keys, strict=True)]
+    return [_keyed(run, scorers, key.set_categories(words)) for run, key in zip(runs, keys, strict=True)]
 
 
 def _keys(records: pd.DataFrame) -> pd.Categorical:
@@ -87,7 +94,7 @@ def _keys(records: pd.DataFrame) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, words.append(images))
 
 
-def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Metric]:
+def _keyed(run: Run, scorers: Mapping[str, ScorerFacts], keys: pd.Categorical) -> dict[str, Metric]:
     import numpy as np
     import pandas as pd
 
@@ -95,10 +102,10 @@ def _keyed(run: Run, names: Sequence[str], keys: pd.Categorical) -> dict[str, Me
     # Names of images as codes, and hashes not at all: moving texts takes most of the time.
     images = pd.Categorical.from_codes(*pd.factorize(run.records["image"]), validate=False)
     records = run.records[columns].assign(row=np.arange(len(images)), image=images, key=keys)
-    shared = records["scorer"].isin(names).to_numpy()
+    shared = records["scorer"].isin(scorers).to_numpy()
     narrowed = replace(
         run,
-        manifest=run.manifest.model_copy(update={"scorers": {name: run.manifest.scorers[name] for name in names}}),
+        manifest=run.manifest.model_copy(update={"scorers": dict(scorers)}),
         records=records if shared.all() else records[shared],
     )
     keyed = {}
@@ -196,7 +203,7 @@ def describe_shared(
     candidate: Run,
     sides: Sequence[Mapping[str, Metric]],
     table: pd.DataFrame,
-    names: Sequence[str],
+    scorers: Iterable[str],
     remarks: list[str],
 ) -> Shared:
     """What two runs share, from the table of their first metric; `remarks` are those so far."""
@@ -214,7 +221,7 @@ def describe_shared(
         prompts=int(table["key"].nunique()),
         pairs=len(table) if paired else 0,
         images=(counts[0], counts[1]),
-        scorers=tuple(names),
+        scorers=tuple(scorers),
         remarks=tuple(remarks),
         changes=tuple(differences(baseline.manifest.pictures(), candidate.manifest.pictures())),
         same_images=paired and bool((table["sha256_a"] == table["sha256_b"]).all()),
