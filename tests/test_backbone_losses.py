@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
 from scipy.stats import norm
 from torch import Tensor
 
 from asap_train.backbones import Backbone, load_backbone
+from asap_train.backbones.flow import flow_timesteps
 from asap_train.backbones.flux import Flux
 from asap_train.training.losses import Residuals, compute
 from asap_train.training.objectives import LossSettings
@@ -160,6 +167,17 @@ def test_flux_shifts_times_by_the_size_of_the_image(backbones: dict[str, Backbon
     scheduler.set_timesteps(sigmas=1 / (1 + torch.exp(-torch.from_numpy(norm.ppf(uniform.numpy())))).numpy(), mu=1.15)
     assert torch.allclose(draw(uniform, (128, 128)), scheduler.timesteps, rtol=1e-4)
     assert backbones["flux"].draw_timesteps(half).item() == 500
+
+
+def test_times_are_shifted_as_a_sampler_of_another_kind_asks() -> None:
+    uniform = torch.linspace(0.01, 0.99, 9)
+    usual = flow_timesteps(uniform, FlowMatchEulerDiscreteScheduler(shift=3.0), 16)
+    heun = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    solvers = [
+        kind(use_flow_sigmas=True, flow_shift=3.0) for kind in (UniPCMultistepScheduler, DPMSolverMultistepScheduler)
+    ]
+    for scheduler in (heun, *solvers):
+        assert torch.equal(flow_timesteps(uniform, scheduler, 16), usual)
 
 
 def test_times_of_flux2_qwen_image_and_z_image_are_shifted_as_their_samplers_do(backbones: dict[str, Backbone]) -> None:

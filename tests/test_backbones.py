@@ -5,12 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, Flux2Pipeline, FluxPipeline, QwenImagePipeline
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    Flux2Pipeline,
+    FluxPipeline,
+    QwenImagePipeline,
+)
 from torch import Tensor
 
 from asap_train.backbones import Backbone, Crop, Loaded, joined, load_backbone, mask_on_grid, trimmed
 from asap_train.backbones.flux import pack, unpack
-from asap_train.backbones.stable_diffusion import StableDiffusion
+from asap_train.backbones.stable_diffusion import StableDiffusion, StableDiffusionXL
 from diffusers_scripts import CAPTIONS, HEIGHT, WIDTH, conditions_of, noise_like, pictures
 from hafbench.errors import HafError
 from tiny_inpainting import build_sd15_inpaint
@@ -246,6 +254,14 @@ def test_a_prediction_type_that_is_not_known_is_refused(folders: dict[str, Path]
     pipeline.scheduler = DDPMScheduler(prediction_type="sample")
     with pytest.raises(HafError, match="prediction_type sample"):
         StableDiffusion(Loaded(pipeline, {}))
+
+
+@pytest.mark.parametrize("kind", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
+def test_a_scheduler_without_betas_is_refused(folders: dict[str, Path], kind: Any) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(folders["sdxl"])
+    pipeline.scheduler = kind()
+    with pytest.raises(HafError, match=f"{kind.__name__}, has no schedule of betas"):
+        StableDiffusionXL(Loaded(pipeline, {}))
 
 
 def test_an_architecture_that_is_not_known_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_the_base_is_not_scored_before_a_launch_is_refused(tmp_path: Path, monke
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "guidance": ({"guidance_scale": 3.0}, "takes no guidance of its own"),
     "target": ({"lora": {"target_modules": ["nowhere"]}}, "no module of SD3Transformer2DModel"),
+    "container": ({"lora": {"target_modules": ["attn"]}}, "attn is a module of the kind Attention"),
     "tracker": ({"report_to": "trackio"}, "pip install trackio"),
     "size": ({"resolution": 200}, "multiples of 16 pixels; set 192 or 208"),
     "other settings": ({"seed": 1}, r"was started with other settings \(seed: 0 -> 1\)"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from asap_train.backbones import Backbone, Conditions, Crop, load_backbone
 from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, facts_of, kohya_state
-from asap_train.training.lora import add_lora, export_kohya, reference, save_lora, trained_parameters
+from asap_train.training.lora import add_lora, export_kohya, freeze_idle, reference, save_lora, trained_parameters
 from asap_train.training.losses import Residuals, compute
 from asap_train.training.objectives import LossSettings
 from hafbench.errors import HafError
@@ -136,6 +136,23 @@ def test_every_weight_of_the_adapter_has_a_gradient(models: dict[str, str], name
     backbone, batch = load(models[name], LoraSettings(rank=4, layers=("attention", "feed_forward")))
     batch.residuals(backbone)[0].square().mean().backward()
     assert all(value.grad is not None for _, value in trained_parameters(backbone))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_full_every_weight_that_is_tuned_has_a_gradient(models: dict[str, str], name: str) -> None:
+    backbone = load_backbone(models[name])
+    freeze_idle(backbone)
+    Batch(backbone, 32).residuals(backbone)[0].square().mean().backward()
+    idle = {key for key, value in backbone.network.named_parameters() if not value.requires_grad}
+    assert all(value.grad is not None for _, value in trained_parameters(backbone))
+    assert len(idle) == (6 if name == "qwen-image" else 0)
+
+
+def test_named_modules_without_effect_are_not_tuned(models: dict[str, str]) -> None:
+    backbone, _ = load(models["qwen-image"], LoraSettings(rank=4, target_modules=("to_add_out", "img_mod.1")))
+    tuned = {key.partition(".lora_")[0] for key, _ in trained_parameters(backbone)}
+    blocks = [f"transformer_blocks.{block}" for block in (0, 1)]
+    assert tuned == {"transformer_blocks.0.attn.to_add_out", *(f"{block}.img_mod.1" for block in blocks)}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -386,5 +403,7 @@ def test_settings_that_fit_no_module_are_told(models: dict[str, str]) -> None:
     backbone = load_backbone(models["sd15"])
     with pytest.raises(HafError, match="name that ends in to_qq"):
         add_lora(backbone, LoraSettings(target_modules=("to_q", "to_qq")), 0)
+    with pytest.raises(HafError, match="attn1 is a module of the kind Attention; name linear layers"):
+        add_lora(backbone, LoraSettings(target_modules=("to_q", "attn1")), 0)
     with pytest.raises(ValueError, match="no adapter"), reference(backbone):
         pass

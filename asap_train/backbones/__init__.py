@@ -47,6 +47,8 @@ class Backbone(Protocol):
     """The denoiser: a part of `pipeline`, and where LoRA goes."""
     lora_targets: Mapping[Layers, Sequence[str]]
     """Modules within the blocks of `network` that LoRA may take, by kind and by the ends of their names."""
+    idle: Sequence[str]
+    """Modules of `network`, by their whole names, whose weights have no effect on `predict`: they are not tuned."""
     text_encoders: Mapping[str, int]
     """Parts of `pipeline` that LoRA may take, and how many of their last layers have no effect on `encode_texts`."""
     guidance: float | None

@@ -38,6 +38,7 @@ class RectifiedFlow:
             "feed_forward": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
         }
     )
+    idle: Sequence[str] = ()
     text_encoders: Mapping[str, int] = MappingProxyType({})
     guidance: float | None = None
 
@@ -78,14 +79,15 @@ def flow_timesteps(uniform: Tensor, scheduler: Any, tokens: int) -> Tensor:
 
     s = sigmoid(z), z normal (Esser et al., arXiv 2403.03206, section 3.1), is led on to shift s / (1 + (shift - 1) s)
     (eq. 23). The shift is the scheduler's own, or e^mu with mu linear in the number of `tokens` of the image where the
-    scheduler shifts by it, as FLUX's does.
+    scheduler shifts by it, as FLUX's does. Schedulers of other kinds of models call it `flow_shift`.
     """
     s = torch.sigmoid(torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)))
     config = scheduler.config
-    if config.use_dynamic_shifting:
+    if config.get("use_dynamic_shifting"):
         slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
         mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
         s = scheduler.time_shift(mu, 1.0, s)
     else:
-        s = config.shift * s / (1 + (config.shift - 1) * s)
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        s = shift * s / (1 + (shift - 1) * s)
     return (1000 * s).float()

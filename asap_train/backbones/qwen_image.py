@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from asap_train.backbones import Conditions, Loaded
+from asap_train.backbones import Conditions, Layers, Loaded
 from asap_train.backbones.flow import RectifiedFlow, flow_timesteps
 from asap_train.backbones.flux import pack, unpack
 
@@ -22,18 +23,18 @@ class QwenImage(RectifiedFlow):
     does; that it also stretches the last steps of a sampling (`shift_terminal`) is left out.
     """
 
+    lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
+        {
+            "attention": RectifiedFlow.lora_targets["attention"],
+            "feed_forward": ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
+        }
+    )
+
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
-        # What the last block makes of the words goes nowhere: its weights have no gradient.
-        used = range(len(self.pipeline.transformer.transformer_blocks) - 1)
-        attention = [name for name in RectifiedFlow.lora_targets["attention"] if name != "attn.to_add_out"]
-        self.lora_targets = {
-            "attention": (*attention, *(f"{i}.attn.to_add_out" for i in used)),
-            "feed_forward": (
-                *("img_mlp.net.0.proj", "img_mlp.net.2"),
-                *(f"{i}.txt_mlp.net.{end}" for i in used for end in ("0.proj", "2")),
-            ),
-        }
+        # What the last block makes of the words goes nowhere.
+        last = f"transformer_blocks.{len(self.pipeline.transformer.transformer_blocks) - 1}"
+        self.idle = (f"{last}.attn.to_add_out", f"{last}.txt_mlp")
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode_images(self, pixels: Tensor) -> Tensor:

@@ -28,13 +28,15 @@ class StableDiffusion:
     """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with a_t, `alphas_cumprod`, of t = 0 .. 999.
 
     The network predicts n, or v = sqrt(a_t) n - sqrt(1 - a_t) x_0 (Salimans and Ho, arXiv 2202.00512), whichever the
-    scheduler's `prediction_type` says; HafError for a third. As diffusers' train_text_to_image_lora.py, from which
-    the attention's `lora_targets` are, too: the projections of self and cross attention.
+    scheduler's `prediction_type` says; HafError for a third, and for a scheduler without betas, as those of EDM. As
+    diffusers' train_text_to_image_lora.py, from which the attention's `lora_targets` are, too: the projections of self
+    and cross attention.
     """
 
     lora_targets: Mapping[Layers, Sequence[str]] = MappingProxyType(
         {"attention": ("to_q", "to_k", "to_v", "to_out.0"), "feed_forward": ("ff.net.0.proj", "ff.net.2")}
     )
+    idle: Sequence[str] = ()
     text_encoders: Mapping[str, int] = MappingProxyType({"text_encoder": 0})
     guidance: float | None = None
     text_tokens: int | None = None
@@ -46,7 +48,13 @@ class StableDiffusion:
         halvings = len(self.pipeline.unet.config.block_out_channels) - 1
         self.multiple = int(self.pipeline.vae_scale_factor) * 2**halvings
         self.facts: Mapping[str, Any] = loaded.facts
-        schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        config = self.pipeline.scheduler.config
+        if "beta_start" not in config:  # DDPMScheduler would take its own defaults for them
+            raise HafError(
+                f"The model's scheduler, {type(self.pipeline.scheduler).__name__}, has no schedule of betas: a model of "
+                "this kind (EDM) cannot be tuned."
+            )
+        schedule = DDPMScheduler.from_config(config)
         self._predicts = schedule.config.prediction_type
         if self._predicts not in PREDICTS:
             raise HafError(

@@ -69,11 +69,13 @@ def empty_pipeline(architecture: Architecture, network: Any) -> Any:
 
 def tune(backbone: Backbone, case: Case) -> None:
     """Make a backbone ready for training, as a fit does."""
-    from asap_train.training.lora import add_lora, trained_parameters
+    from asap_train.training.lora import add_lora, freeze_idle, trained_parameters
     from asap_train.training.widening import widen
 
     if case.lora:
         add_lora(backbone, case.lora, 0)
+    else:
+        freeze_idle(backbone)
     if case.widened and case.precision != "no":
         widen(backbone.network)
     backbone.network.train()

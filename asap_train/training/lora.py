@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,13 +38,13 @@ NETWORK = "asap_train.network"
 def add_lora(backbone: Backbone, settings: LoraSettings, seed: int) -> None:
     """Put the adapter in, float32 and without effect: B is zero, A normal, from `seed`. All else is frozen.
 
-    As diffusers' LoRA training scripts do. Raises HafError for a target that no module has.
+    As diffusers' LoRA training scripts do. Raises HafError as `check_targets` does.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     network: Any = backbone.network
     check_targets(network, settings)
-    targets = {network: list(settings.target_modules or _modules(backbone, settings))}
+    targets = {network: _modules(backbone, settings)}
     if settings.text_encoder:
         check_text_encoders(backbone, [name for name, _, _ in _text_encoders(backbone)])
         targets |= {encoder: _text_modules(encoder, idle) for _, encoder, idle in _text_encoders(backbone)}
@@ -93,20 +93,41 @@ def _text_modules(encoder: Any, idle: int) -> list[str]:
 
 
 def _modules(backbone: Backbone, settings: LoraSettings) -> list[str]:
-    """The modules of the layers that are asked for, by their whole names: only those within blocks."""
-    ends = tuple(f".{end}" for kind in settings.layers for end in backbone.lora_targets[kind])
+    """The modules that are asked for, by their whole names, without idle ones; of `layers` only those within blocks."""
     modules = backbone.network.named_modules()
-    return [name for name, module in modules if name.endswith(ends) and not any(module.children())]
+    if settings.target_modules:
+        named = [name for name, _ in modules if f".{name}".endswith(_ends(settings.target_modules))]
+    else:
+        ends = _ends(end for kind in settings.layers for end in backbone.lora_targets[kind])
+        named = [name for name, module in modules if name.endswith(ends) and not any(module.children())]
+    idle = tuple(f"{name}." for name in backbone.idle)
+    return [name for name in named if not f"{name}.".startswith(idle)]
+
+
+def _ends(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f".{name}" for name in names)
 
 
 def check_targets(network: Any, settings: LoraSettings) -> None:
-    """Raise HafError for a target that no module of the network has."""
-    names = [f".{name}" for name, _ in network.named_modules()]
+    """Raise HafError for a target that no module of the network has, or one that is no linear layer or convolution."""
     for target in settings.target_modules or ():
-        if not any(name.endswith(f".{target}") for name in names):
+        found = [module for name, module in network.named_modules() if f".{name}".endswith(f".{target}")]
+        if not found:
             raise HafError(
                 f"lora.target_modules: no module of {type(network).__name__} has a name that ends in {target}."
             )
+        unsuited = [type(one).__name__ for one in found if not isinstance(one, torch.nn.Linear | torch.nn.Conv2d)]
+        if unsuited:
+            raise HafError(
+                f"lora.target_modules: {target} is a module of the kind {unsuited[0]}; name linear layers or "
+                "convolutions within it, such as to_q."
+            )
+
+
+def freeze_idle(backbone: Backbone) -> None:
+    """No gradient for weights without effect: several processes would wait for it where a network is tuned in full."""
+    for name in backbone.idle:
+        backbone.network.get_submodule(name).requires_grad_(False)
 
 
 @contextmanager

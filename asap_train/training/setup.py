@@ -20,7 +20,7 @@ from asap_train.training import cache as caches
 from asap_train.training import noise
 from asap_train.training.config import DTYPES, FitConfig, as_plain
 from asap_train.training.launch import check_launch
-from asap_train.training.lora import add_lora, check_targets, check_text_encoders, trained_parameters
+from asap_train.training.lora import add_lora, check_targets, check_text_encoders, freeze_idle, trained_parameters
 from asap_train.training.objectives import OBJECTIVES
 from asap_train.training.optimizers import make_optimizer, rate_factor
 from asap_train.training.order import Order
@@ -171,6 +171,8 @@ def prepare(config: FitConfig, accelerator: Accelerator, resumed: Mapping[str, A
         )
     if config.lora:
         add_lora(backbone, config.lora, noise.hashed(config.seed, "lora"))
+    else:
+        freeze_idle(backbone)
     if _is_widened(config):
         widen(backbone.network)
     if config.gradient_checkpointing:

@@ -59,7 +59,9 @@ def shared_scorers(baseline: Run, candidate: Run, remarks: list[str]) -> dict[st
         else:
             left_out = one[name].left_out or other[name].left_out
             if one[name].left_out != other[name].left_out:
-                remarks.append(f"{name} is left out of the rate of all anatomy scorers together, as in one of the runs.")
+                remarks.append(
+                    f"{name} is left out of the rate of all anatomy scorers together, as in one of the runs."
+                )
             shared[name] = one[name].model_copy(update={"left_out": left_out})
     if not shared:
         raise HafError(f"{baseline.address} and {candidate.address} share no scorer: {' '.join(remarks)}")
