@@ -51,8 +51,8 @@ class StableDiffusion:
         config = self.pipeline.scheduler.config
         if "beta_start" not in config:  # DDPMScheduler would take its own defaults for them
             raise HafError(
-                f"The model's scheduler, {type(self.pipeline.scheduler).__name__}, has no schedule of betas: a model of "
-                "this kind (EDM) cannot be tuned."
+                f"The model's scheduler, {type(self.pipeline.scheduler).__name__}, has no schedule of betas: a model "
+                "of this kind (EDM) cannot be tuned."
             )
         schedule = DDPMScheduler.from_config(config)
         self._predicts = schedule.config.prediction_type
