@@ -168,6 +168,27 @@ def test_labels_drawn_from_a_part_of_a_run_do_not_stand_for_the_rest(run: Run, t
     assert found.clear == len(reached) and 10 < len(reached) < 10 + len(images)
 
 
+def test_what_is_counted_of_labels_is_of_those_that_stand_for_the_run(tmp_path: Path) -> None:
+    """As after all labels of a first part with many errors, and a few of the whole suite."""
+    words = dict.fromkeys(list(WORDS)[:10], "ees") | dict.fromkeys(list(WORDS)[10:], "sss")
+    part = pictured_run(tmp_path / "part", dict(list(words.items())[:10]))
+    whole = pictured_run(tmp_path / "whole", words)
+    store = tmp_path / "l.sqlite"
+    session, _ = start(Labelling((part.folder,), store=store, again=0))
+    label_as_the_scorer(session, part, "rater")
+    session, _ = start(Labelling((whole.folder,), store=store, choose="random", number=12, again=0))
+    label_as_the_scorer(session, whole, "rater")
+    assert people_figures(part, [store]).errors == 20
+    drawn = {entry.item for entry in session.store.entries(session.plan)}
+    hands = whole.records.query("scorer == 'hands'").set_index("sha256")
+    figures = people_figures(whole, [store])
+    assert figures.clear == len(drawn) == 12
+    assert figures.errors == hands.loc[list(drawn), "is_error"].sum()
+    assert figures.human.estimate == pytest.approx(figures.errors / figures.clear)
+    assert figures.kinds == (("hands", "extra", figures.errors),)
+    assert sum(figures.raters.values()) == 12, "answers to other images say nothing of the run"
+
+
 def items_of(chances: list[float]) -> list[Item]:
     """Images of one run of which a scorer says these chances of an error."""
     keys = [f"{place:064x}" for place in range(len(chances))]

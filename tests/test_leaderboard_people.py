@@ -52,6 +52,21 @@ def test_the_rates_are_those_of_the_report(run: Run, tmp_path: Path) -> None:
     assert validate(tmp_path / "board") == ({path: entry}, [])
 
 
+def test_a_label_that_stands_for_a_part_only_is_none(tmp_path: Path) -> None:
+    """Nobody was unsure: "u" says that somebody was, or that they disagree."""
+    words = dict.fromkeys(WORDS, "ess")
+    part = pictured_run(tmp_path / "part", dict(list(words.items())[:10]))
+    whole = pictured_run(tmp_path / "whole", words)
+    store = tmp_path / "l.sqlite"
+    for made, number in ((part, 30), (whole, 12)):
+        session, _ = start(Labelling((made.folder,), store=store, choose="random", number=number, again=0))
+        for place, entry in enumerate(session.store.entries(session.plan)):
+            event = f"event-{number}-{place:03}"
+            session.store.add(event, Label(entry.item, "rater", "first", "good", plan=session.plan))
+    letters = "".join(not_none(make_entry(whole, "me", labels=[store]).people).labels.values())
+    assert letters.count("s") == 12 and letters.count("-") == 48
+
+
 def test_nobody_is_named_unless_they_wish_it(run: Run, tmp_path: Path) -> None:
     assert "Anna" not in entry_of(run).model_dump_json()
     assert not_none(entry_of(run, rater_names=True).people).raters[0].name == "Anna Doe"

@@ -61,11 +61,11 @@ def read_store(path: Path) -> Labels:
 class PeopleFigures:
     """What people say of a run's images.
 
-    `images` could have been labelled; of the labelled ones `clear` have a label, `errors` of them are in error,
-    `unsure` and `disputed` have none. `raters` gave so many answers each. `human` is the rate by their labels alone,
-    `powered` that with the verdicts of each anatomy measure, the headline first. `kinds` count the errors by region and
-    kind. `chosen` says how images were drawn, `seconds` is the median time for one, `not_blind` were labelled with the
-    verdicts in sight.
+    `images` could have been labelled; of the labelled ones that stand for the run `clear` have a label, `errors` of
+    them are in error, `unsure` and `disputed` have none. `raters` gave so many answers each to them. `human` is the
+    rate by their labels alone, `powered` that with the verdicts of each anatomy measure, the headline first. `kinds`
+    count the errors by region and kind. `chosen` says how images were drawn, `seconds` is the median time for one,
+    `not_blind` were labelled with the verdicts in sight.
     """
 
     images: int
@@ -95,6 +95,7 @@ class RunLabels:
     """The labels of a run's images in the order of its rows: True for an error, NaN without.
 
     `chances` in (0, 1] are those with which the labelled images were drawn, up to a factor; of the others their mean.
+    Labels, `agreed` and `answers` are of the images that stand for the run, not of others that were labelled as well.
     """
 
     rows: pd.DataFrame
@@ -147,8 +148,11 @@ def labels_of(run: Run, stores: Sequence[Path], among: Set[str] | None = None) -
     bad = np.array([np.nan if one is None else one for one in said], dtype=np.float64)
     samples = [equal, *(plan.reached for plan in plans if plan.active)]
     weights = weights_of(images, np.isfinite(bad), samples)
-    # An answer to settle what was undone since is of no sample.
+    # Of no sample are answers that stand for a part of the run only, and one to settle what was undone since.
     bad = np.where(weights > 0, bad, np.nan)
+    sampled: set[str] = set().union(*samples)
+    agreed = {item: one for item, one in agreed.items() if item in sampled}
+    answers = [one for one in answers if one.item in sampled]
     share = weights.sum() / len(weights)
     chances = np.divide(share, weights, out=np.full(len(weights), share), where=weights > 0)
     chances /= max(1.0, chances.max())
