@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import norm
 from typer.testing import CliRunner
 
 from hafbench.cli import app
@@ -157,6 +158,23 @@ def test_what_a_next_run_needs_is_said(tmp_path: Path) -> None:
     power = only(comparison).power
     seeds, prompts = power.seeds_for(0.3), power.prompts_for(0.3)
     assert f"30 points would take {seeds} seeds a prompt or {prompts} prompts" in to_markdown(comparison)
+
+
+def test_what_several_candidates_need_is_planned_with_their_correction(tmp_path: Path) -> None:
+    one = coloured_run(tmp_path / "one", {f"p{i}": "eess" for i in range(20)}, name="old")
+    others = [
+        coloured_run(tmp_path / name, {f"p{i}": ("sess", "esss")[i % 2] for i in range(20)}, name=name)
+        for name in ("new", "newer", "newest")
+    ]
+    alone = not_none(only(compare_runs([one, others[0]])).power)
+    comparison = compare_runs([one, *others])
+    power = not_none(comparison.versus[1].metrics[0].power)
+    ratio = (norm.ppf(1 - 0.05 / 6) + norm.ppf(0.8)) / (norm.ppf(0.975) + norm.ppf(0.8))
+    assert power.smallest == pytest.approx(ratio * alone.smallest)
+    said = (
+        f"of {100 * power.smallest:.1f} points with 80 % power, corrected by Holm for 3 candidates; 2 points would take"
+    )
+    assert said in to_markdown(comparison)
 
 
 def test_regressions_come_first_and_the_pages_pictures_are_those_runs(pair: tuple[Run, Run]) -> None:

@@ -264,6 +264,31 @@ def test_power_holds_in_simulation() -> None:
     assert 0.74 <= found / 400 <= 0.9
 
 
+def test_power_among_several_tests_is_that_of_holms_verdict() -> None:
+    """One of five candidates differs; planned for one test, it would be found in about 59 % (Phi(2.80 - 2.58))."""
+    rng = np.random.default_rng(0)
+    plan = replace(not_none(power_of(rng.normal(size=4000), range(4000))), prompts=100, tests=5)
+    expected = TTestPower().solve_power(nobs=100, alpha=0.05 / 5, power=0.8)
+    assert plan.smallest == pytest.approx(expected, rel=0.05)
+    assert plan.prompts_for(expected) == pytest.approx(100, abs=6)
+    found = 0
+    for _ in range(400):
+        values = rng.normal(size=(5, 100)) + np.array([plan.smallest, 0, 0, 0, 0])[:, None]
+        found += multipletests(stats.ttest_1samp(values, 0, axis=1).pvalue, method="holm")[0][0]
+    assert 0.74 <= found / 400 <= 0.88
+
+
+@pytest.mark.parametrize("tests", [1, 2, 5, 10])
+def test_with_the_fewest_prompts_holms_verdict_is_just_possible(tests: int) -> None:
+    fewest = replace(not_none(power_of([0.0, 1.0], "ab")), tests=tests).fewest
+    least = [
+        not_none(compare_means(np.ones(k), range(k), np.zeros(k), range(k), interval=False).p_value)
+        for k in (fewest - 1, fewest)
+    ]
+    before, now = (not_none(holm([p, *[1.0] * (tests - 1)])[0]) for p in least)
+    assert now < 0.05 <= before
+
+
 def test_seeds_cannot_make_up_for_prompts() -> None:
     plan = not_none(power_of([0, 0, 1, 1, -1, -1, 1, 1], [0, 0, 1, 1, 2, 2, 3, 3]))
     assert plan.within == 0

@@ -161,19 +161,29 @@ def compare_runs(
 
 
 def _corrected(versus: Sequence[Versus]) -> list[Versus]:
-    """Holm's correction within three families over all candidates: the headline, other anatomy, and quality."""
+    """Holm's correction within three families over all candidates: the headline, other anatomy, and quality.
+
+    Power is planned for it, too: a difference must be found among as many tests as its family has.
+    """
     family = {
         (v, m): "headline" if m == 0 else one.role
         for v, other in enumerate(versus)
         for m, one in enumerate(other.metrics)
     }
     corrected: dict[tuple[int, int], float | None] = {}
+    tests: dict[str, int] = {}
     for name in dict.fromkeys(family.values()):
         places = [place for place, own in family.items() if own == name]
         p_values = holm([versus[v].metrics[m].difference.p_value for v, m in places])
         corrected |= dict(zip(places, p_values, strict=True))
+        tests[name] = sum(p is not None for p in p_values)
+
+    def again(place: tuple[int, int], one: MetricComparison) -> MetricComparison:
+        power = one.power and replace(one.power, tests=tests[family[place]])
+        return replace(one, corrected_p=corrected[place], power=power)
+
     return [
-        replace(other, metrics=tuple(replace(one, corrected_p=corrected[v, m]) for m, one in enumerate(other.metrics)))
+        replace(other, metrics=tuple(again((v, m), one) for m, one in enumerate(other.metrics)))
         for v, other in enumerate(versus)
     ]
 
@@ -244,7 +254,9 @@ def _metric(name: str, facts: ScorerFacts, table: pd.DataFrame, margin: float | 
         here = [(side[f"category_{end}"] == category).to_numpy() for side, end in zip(sides, "ab", strict=True)]
         own = [key[part] for key, part in zip(keys, here, strict=True)]
         by_category[category] = compare_means(values[0][here[0]], own[0], values[1][here[1]], own[1])
-    power = power_of(values[1] - values[0], table["key"]) if paired and (anatomy or not identical) else None
+    power = (
+        power_of(values[1] - values[0], table["key"], level=LEVEL) if paired and (anatomy or not identical) else None
+    )
     return MetricComparison(
         name,
         facts.role,

@@ -132,18 +132,20 @@ def kept_within(one: MetricComparison) -> str | None:
 def planning(versus: Versus, detect: float) -> str | None:
     """The smallest difference of rates that such a comparison finds, and what it would take to find `detect`.
 
-    Nothing of quality scores, nor of one and the same images, which no number of prompts would tell apart.
+    Both with as many candidates, since verdicts are corrected for them. Nothing of quality scores, nor of one and the
+    same images, which no number of prompts would tell apart.
     """
     one = versus.metrics[0]
     power = one.power
     if power is None or one.role != "anatomy" or versus.shared.same_images:
         return None
+    surely = f"with {100 * power.power:g} % power"
+    if power.tests > 1:
+        surely += f", corrected by Holm for {power.tests} candidates"
     if power.prompts < power.fewest or power.smallest > 1:
-        found = f"{counted(power.prompts, 'prompt')} are too few to find any difference of {one.name} with 80 % power"
+        found = f"{counted(power.prompts, 'prompt')} are too few to find any difference of {one.name} {surely}"
     else:
-        found = (
-            f"These prompts and seeds find a difference of {one.name} of {in_points(power.smallest, 1)} with 80 % power"
-        )
+        found = f"These prompts and seeds find a difference of {one.name} of {in_points(power.smallest, 1)} {surely}"
     seeds, prompts = power.seeds_for(detect), counted(power.prompts_for(detect), "prompt")
     takes = f"{counted(seeds, 'seed')} a prompt or {prompts}" if seeds else f"{prompts}, more seeds alone would not do"
     return f"{found}; {in_points(detect)} would take {takes}."

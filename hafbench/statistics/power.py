@@ -16,16 +16,29 @@ class Power:
     """The variances of a paired difference, for planning the next run.
 
     `between` is the variance of a prompt's expected difference, `within` that of a pair about it; `seeds` is the mean
-    number of pairs a prompt, and `quantile` the sum of the normal quantiles of level and power. With less than `fewest`
-    prompts the permutation test cannot reach the level, whatever the difference.
+    number of pairs a prompt. `level` and `power` are those of a two-sided test; it is one of as many `tests` as Holm
+    corrects for, and is planned for his first step, level / tests: the others may all find nothing.
     """
 
     prompts: int
     seeds: float
     between: float
     within: float
-    quantile: float
-    fewest: int
+    level: float
+    power: float
+    tests: int = 1
+
+    @property
+    def quantile(self) -> float:
+        """The sum of the normal quantiles of the corrected level and of the power."""
+        from scipy.stats import norm
+
+        return float(norm.ppf(1 - self.level / self.tests / 2) + norm.ppf(self.power))
+
+    @property
+    def fewest(self) -> int:
+        """With fewer prompts the permutation test cannot reach the corrected level, whatever the difference."""
+        return math.ceil(math.log2(2 * self.tests / self.level))
 
     @property
     def smallest(self) -> float:
@@ -52,13 +65,10 @@ def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: flo
     seen: half a prompt that the candidate wins, half a one that it loses, and one tie, the half in each cell of the
     table of pairs by which Agresti & Min (2005, Statistics in Medicine 24, 729-740) improve intervals of paired
     proportions. Without them the variance of models that agree on every prompt would be 0, and any difference would be
-    found. A win is a difference of 1 for verdicts, and for other values the root of the mean square of
-    those seen. One seed a prompt
-    cannot tell the variances apart and all is taken as within, which makes `seeds_for` optimistic. Two-sided test,
-    normal quantiles.
+    found. A win is a difference of 1 for verdicts, and for other values the root of the mean square of those seen. One
+    seed a prompt cannot tell the variances apart and all is taken as within, which makes `seeds_for` optimistic.
+    Two-sided test, normal quantiles, one test alone.
     """
-    from scipy.stats import norm
-
     values = as_floats(differences)
     kept = np.isfinite(values)
     _, codes = np.unique(cluster_codes(clusters)[kept], return_inverse=True)
@@ -68,14 +78,12 @@ def power_of(differences: Any, clusters: Any, *, level: float = 0.05, power: flo
         return None
     sizes = np.bincount(codes)
     means = np.bincount(codes, values) / sizes
-    quantile = float(norm.ppf(1 - level / 2) + norm.ppf(power))
-    fewest = math.ceil(math.log2(2 / level))
     win = 1.0 if np.all(np.isin(values, (-1, 0, 1))) else float(np.sqrt(np.mean(values**2)))
     seeds, grand = n / k, float(values.sum()) / (n + 2 * n / k)
     added = seeds * ((win - grand) ** 2 + (win + grand) ** 2 + 2 * grand**2) / 2
     total = (float(np.sum(sizes * (means - grand) ** 2)) + added) / (k + 1)
     if n == k:
-        return Power(k, 1.0, 0.0, total, quantile, fewest)
+        return Power(k, 1.0, 0.0, total, level, power)
     within = float(np.sum((values - means[codes]) ** 2)) / (n - k)
     average = float(n - np.sum(sizes**2) / n) / (k - 1)
-    return Power(k, seeds, max(0.0, (total - within) / average), within, quantile, fewest)
+    return Power(k, seeds, max(0.0, (total - within) / average), within, level, power)
