@@ -22,7 +22,15 @@ from hafbench.errors import HafError
 from hafbench.figures import counted
 from hafbench.reports.comparison import build_comparison
 from hafbench.runs import read_run
-from hafbench.statistics import compare_means, compare_wins, error_rate, mean_interval, power_of
+from hafbench.statistics import (
+    Equivalence,
+    compare_means,
+    compare_wins,
+    equivalence,
+    error_rate,
+    mean_interval,
+    power_of,
+)
 from small import coloured_run, not_none
 
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -188,6 +196,31 @@ def test_a_constant_shift_of_scores_is_not_certain() -> None:
     # Wilson's bound for none of 4 is 0.490; values lie up to 31 apart.
     far = not_none(error_rate([False] * 4, range(4)).high)
     assert (found.low, found.high) == pytest.approx((1 - far * 32, 1 + far * 30))
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+def test_prompts_that_differ_alike_show_no_equivalence_unless_there_are_many(moved: float) -> None:
+    def kept(k: int, margin: float) -> Equivalence:
+        values = np.linspace(0, 1, k)
+        return equivalence(compare_means(values, np.arange(k), values + moved, np.arange(k)), margin)
+
+    few = kept(2, 0.14)
+    # Values lie up to 1 + moved apart, and at 90 % Wilson's bound for none of 2 is z² / (2 + z²).
+    far = 1.645**2 / (2 + 1.645**2)
+    assert (few.low, few.high) == pytest.approx((moved - far * (1 + 2 * moved), moved + far), abs=1e-3)
+    assert (few.shown, few.p_value) == (False, None)
+    assert kept(100, 0.14).shown and not kept(100, moved + 0.02).shown
+
+
+def test_two_prompts_of_equal_scores_are_not_called_kept(tmp_path: Path) -> None:
+    """As where a third has a score in one run only: the runs are then not identical."""
+    comparison = compared(tmp_path, {"a": "es", "b": "ss"}, {"a": "ss", "b": "ss"})
+    one: Any = next(one for one in comparison.versus[0].metrics if one.name == "iqa")
+    moved = compare_means([3.0, 4.0], "ab", [3.0, 4.0], "ab")
+    found = replace(one, difference=moved, equivalence=equivalence(moved, 0.14), corrected_p=moved.p_value)
+    assert found.verdict == "not shown"
+    assert "not shown to have stayed within ±0.14" in (kept_within(found) or "")
+    assert "90 % interval -0.575 to 0.575" in (kept_within(found) or "")
 
 
 @pytest.mark.parametrize(

@@ -120,13 +120,19 @@ def judged_unevenly(one: MetricComparison) -> str | None:
 def kept_within(one: MetricComparison) -> str | None:
     """Whether a quality score stayed within its margin; nothing where its values are identical or were not compared."""
     test = one.equivalence
-    if test is None or one.identical or test.p_value is None:
+    if test is None or one.identical or one.difference.error is None:
         return None
     if not test.margin:
         return f"{one.name} has no margin, since all values of the baseline are alike; --margin {one.name}=X sets one."
+    if test.low is None or test.high is None:
+        return None
     kept = "stayed" if test.shown else "is not shown to have stayed"
-    p = p_value(test.p_value)
-    return f"{one.name} {kept} within ±{number(test.margin)} of the baseline (two one-sided tests, p {p})."
+    how = f"two one-sided tests, p {p_value(test.p_value)}"
+    if test.p_value is None:
+        how = (
+            f"all prompts differ alike; for others that do not, 90 % interval {number(test.low)} to {number(test.high)}"
+        )
+    return f"{one.name} {kept} within ±{number(test.margin)} of the baseline ({how})."
 
 
 def planning(versus: Versus, detect: float) -> str | None:

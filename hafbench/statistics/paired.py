@@ -32,7 +32,8 @@ class Difference:
     """A difference of means over shared prompts. Intervals and tests are None where there are fewer than two prompts.
 
     `baseline` and `candidate` are the means of what was compared, `n_baseline` and `n_candidate` their images.
-    `error` is the cluster-robust standard error; `p_value` is of the clustered permutation test.
+    `error` is the cluster-robust standard error; `p_value` is of the clustered permutation test. `span` is how far
+    values can lie apart, given where all prompts differ alike: `error` is then 0 and says nothing.
     """
 
     n_baseline: int
@@ -45,6 +46,7 @@ class Difference:
     high: float | None
     error: float | None
     p_value: float | None
+    span: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class WinTieLoss:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether a mean stayed within +- margin: `p_value` of the two one-sided tests, and the 90 % interval behind it."""
+    """Whether a mean stayed within +- margin: `p_value` of the two one-sided tests, and the 90 % interval behind it.
+
+    `p_value` is None where all prompts differ alike, which leaves the interval alone, and where nothing was compared.
+    """
 
     margin: float
     low: float | None
@@ -112,9 +117,8 @@ def compare_means(
     moved, low, high = new - mean, None, None
     if not span or np.all(np.abs(influence) <= 1e-9 * span / k):
         if span:
-            far = wilson(0.0, k, confidence)[1]
-            low, high = moved - far * (span + moved), moved + far * (span - moved)
-        return Difference(n_one, n_other, k, mean, new, moved, low, high, 0.0, p_value)
+            low, high = _alike(moved, span, k, confidence)
+        return Difference(n_one, n_other, k, mean, new, moved, low, high, 0.0, p_value, span)
     if not interval:
         return Difference(n_one, n_other, k, mean, new, moved, None, None, error, p_value)
     lows, highs = bootstrap(
@@ -125,6 +129,12 @@ def compare_means(
         confidence=confidence,
     )
     return Difference(n_one, n_other, k, mean, new, moved, float(lows[0]), float(highs[0]), error, p_value)
+
+
+def _alike(moved: float, span: float, k: int, confidence: float) -> tuple[float, float]:
+    """The interval of a difference that all of k prompts have: some others move by all that values can."""
+    far = wilson(0.0, k, confidence)[1]
+    return moved - far * (span + moved), moved + far * (span - moved)
 
 
 def _totals(
@@ -198,20 +208,25 @@ def compare_wins(
 
 
 def equivalence(difference: Difference, margin: float, level: float = 0.05) -> Equivalence:
-    """Two one-sided t tests that the difference lies within +- margin (Schuirmann 1987), on clusters - 1 degrees."""
+    """Two one-sided t tests that the difference lies within +- margin (Schuirmann 1987), on clusters - 1 degrees.
+
+    Where all prompts differ alike there is no error to test with: it is shown if the interval of the difference, with
+    Wilson's bound for prompts that would differ otherwise (see `compare_means`), lies within the margin.
+    """
     from scipy.stats import t
 
-    if difference.estimate is None or difference.error is None:
+    moved = difference.estimate
+    if moved is None or difference.error is None:
         return Equivalence(margin, None, None, None, False)
+    if difference.error == 0:
+        if not difference.span:
+            return Equivalence(margin, None, None, None, False)
+        low, high = _alike(moved, difference.span, difference.clusters, 1 - 2 * level)
+        return Equivalence(margin, low, high, None, -margin < low and high < margin)
     degrees = difference.clusters - 1
     half = float(t.ppf(1 - level, degrees)) * difference.error
-    low, high = difference.estimate - half, difference.estimate + half
-    if difference.error == 0:
-        p_value = 0.0 if abs(difference.estimate) < margin else 1.0
-    else:
-        nearest = (margin - abs(difference.estimate)) / difference.error
-        p_value = float(t.sf(nearest, degrees))
-    return Equivalence(margin, low, high, p_value, p_value < level)
+    p_value = float(t.sf((margin - abs(moved)) / difference.error, degrees))
+    return Equivalence(margin, moved - half, moved + half, p_value, p_value < level)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
