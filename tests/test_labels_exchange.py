@@ -1,6 +1,7 @@
 """Labels as files and back, their use for cards and judges, and how far raters agree."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hafbench.cli import app
 from hafbench.errors import HafError
 from hafbench.judges.examples import read_examples
 from hafbench.labelled import read_labels
-from hafbench.labelling.agreement import agreement
+from hafbench.labelling.agreement import Alpha, agreement
 from hafbench.labelling.answers import Label, Mark, Turn
 from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
 from hafbench.labelling.reading import read_file
@@ -250,6 +251,41 @@ def test_agreement_is_the_libraries(store: LabelStore) -> None:
     ((one, other, kappa),) = found.between
     assert {one, other} == {"anna", "ben"} and kappa.n == 59 and kappa.agree == pytest.approx(56 / 59)
     assert found.within == () and {rater.seconds for rater in found.raters} == {3.0}
+
+
+def agreeing(*answers: Sequence[bool] | np.ndarray) -> Alpha:
+    """The alpha of raters who answered so, each image of a prompt of its own."""
+    labels = [
+        Label(f"{k:064x}", f"rater {number}", "first", "error" if bad else "good")
+        for number, own in enumerate(answers)
+        for k, bad in enumerate(own)
+    ]
+    (found,) = agreement(labels, {})
+    return found.alpha
+
+
+@pytest.mark.parametrize("raters", [2, 3])
+def test_full_agreement_on_a_few_images_is_not_certain(raters: int) -> None:
+    found = agreeing(*[[True, False, False]] * raters)
+    # Wilson's lower bound of 3 of 3 is 3 / (3 + 1.96²); alpha is 1 - disagreement seen / disagreement by chance.
+    counts = np.array([raters, 2 * raters])
+    by_chance = 2 * counts.prod() / (counts.sum() * (counts.sum() - 1))
+    assert found.low == pytest.approx(1 - (1 - 3 / (3 + 1.96**2)) / by_chance, abs=1e-3)
+    assert (found.estimate, found.high) == (1.0, 1.0)
+    many = [True] * 10 + [False] * 20
+    assert not_none(agreeing(*[many] * raters).low) > 0.5 > not_none(found.low)
+
+
+def test_the_interval_of_alpha_holds_the_truth_with_ten_prompts() -> None:
+    """Errors are 30 %, and each of two raters is wrong about 10 %."""
+    rng, held = np.random.default_rng(0), 0
+    bad = 0.3 * 0.9 + 0.7 * 0.1
+    expected = 1 - 0.1 * 0.9 / (bad * (1 - bad))
+    for _ in range(100):
+        truth = rng.random(10) < 0.3
+        found = agreeing(*(truth ^ (rng.random(10) < 0.1) for _ in range(2)))
+        held += found.low is None or found.low <= expected <= not_none(found.high)
+    assert held >= 95
 
 
 def test_a_rater_who_sees_images_again_agrees_with_themselves() -> None:

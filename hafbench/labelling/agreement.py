@@ -14,6 +14,8 @@ from hafbench.errors import Unavailable
 from hafbench.labelling.answers import IMAGE_ANSWERS, SIDES, Label
 from hafbench.labelling.consensus import disputed
 from hafbench.statistics import Kappa, cohen_kappa
+from hafbench.statistics.clusters import bootstrap, cluster_codes
+from hafbench.statistics.rates import wilson
 
 VALUES: Mapping[str, int] = {"good": 0, "error": 1, "baseline": 0, "candidate": 1, "tie": 2}
 """What counts: an answer of somebody who was not sure is a missing one."""
@@ -98,43 +100,42 @@ def _facts(rater: str, labels: Sequence[Label]) -> RaterFacts:
 def _alpha(table: np.ndarray, keys: Sequence[str]) -> Alpha:
     """Alpha of a table (raters, items) of numbers, NaN where there is none (Krippendorff 1970, nominal).
 
-    The value is the library's; the interval is SciPy's bootstrap (percentiles), of whole prompts.
+    The value is the library's. The interval is as that of `cohen_kappa`: a bootstrap of whole prompts with expanded
+    percentiles, and where all agree it begins at the alpha of Wilson's lower bound of the agreement, of as many images
+    as there are prompts.
     """
     try:
         import krippendorff
     except ImportError as error:
         raise Unavailable("Krippendorff's alpha needs `pip install krippendorff`.") from error
-    from scipy.stats import bootstrap
 
     values = sorted(set(VALUES.values()))
     counts = np.stack([(table == value).sum(0) for value in values], axis=1)
     rated = counts.sum(1) >= 2
-    counts, prompts = counts[rated], [key for key, kept in zip(keys, rated, strict=True) if kept]
+    counts, codes = counts[rated], cluster_codes([key for key, kept in zip(keys, rated, strict=True) if kept])
     used = int((np.isfinite(table[:, rated])).any(1).sum()) if rated.any() else 0
 
     def alpha(rows: np.ndarray) -> float:
-        # Where there is one value only, all agree, and chance would have them agree, too.
-        return float(krippendorff.alpha(value_counts=rows, level_of_measurement="nominal")) if _varies(rows) else np.nan
+        # Where a resample has one value only, the raters agree in full.
+        return float(krippendorff.alpha(value_counts=rows, level_of_measurement="nominal")) if _varies(rows) else 1.0
 
     if not len(counts) or not _varies(counts):
         return Alpha(used, len(counts), None, None, None)
-    groups = [np.flatnonzero(np.array(prompts) == prompt) for prompt in dict.fromkeys(prompts)]
-    if len(groups) < 2:
-        return Alpha(used, len(counts), alpha(counts), None, None)
+    estimate, prompts = alpha(counts), int(codes.max()) + 1
+    if prompts < 2:
+        return Alpha(used, len(counts), estimate, None, None)
+    if np.all(counts.max(1) == counts.sum(1)):
+        each, total = counts.sum(0), counts.sum()
+        by_chance = float(np.sum(each * (each - 1)) / (total * (total - 1)))
+        fewest, _ = wilson(1.0, prompts)
+        return Alpha(used, len(counts), estimate, (fewest - by_chance) / (1 - by_chance), 1.0)
 
-    def statistic(drawn: np.ndarray) -> float:
-        found = alpha(counts[np.concatenate([groups[place] for place in drawn])])
-        return 1.0 if np.isnan(found) else found
+    def statistic(times: np.ndarray) -> np.ndarray:
+        return np.array([[alpha(np.repeat(counts, own[codes].astype(int), axis=0))] for own in times])
 
-    interval = bootstrap(
-        (np.arange(len(groups)),),
-        statistic,
-        n_resamples=RESAMPLES,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Alpha(used, len(counts), alpha(counts), float(interval.low), float(interval.high))
+    # Alpha is not of sums over prompts but of the images: the sums count how often each prompt is drawn.
+    low, high = bootstrap(np.eye(prompts), statistic, resamples=RESAMPLES, seed=0, confidence=0.95)
+    return Alpha(used, len(counts), estimate, float(low[0]), float(high[0]))
 
 
 def _varies(counts: np.ndarray) -> bool:
