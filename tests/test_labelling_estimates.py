@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hafbench import api
+from hafbench.comparison.tables import to_latex
 from hafbench.errors import HafError
 from hafbench.labelling.answers import Given
 from hafbench.labelling.drawn import reached, weights_of
@@ -305,6 +306,8 @@ def test_a_comparison_by_labels_and_by_pairs(tmp_path: Path) -> None:
     assert (
         "By people" in text and "sign test" in text and "pairs (1 rater)" in text and "chose the left image in" in text
     )
+    latex = to_latex(found)
+    assert "people, labels alone" in latex and "No p by people is corrected for several candidates." in latex
     turned = api.compare([candidate.folder, baseline.folder], labels=[store], out=tmp_path / "turned")
     assert not_none(turned.people[0].pairs).wins.lose == 10
 

@@ -17,7 +17,8 @@ PEOPLE_COLUMNS = ("model", "by people", "labels", "difference", "p", "win / tie 
 PEOPLE_FOOT = (
     "By people: the difference of error rates by their labels alone, and with the verdicts of all shared images "
     "(PPI++, by whole prompts; p of a t test on prompts); pairs that they compared, sides drawn by chance (p of the "
-    "permutation test over prompts, and the exact sign test, which takes pairs as independent)."
+    "permutation test over prompts, and the exact sign test, which takes pairs as independent). No p by people is "
+    "corrected for several candidates."
 )
 
 
