@@ -188,6 +188,14 @@ def test_a_dry_run_counts_and_asks_nothing(server: Server, tmp_path: Path) -> No
         api.estimate(spec.model_copy(update={"scorers": (ScorerSpec(name="hands"),)}))
 
 
+def test_a_dry_run_tells_images_that_cannot_be_read_from_those_not_made(server: Server, tmp_path: Path) -> None:
+    make_images(tmp_path / "images", [True, False])
+    (tmp_path / "images" / "002.png").write_bytes(b"none")
+    found = api.estimate(score_spec(tmp_path / "images", judge_options(server, tmp_path / "judge.sqlite")))
+    assert (found.images, found.made, found.unreadable, found.questions) == (3, 2, 1, 2)
+    assert str(found).startswith("3 images (1 of them cannot be read): 2 questions")
+
+
 def test_a_dry_run_of_subfolders_reads_one_table_for_each(server: Server, tmp_path: Path) -> None:
     """The table names images below each subfolder, as `score --per-subfolder` reads it."""
     for name in ("a", "b"):

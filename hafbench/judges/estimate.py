@@ -21,24 +21,28 @@ LETTERS_PER_TOKEN, PIXELS_PER_TOKEN, REPLY_TOKENS = 4, 28 * 28, 120
 
 @dataclass(frozen=True)
 class Estimate:
-    """`made` of the `images` are there and were looked at; the others are taken to be like them.
+    """`made` of the `images` are there and were looked at, and `unreadable` are there and ask nothing.
 
-    `questions` are for all judges together, of which `known` have answers in the store. `tokens` are of the others.
-    Samples of replies, for a judge without log-probabilities, are counted.
+    The other images are taken to be like those looked at. `questions` are for all judges together, of which `known`
+    have answers in the store. `tokens` are of the others. Samples of replies, for a judge without log-probabilities,
+    are counted.
     """
 
     images: int
     made: int
+    unreadable: int
     questions: int
     known: int
     tokens: int
 
     def __str__(self) -> str:
         """One sentence."""
-        unseen = self.images - self.made
-        guess = f" ({unseen} of them are not made yet: a guess)" if unseen else ""
+        unseen = self.images - self.made - self.unreadable
+        apart = [f"{unseen} of them are not made yet: a guess"] if unseen else []
+        apart += [f"{self.unreadable} of them cannot be read"] if self.unreadable else []
+        said = f" ({'; '.join(apart)})" if apart else ""
         return (
-            f"{self.images} images{guess}: {self.questions} questions, {self.known} of them answered already; about "
+            f"{self.images} images{said}: {self.questions} questions, {self.known} of them answered already; about "
             f"{self.tokens:,} tokens for the others. Nothing was asked."
         )
 
@@ -49,7 +53,7 @@ def estimate(scorer: JudgeScorer, images: Sequence[tuple[Place | None, Prompt | 
 
     from hafbench.images import load_image
 
-    made = questions = known = 0
+    made = unreadable = questions = known = 0
     tokens, every = 0.0, 0.0
     unseen = [prompt for place, prompt in images if place is None]
     for place, prompt in images:
@@ -58,6 +62,7 @@ def estimate(scorer: JudgeScorer, images: Sequence[tuple[Place | None, Prompt | 
         try:
             pixels = np.asarray(load_image(place))
         except (BadImage, OSError):
+            unreadable += 1
             continue
         made += 1
         asked = scorer.questions(scorer.parts(pixels), prompt)
@@ -76,7 +81,7 @@ def estimate(scorer: JudgeScorer, images: Sequence[tuple[Place | None, Prompt | 
         cost = every / questions if questions else sum(tokens_of("", parts) for _, parts in asked) / len(asked)
         questions += round(each * len(unseen))
         tokens += each * len(unseen) * cost
-    return Estimate(len(images), made, questions, known, round(tokens))
+    return Estimate(len(images), made, unreadable, questions, known, round(tokens))
 
 
 def tokens_of(system: str, parts: Sequence[str | Picture]) -> float:
