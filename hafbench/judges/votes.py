@@ -52,8 +52,9 @@ def score_of(answers: Sequence[Answer[Verdict]], parts: Sequence[Part], threshol
     """The score of the answers about the parts of an image.
 
     Its value is the largest p(error). Where no part has an error and a question failed, the image has failed, since the
-    error may be there. Measures count the questions, the refusals, what the judge could not tell, and by what p(error)
-    was found.
+    error may be there. A refused or unclear part counts as if nothing were seen there, unless no part was answered:
+    the image is then unknown. Measures count the questions, the refusals, what the judge could not tell, and by what
+    p(error) was found.
     """
     chances = [p_error(answer) for answer in answers]
     judged = [chance for chance in chances if chance is not None]
