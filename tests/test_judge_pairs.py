@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from benchmarks.scripted_judge import Script, Server, scripted
 from hafbench import api
-from hafbench.cards import read_card
+from hafbench.cards import OrderShare, read_card
 from hafbench.comparison.judged import majority
 from hafbench.comparison.pair_figures import JudgedPairs
 from hafbench.comparison.tables import to_json, to_latex, to_markdown
@@ -150,6 +151,24 @@ def test_a_card_is_of_no_example_and_kept_when_questions_run_out(server: Server,
     card = read_card(tmp_path / "card.json")
     assert (card.good, card.bad, card.order) == (3, 3, ())
     assert server.stats().seen - before == 8
+
+
+def test_pairs_of_images_of_few_prompts_tell_less_of_a_judges_order(server: Server, tmp_path: Path) -> None:
+    truth = make_images(tmp_path / "bad", [True] * 40)
+    server.change(Script(truth=truth | make_images(tmp_path / "good", [False] * 40, 500), position_bias=0.4))
+    rows = [(f"{label}/{n:03}.png", label, f"{label} {n % 4}") for label in ("bad", "good") for n in range(40)]
+    table = pd.DataFrame(rows, columns=["image", "label", "prompt_id"])
+    spec = ScorerSpec(name="judge", options=judge_options(server, tmp_path / "judge.sqlite"))
+    orders: list[OrderShare] = []
+    for name, own in (("prompts", table), ("alone", table.drop(columns="prompt_id"))):
+        own.to_csv(tmp_path / f"{name}.csv", index=False)
+        orders += api.calibrate(tmp_path / f"{name}.csv", spec, out=tmp_path / f"{name}.json").card.order
+    few, alone = orders
+    assert few.pairs == alone.pairs == 40
+    for wide, narrow in ((few.sounder, alone.sounder), (few.first, alone.first)):
+        assert wide.estimate == narrow.estimate and wide.low is not None and wide.high is not None
+        assert narrow.low is not None and narrow.high is not None
+        assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
 
 
 def test_a_card_of_a_judge_has_its_errors_its_bias_and_corrects_its_rates(server: Server, tmp_path: Path) -> None:

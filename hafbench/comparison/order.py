@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hafbench.cards import OrderShare, share_of
-from hafbench.comparison.pair_figures import figures_of
 from hafbench.judges.options import JudgeOptions, PairOptions, load_askers
 from hafbench.judges.pairs import Pair, judge_pairs
 from hafbench.progress import SILENT, Progress
@@ -27,8 +26,9 @@ def order_shares(
 ) -> tuple[OrderShare, ...]:
     """How each judge compares images with an error with sound ones, at most MOST pairs drawn at random.
 
-    In every other pair the sound image is the one that comes first in the first question. `asked` of the questions
-    that the options allow were asked before. Raises RunStopped where the others are not enough.
+    In every other pair the sound image is the one that comes first in the first question. Pairs with an image of the
+    same prompt are not independent, whichever of their images it is: the intervals are of the prompts. `asked` of the
+    questions that the options allow were asked before. Raises RunStopped where the others are not enough.
     """
     if options.max_questions is not None:
         options = options.model_copy(update={"max_questions": max(0, options.max_questions - asked)})
@@ -39,24 +39,26 @@ def order_shares(
         Pair(str(number), None, *((good[j].read, bad[i].read) if number % 2 else (bad[i].read, good[j].read)))
         for number, (i, j) in enumerate(zip(*places, strict=True))
     ]
+    # Images without a prompt are clusters of their own.
+    ends = [[side[i].prompt or side[i].name for i in own] for side, own in zip((bad, good), places, strict=True)]
     shared = set(PairOptions.model_fields) - {"protocol"}
     askers, protocol = load_askers(PairOptions(**{name: getattr(options, name) for name in shared}), ("pair",), device)
     shares = []
     try:
         for asker in askers:
             judged = judge_pairs(pairs, asker, options.concurrency, progress)
-            found = figures_of(judged, asker.judge.name, protocol.label)
             sound = [None if one.gain is None else one.gain == (-1 if n % 2 else 1) for n, one in enumerate(judged)]
-            rates = (error_rate(sound, [one.key for one in judged]), found.inconsistent, found.first)
-            sounder, inconsistent, first = (share_of(rate) for rate in rates if rate)
+            apart = [None if one.consistent is None else not one.consistent for one in judged]
+            replies = [one.forward for one in judged] + [one.backward for one in judged]
+            first = [said == "first" if said in ("first", "second") else None for said in replies]
             shares.append(
                 OrderShare(
-                    judge=found.judge,
-                    protocol=found.protocol,
+                    judge=asker.judge.name,
+                    protocol=protocol.label,
                     pairs=len(pairs),
-                    sounder=sounder,
-                    inconsistent=inconsistent,
-                    first=first,
+                    sounder=share_of(error_rate(sound, ends[0], others=ends[1])),
+                    inconsistent=share_of(error_rate(apart, ends[0], others=ends[1])),
+                    first=share_of(error_rate(first, 2 * ends[0], others=2 * ends[1])),
                 )
             )
     finally:

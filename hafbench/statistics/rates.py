@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hafbench.statistics.clusters import as_floats, cluster_codes, cluster_sums, robust_variance
+from hafbench.statistics.clusters import Floats, Ints, as_floats, cluster_codes, cluster_sums, robust_variance
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Mean:
     high: float | None
 
 
-def error_rate(verdicts: Any, clusters: Any, confidence: float = 0.95) -> Rate:
+def error_rate(verdicts: Any, clusters: Any, confidence: float = 0.95, *, others: Any = None) -> Rate:
     """The share of errors among the verdicts (n,) that are not None, with Wilson's interval on the effective size.
 
     The effective size is n over the design effect, the ratio of the cluster-robust (linearized) variance of the rate to
@@ -51,6 +51,10 @@ def error_rate(verdicts: Any, clusters: Any, confidence: float = 0.95) -> Rate:
     compared with others by Franco, Little, Louis & Slud 2019, J. Survey Statistics and Methodology 7, 334-364). With
     one image a prompt this is Wilson's own interval. With no error, or errors only, the data cannot tell the design
     effect, and the number of clusters is taken as the effective size.
+
+    Verdicts of pairs have a second cluster each, `others` (n,), named as the first ones are. Any two that share one, at
+    whichever end, then count as dependent (Aronow, Samii & Assenova 2015, Political Analysis 23, 564-577), and the
+    number of clusters is that of the end with fewer.
     """
     from scipy.stats import t
 
@@ -61,16 +65,29 @@ def error_rate(verdicts: Any, clusters: Any, confidence: float = 0.95) -> Rate:
         lowest, highest = (0.0, 1.0) if total else (None, None)
         return Rate(0, 0, total, None, None, None, None, None, lowest, highest, None)
     estimate = errors / scored
-    sums = cluster_sums(found[kept] - estimate, cluster_codes(clusters)[kept])
-    size = float(len(sums))
-    if 0 < errors < scored and len(sums) > 1:
+    apart = found[kept] - estimate
+    if others is None:
+        sums = cluster_sums(apart, cluster_codes(clusters)[kept])
+        k = len(sums)
+        variance = robust_variance(sums, scored) if k > 1 else 0.0
+    else:
+        k, variance = _variance_of_pairs(apart, cluster_codes([*clusters, *others]).reshape(2, total)[:, kept])
+    size = float(k)
+    if 0 < errors < scored and k > 1:
         independent = estimate * (1 - estimate) / (scored - 1)
-        size = scored / max(1.0, robust_variance(sums, scored) / independent)
-        size *= float(t.ppf((1 + confidence) / 2, scored - 1) / t.ppf((1 + confidence) / 2, len(sums) - 1)) ** 2
+        size = scored / max(1.0, variance / independent)
+        size *= float(t.ppf((1 + confidence) / 2, scored - 1) / t.ppf((1 + confidence) / 2, k - 1)) ** 2
     low, high = wilson(estimate, size, confidence)
     wilson_low, wilson_high = wilson(estimate, scored, confidence)
     lowest, highest = errors / total, (errors + total - scored) / total
     return Rate(errors, scored, total, estimate, low, high, wilson_low, wilson_high, lowest, highest, size)
+
+
+def _variance_of_pairs(apart: Floats, ends: Ints) -> tuple[int, float]:
+    """The number of clusters and the robust variance of a mean, from its residuals (n,) and their ends (2, n)."""
+    shared = (ends[:, None, :, None] == ends[None, :, None, :]).any((0, 1))
+    k = min(len(np.unique(end)) for end in ends)
+    return k, float(k / (k - 1) * (apart @ shared @ apart) / len(apart) ** 2) if k > 1 else 0.0
 
 
 def wilson(estimate: float, size: float, confidence: float = 0.95) -> tuple[float, float]:
