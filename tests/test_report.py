@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hafbench
 from hafbench.cards import SHIPPED, read_card, write_card
-from hafbench.errors import Unavailable
+from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate
 from hafbench.figures import count_alike, count_rates, metrics_of
 from hafbench.records import Sample
@@ -128,6 +129,19 @@ def test_where_only_the_rate_of_all_together_has_no_card_none_is_asked_for(
         for text in said():
             assert ("hafbench calibrate LABELS" in text) is advised
             assert ("so the rate of all together (anatomy) has none" in text) is not advised
+
+
+def test_cards_and_labels_may_be_named_by_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [f"{i}.png" for i in range(4)], {"hands": Brightness()})
+    card = read_card(SHIPPED / "digits.json")
+    card = card.model_copy(update={"scorer": "hands", "scorer_version": "1", "identity": None})
+    write_card(card, tmp_path / "hands.json")
+    hafbench.report(str(run.folder), cards=[str(tmp_path / "hands.json")])
+    assert read_card(run.folder / "cards" / "hands.json") == card
+    with pytest.raises(HafError, match=r"There are no labels yet: none\.sqlite"):
+        hafbench.report(str(run.folder), labels=["none.sqlite"])
+    with pytest.raises(HafError, match=r"There are no labels yet: none\.sqlite"):
+        hafbench.calibrate(None, "hands", store="none.sqlite", run=str(run.folder))
 
 
 def test_a_rate_of_nothing_is_not_called_uncalibrated(tmp_path: Path) -> None:
