@@ -436,7 +436,7 @@ def calibrate(
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
     )
     path = Path(out or Path("cards") / f"{spec.name}.json")
-    with disk_errors(path.parent):
+    with disk_errors(path):
         write_card(card, path)
         if asked is not None and isinstance(spec.options, JudgeOptions):
             order = order_shares(listed, spec.options, asked, device, progress)

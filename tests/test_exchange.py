@@ -47,6 +47,14 @@ def test_an_export_is_what_others_trainers_read(tmp_path: Path, pairs: list[Pair
         export_pairs(tmp_path / "hap", tmp_path / "out" / "pairs.parquet")
 
 
+def test_a_table_of_another_suffix_is_not_written(tmp_path: Path, pairs: list[Pair]) -> None:
+    write(tmp_path / "hap", pairs[:1])
+    for name in ("pairs.csv", "pairs"):
+        with pytest.raises(HafError, match=rf"{name}: pairs are written as Parquet; .* ends in \.parquet"):
+            export_pairs(tmp_path / "hap", tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
 def test_an_export_comes_back_the_same(tmp_path: Path, pairs: list[Pair]) -> None:
     write(tmp_path / "hap", pairs)
     export_pairs(tmp_path / "hap", tmp_path / "pairs.parquet")
