@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hafbench.cli import app
 from hafbench.comparison import Comparison, compare_runs
 from hafbench.comparison.condition import failures, parse_condition
-from hafbench.comparison.tables import escape, to_json, to_latex, to_markdown
+from hafbench.comparison.tables import escape, print_comparison, to_json, to_latex, to_markdown
 from hafbench.errors import HafError
 from hafbench.evaluate import evaluate
 from hafbench.labelling.frame import pair_items as labelled_pairs
@@ -116,6 +116,20 @@ def test_quality_is_kept_or_not_by_the_margin(pair: tuple[Run, Run]) -> None:
     for margin in (0, -1, math.nan, math.inf):
         with pytest.raises(HafError, match=f"margin of iqa is {margin}; give a positive number"):
             compare_runs(pair, margins={"iqa": margin})
+
+
+def test_a_narrow_terminal_cuts_no_verdict(
+    pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    comparison = compare_runs(pair)
+    print_comparison(comparison)
+    said = capsys.readouterr().out
+    assert "…" not in said
+    lines = [line.rstrip() for line in said.splitlines()]
+    verdicts = [one.verdict for one in comparison.versus[0].metrics]
+    assert len(verdicts) == 2
+    assert all(any(line.endswith(verdict) for line in lines) for verdict in verdicts)
 
 
 @pytest.mark.parametrize("place", [-1, 2, 5])
