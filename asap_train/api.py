@@ -97,7 +97,7 @@ def score_fit(config: FitConfig, *, progress: Progress = SILENT) -> Fit:
     return Fit(config, settle(config, settings))
 
 
-def export_lora(checkpoint: Path, out: Path | None = None) -> Path:
+def export_lora(checkpoint: str | Path, out: str | Path | None = None) -> Path:
     """Write the LoRA of a fit, a checkpoint or a file in the format of kohya's sd-scripts and ComfyUI; returns `out`.
 
     The model is not needed. Raises HafError for what is not a LoRA of asap-train, and for layers without a name there.
@@ -105,16 +105,16 @@ def export_lora(checkpoint: Path, out: Path | None = None) -> Path:
     from asap_train.autoscore import weights_of
     from asap_train.training.lora import KOHYA, export_kohya
 
-    weights = weights_of(checkpoint)
+    weights = weights_of(Path(checkpoint))
     if weights.suffix != ".safetensors":
         raise HafError(f"{checkpoint} is a whole model, not a LoRA: load its folder {weights.name} instead.")
-    made = out or weights.with_name(KOHYA)
+    made = Path(out or weights.with_name(KOHYA))
     export_kohya(weights, made)
     return made
 
 
 def score_checkpoint(
-    checkpoint: Path, settings: ScoreSettings, *, out: Path | None = None, progress: Progress = SILENT
+    checkpoint: str | Path, settings: ScoreSettings, *, out: str | Path | None = None, progress: Progress = SILENT
 ) -> Comparison:
     """Score one checkpoint, wherever it is from, and its base, and compare them; the page is `out`/index.html.
 
@@ -123,8 +123,10 @@ def score_checkpoint(
     """
     from asap_train.autoscore import run, run_base, tuned
 
-    spec = settings.run_spec()
+    checkpoint, spec = Path(checkpoint), settings.run_spec()
     of_checkpoint = tuned(spec, checkpoint)
-    folder = out or Path("runs") / slug(f"score_{'_'.join(checkpoint.resolve().with_suffix('').parts[-3:])}")
+    folder = (
+        Path(out) if out else Path("runs") / slug(f"score_{'_'.join(checkpoint.resolve().with_suffix('').parts[-3:])}")
+    )
     base = run_base(spec, folder, progress)
     return hafbench.compare([base, run(of_checkpoint, folder / "scores" / "checkpoint", progress)], out=folder)

@@ -38,11 +38,11 @@ def make_room(folder: Path, is_own: Callable[[str], bool]) -> None:
 
 
 @contextmanager
-def tensor_errors(folder: Path) -> Iterator[None]:
+def tensor_errors(path: Path, setting: str = "--out") -> Iterator[None]:
     """As `disk_errors`, for what safetensors writes too: it gives the system's error as a text."""
     from safetensors import SafetensorError
 
-    with disk_errors(folder):
+    with disk_errors(path, setting):
         try:
             yield
         except SafetensorError as error:

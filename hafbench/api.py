@@ -58,7 +58,7 @@ def run(
     *,
     out: str | Path | None = None,
     resume: bool = True,
-    cards: Sequence[Path] = (),
+    cards: Sequence[str | Path] = (),
     generator: Generator | None = None,
     progress: Progress = SILENT,
 ) -> Run:
@@ -70,7 +70,8 @@ def run(
     Raises HafError for what cannot be asked.
     """
     check_out(out)
-    for path in cards:
+    given = [Path(path) for path in cards]
+    for path in given:
         read_card(path)  # a file that is not a card is better refused before models are loaded than after
     spec = spec.resolved()
     suite, samples = _planned(spec)
@@ -90,7 +91,7 @@ def run(
             notes=tuple(notes(spec, suite.name)),
             **provenance.made_with(),
         )
-        read_cards(cards, manifest.scorers)  # before an hour of work rather than after
+        read_cards(given, manifest.scorers)  # before an hour of work rather than after
         folder = out or Path("runs") / slug(_name(made_by.name, suite.name, spec))
         with open_run(folder, manifest, resume) as opened:
             finished = evaluate(
@@ -102,7 +103,7 @@ def run(
                 workers=started.workers,
                 progress=progress,
             )
-    report(finished, cards=cards)
+    report(finished, cards=given)
     return finished
 
 
@@ -124,12 +125,13 @@ def score(
     *,
     out: str | Path | None = None,
     resume: bool = True,
-    cards: Sequence[Path] = (),
+    cards: Sequence[str | Path] = (),
     progress: Progress = SILENT,
 ) -> Run:
     """Score images made elsewhere, which are left in place, and write the report; the rest is as in `run`."""
     check_out(out)
-    for path in cards:
+    given = [Path(path) for path in cards]
+    for path in given:
         read_card(path)
     spec = spec.resolved()
     source = open_source(spec.images)
@@ -139,7 +141,7 @@ def score(
     images = read_images(source, spec.prompts)
     with start(spec) as started:
         manifest, found = score_manifest(spec, source, images, started.described), identity_of(images)
-        read_cards(cards, manifest.scorers)
+        read_cards(given, manifest.scorers)
         samples = samples_of(images)
         del images  # which take more memory than what is needed of them
         with open_run(folder, manifest, resume) as opened:
@@ -152,7 +154,7 @@ def score(
                 workers=started.workers,
                 progress=progress,
             )
-    report(finished, cards=cards)
+    report(finished, cards=given)
     return finished
 
 
@@ -192,7 +194,7 @@ def score_subfolders(
     *,
     out: str | Path | None = None,
     resume: bool = True,
-    cards: Sequence[Path] = (),
+    cards: Sequence[str | Path] = (),
     progress: Progress = SILENT,
 ) -> list[Run]:
     """Score each folder right below the folder of images as a run of its own, such as the images of one model each.
@@ -253,7 +255,7 @@ def _held(out: str | Path | None) -> Callable[[str], Place | None]:
     return lambda image: Span(f"{address}/{LAYOUT.apart}/{image}") if image in there else None
 
 
-def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequence[Path] = ()) -> Path:
+def report(run: Run | str | Path, *, cards: Sequence[str | Path] = (), labels: Sequence[str | Path] = ()) -> Path:
     """Write a finished run's report, with its calibration cards and those given, and return the page's path.
 
     `labels` are stores of people's labels (`hafbench label`), whose rates are then on the page, too. Beside the page
@@ -264,8 +266,8 @@ def report(run: Run | str | Path, *, cards: Sequence[Path] = (), labels: Sequenc
 
     with writing(run.address if isinstance(run, Run) else run, LAYOUT) as (folder, _):
         finished = run if isinstance(run, Run) and run.folder == folder else read_run(folder)
-        attach_cards(finished, cards)
-        return build_report(finished, _people(finished, labels))
+        attach_cards(finished, [Path(path) for path in cards])
+        return build_report(finished, _people(finished, [Path(path) for path in labels]))
 
 
 def _people(run: Run, labels: Sequence[Path]) -> PeopleFigures | None:
@@ -283,7 +285,7 @@ def compare(
     margins: Mapping[str, float] | None = None,
     detect: float = 0.02,
     judges: PairOptions | None = None,
-    labels: Sequence[Path] = (),
+    labels: Sequence[str | Path] = (),
     device: str = "auto",
     out: str | Path | None = None,
     progress: Progress = SILENT,
@@ -309,7 +311,7 @@ def compare(
     if labels:
         from hafbench.labelling.estimates import compare_labels
 
-        comparison = replace(comparison, people=compare_labels(comparison, labels))
+        comparison = replace(comparison, people=compare_labels(comparison, [Path(path) for path in labels]))
     names = [read[baseline], *(one for index, one in enumerate(read) if index != baseline)]
     folder = Path(out or Path("runs") / slug("compare_" + "_".join(one.folder.name for one in names)))
     return replace(comparison, page=build_comparison(comparison, folder))
@@ -348,17 +350,17 @@ def calibrate(
     labels: str | Path | None,
     scorer: ScorerSpec | str,
     *,
-    store: Path | None = None,
+    store: str | Path | None = None,
     truth: str | None = None,
     views: Sequence[str] = (),
-    images: Path | None = None,
-    run: Path | None = None,
+    images: str | Path | None = None,
+    run: str | Path | None = None,
     false_alarms: Sequence[float] = (),
     made_on: str | None = None,
     limit: int | None = None,
     seed: int | None = None,
     device: str = "auto",
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> Calibrated:
     """Make a scorer's calibration card from images labelled good or bad, and write it.
@@ -399,7 +401,7 @@ def calibrate(
         raise HafError("--run already names the images: leave out --images, and give a CSV of labels.")
     finished, asked = read_run(run) if run else None, None
     if finished:
-        found = _stored(store, finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
+        found = _stored(Path(store), finished) if store else labelled.read_labels(Path(labels or ""), finished.source)
         judged = verdicts.judged_by_run(found, finished, spec.name)
         facts, said = finished.manifest.scorers[spec.name], f"images of {finished.manifest.name}"
     else:
@@ -417,7 +419,7 @@ def calibrate(
             said = f"{labelled.WORLDS[truth].note} (views: {', '.join(shown)}; seeds {first} x 10,000,000 and on)"
         else:
             below = open_source(images, "folder") if images else None
-            listed = _stored(store, None) if store else labelled.read_labels(Path(labels or ""), below)
+            listed = _stored(Path(store), None) if store else labelled.read_labels(Path(labels or ""), below)
             said = f"images of {Path(store or labels or '').name}"
             if isinstance(loaded, JudgeScorer):
                 listed = [one for one in listed if not loaded.is_example(one.read())]
@@ -433,8 +435,8 @@ def calibrate(
         run=finished,
         false_alarms=false_alarms or calibration.FALSE_ALARMS,
     )
-    path = out or Path("cards") / f"{spec.name}.json"
-    with disk_errors(path.parent):
+    path = Path(out or Path("cards") / f"{spec.name}.json")
+    with disk_errors(path):
         write_card(card, path)
         if asked is not None and isinstance(spec.options, JudgeOptions):
             order = order_shares(listed, spec.options, asked, device, progress)

@@ -45,7 +45,7 @@ UNCALIBRATED = (
     "no calibration card says how often these verdicts are wrong. A card is of one scorer: "
     "make it with `hafbench calibrate LABELS --scorer NAME`."
 )
-"""What is said of a rate whose scorer has no card, after the word "Uncalibrated"."""
+TOGETHER_UNCALIBRATED = f"a card is of one scorer, so the rate of all together ({ANATOMY}) has none."
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,17 @@ def scorer_figures(name: str, metric: Metric, card: CalibrationCard | None = Non
         card=card,
         corrected=corrected_rate(rate, card.accuracy) if rate and card else None,
     )
+
+
+def uncalibrated(without: Iterable[str]) -> str | None:
+    """What to say, after the word "Uncalibrated", of the scorers whose rates have no card; None where all have one.
+
+    Only what a scorer alone lacks can be made: no card is of all anatomy scorers together.
+    """
+    names = set(without)
+    if names == {ANATOMY}:
+        return TOGETHER_UNCALIBRATED
+    return UNCALIBRATED if names else None
 
 
 def together(scorers: Mapping[str, ScorerFacts]) -> list[str]:

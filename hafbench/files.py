@@ -161,17 +161,17 @@ def wait_unlocked(folder: Path) -> None:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Say in one sentence what the operating system refused."""
+def disk_errors(path: Path, setting: str = "--out") -> Iterator[None]:
+    """Say in one sentence what the operating system refused; `path`, a folder or a file, is what `setting` names."""
     try:
         yield
     except OSError as error:
         cause = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again: finished work is kept",
             errno.EFBIG: "a file grew over this system's limit",
-            errno.EROFS: "the file system is read-only; choose another --out",
-        }.get(error.errno or 0, f"{error.strerror or error}; choose another --out")
-        raise HafError(f"{folder} cannot be written: {cause}.") from error
+            errno.EROFS: f"the file system is read-only; choose another {setting}",
+        }.get(error.errno or 0, f"{error.strerror or error}; choose another {setting}")
+        raise HafError(f"{path} cannot be written: {cause}.") from error
 
 
 def slug(text: str) -> str:

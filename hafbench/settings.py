@@ -73,7 +73,7 @@ class ComponentSpec(Spec):
         try:
             return model.model_validate(value or {})
         except ValidationError as error:
-            raise HafError(f"{cls.registry.kind} {name}: {problem(error, model)}.") from error
+            raise HafError(f"{cls.registry.kind} {name}: {problem(error, model)}") from error
 
     def at_home(self, home: Home) -> Self:
         """With all options set: to what was given, or to that home's defaults."""
@@ -164,7 +164,7 @@ def parse_settings(kind: type[M], values: Any, where: str) -> M:
             values = kind.with_defaults(values)
         return kind.model_validate(values)
     except ValidationError as error:
-        raise HafError(f"{where}: {problem(error, kind)}.") from error
+        raise HafError(f"{where}: {problem(error, kind)}") from error
     except HafError as error:
         raise type(error)(f"{where}: {error}") from error
 
@@ -238,17 +238,17 @@ def _put(kind: type[Spec], given: dict[str, Any], path: KeyPath, value: Any, whe
 
 
 def problem(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first complaint of a ValidationError, with the key that was likely meant."""
+    """The first complaint of a ValidationError, with the key that was likely meant, and its full stop."""
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
-        return first_problem(error)
+        return f"{first_problem(error)}."
     *path, key = (str(part) for part in first["loc"])
     owner = _model_at(kind, path)
     aliases: Mapping[str, str] = getattr(owner, "ALIASES", {})
     name = ".".join([*path, key])
     if key in aliases:
-        return f"{name} is called {'.'.join([*path, aliases[key]])}"
-    return f"there is no setting '{name}'; {nearest(key, list(owner.model_fields))}".rstrip(".")
+        return f"{name} is called {'.'.join([*path, aliases[key]])}."
+    return f"there is no setting '{name}'; {nearest(key, list(owner.model_fields))}"
 
 
 def _model_at(kind: type[BaseModel], path: Iterable[str]) -> type[BaseModel]:

@@ -31,6 +31,9 @@ Count = Annotated[int, Field(ge=1, le=10**12)]
 Place = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+DIFFUSERS = "diffusers"
+"""The generator that draws with the models of docs/guides/models.md."""
+
 
 class ScorerSpec(ComponentSpec):
     """A scorer and its options."""
@@ -41,14 +44,15 @@ class ScorerSpec(ComponentSpec):
 class GeneratorSpec(Spec):
     """A model and how it is sampled.
 
-    model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md). generator: what runs it, a name of the
-    registry. lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the
-    weights; auto is the preset's, and fp32 on a CPU. quantization: of the denoiser's blocks, in 4 or 8 bits (see
+    model: a preset, a path, PRESET=PATH, or a hub id (docs/guides/models.md); the built-in model where none is named,
+    and for a generator other than diffusers that generator's name. generator: what runs it, a name of the registry.
+    lora: files or folders, each with :SCALE if need be. arguments: of the pipeline's call. dtype: of the weights; auto
+    is the preset's, and fp32 on a CPU. quantization: of the denoiser's blocks, in 4 or 8 bits (see
     generators/quantize.py). offload: for small GPUs.
     """
 
     model: str = BUILT_IN
-    generator: str = "diffusers"
+    generator: str = DIFFUSERS
     lora: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = Field(default_factory=dict)
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -58,7 +62,11 @@ class GeneratorSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"model": value}
+        if isinstance(value, Mapping) and value.get("generator", DIFFUSERS) != DIFFUSERS:
+            return {"model": model_name({"model": value}), **value}
+        return value
 
 
 class EngineSpec(Spec):
@@ -197,6 +205,9 @@ class ScoreSpec(ScoringSpec):
 
 
 def model_name(given: Mapping[str, Any]) -> str:
-    """The model that plain settings name, short or long; the built-in one where they name none."""
+    """The model that plain settings name, short or long; where they name none, as in GeneratorSpec."""
     model = given.get("model") or BUILT_IN
-    return str(model.get("model", BUILT_IN) if isinstance(model, Mapping) else model)
+    if not isinstance(model, Mapping):
+        return str(model)
+    generator = model.get("generator", DIFFUSERS)
+    return str(model.get("model", BUILT_IN if generator == DIFFUSERS else generator))

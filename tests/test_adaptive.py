@@ -1,10 +1,14 @@
 """tau and beta that follow the gaps: what mean gap comes of them, and what is looked at."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from asap_train.reporting.health import health_of
 from asap_train.training.adaptive import LARGEST, overshoot, settings_at, spread
+from asap_train.training.config import FitConfig
 from asap_train.training.fit_log import FEWEST, Row
 from asap_train.training.losses import Errors, margin
 from asap_train.training.objectives import LossSettings
@@ -59,6 +63,13 @@ def test_the_factor_is_one_and_the_spread_where_errors_are_alike() -> None:
     assert overshoot([row_of(-gaps, torch.ones(4))]) == 1.0
     assert overshoot([row_of(gaps - 0.0199, torch.ones(4))]) == LARGEST
     assert spread([row_of(-gaps, torch.ones(4))]) is None
+
+
+def test_a_gap_just_below_zero_is_no_negative_zero_of_the_target() -> None:
+    config = FitConfig(model="mannequin", pairs=Path("hap"), out=Path("fit"))
+    health = health_of([{"delta": -0.0007, "target": 0.4}], config)
+    assert health is not None
+    assert (health.lines[0].value, health.lines[0].note) == ("-0.0007", "0 % of the target 0.4")
 
 
 def test_beta_gives_a_typical_pair_the_wanted_share_of_the_slope() -> None:

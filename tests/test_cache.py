@@ -91,6 +91,14 @@ def test_what_is_missing_or_broken_is_made_again_and_nothing_else(cache: Cache, 
     assert (cache.folder / "pairs-00001.safetensors").stat().st_mtime_ns == kept
 
 
+def test_a_place_that_cannot_be_written_is_told_with_the_settings_that_name_it(
+    tmp_path: Path, pairs: Path, backbone: Backbone
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HafError, match=r"/file cannot be written: .*; choose another --out or cache_dir\."):
+        find_cache(tmp_path / "file", pairs, backbone, SIZE, torch.float32)
+
+
 def test_several_processes_share_the_work(tmp_path: Path, cache: Cache, pairs: Path, backbone: Backbone) -> None:
     other = find_cache(tmp_path, pairs, backbone, SIZE, torch.float32)
     fill(other, backbone, (0, 2))

@@ -1,6 +1,7 @@
 """Comparing runs: what they share, verdicts by hand, tables, conditions, and the page."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from hafbench.cli import app
 from hafbench.comparison import Comparison, compare_runs
 from hafbench.comparison.condition import failures, parse_condition
-from hafbench.comparison.tables import escape, to_json, to_latex, to_markdown
+from hafbench.comparison.tables import escape, print_comparison, to_json, to_latex, to_markdown
 from hafbench.errors import HafError
 from hafbench.evaluate import evaluate
 from hafbench.labelling.frame import pair_items as labelled_pairs
@@ -113,6 +114,29 @@ def test_quality_is_kept_or_not_by_the_margin(pair: tuple[Run, Run]) -> None:
     assert not narrow.equivalence.shown
     with pytest.raises(HafError, match="no quality score 'hands'"):
         compare_runs(pair, margins={"hands": 1})
+    for margin in (0, -1, math.nan, math.inf):
+        with pytest.raises(HafError, match=f"margin of iqa is {margin}; give a positive number"):
+            compare_runs(pair, margins={"iqa": margin})
+
+
+def test_a_narrow_terminal_cuts_no_verdict(
+    pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    comparison = compare_runs(pair)
+    print_comparison(comparison)
+    said = capsys.readouterr().out
+    assert "…" not in said
+    lines = [line.rstrip() for line in said.splitlines()]
+    verdicts = [one.verdict for one in comparison.versus[0].metrics]
+    assert len(verdicts) == 2
+    assert all(any(line.endswith(verdict) for line in lines) for verdict in verdicts)
+
+
+@pytest.mark.parametrize("place", [-1, 2, 5])
+def test_a_baseline_is_a_place_in_the_list(pair: tuple[Run, Run], place: int) -> None:
+    with pytest.raises(HafError, match=f"no run {place} to be the baseline; give its place in the list, 0 to 1"):
+        compare_runs(pair, baseline=place)
 
 
 def test_a_clear_difference_has_a_verdict_and_several_candidates_are_corrected(tmp_path: Path) -> None:
@@ -263,6 +287,7 @@ def test_the_command_prints_writes_a_page_and_exits_by_the_condition(
         (["one", "missing"], "not a run folder"),
         (["one", "two", "--baseline", "three"], "not one of the runs"),
         (["one", "two", "--margin", "iqa=x"], "positive number"),
+        (["one", "two", "--margin", "iqa=-1"], "positive number"),
         (["one", "two", "--latex", "--json"], "only one of"),
     ],
 )

@@ -16,6 +16,7 @@ from asap_train.hap.exchange import changed_region, export_pairs, import_pairs
 from asap_train.hap.manifest import ImportSpec
 from asap_train.hap.read import read_hap, read_pairs, read_table
 from asap_train.hap.validate import validate
+from asap_train.types import SPLITS
 from hafbench.errors import HafError
 from hap_pairs import mannequin, painted, write
 
@@ -45,6 +46,24 @@ def test_an_export_is_what_others_trainers_read(tmp_path: Path, pairs: list[Pair
     assert {row["label_0"] for row in rows} == {0.0, 1.0}, "the place tells nothing"
     with pytest.raises(HafError, match="is there already"):
         export_pairs(tmp_path / "hap", tmp_path / "out" / "pairs.parquet")
+
+
+def test_a_table_of_another_suffix_is_not_written(tmp_path: Path, pairs: list[Pair]) -> None:
+    write(tmp_path / "hap", pairs[:1])
+    for name in ("pairs.csv", "pairs"):
+        with pytest.raises(HafError, match=rf"{name}: pairs are written as Parquet; .* ends in \.parquet"):
+            export_pairs(tmp_path / "hap", tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_split_that_is_none_is_told_from_one_without_pairs(tmp_path: Path, pairs: list[Pair]) -> None:
+    write(tmp_path / "hap", pairs[:1])
+    (there,) = {shard.split for shard in read_hap(tmp_path / "hap").shards.values()}
+    empty = next(split for split in SPLITS if split != there)
+    with pytest.raises(HafError, match=f"has no pairs of the split '{empty}' to export"):
+        export_pairs(tmp_path / "hap", tmp_path / "pairs.parquet", empty)
+    with pytest.raises(HafError, match=r"There is no split 'tran': did you mean train\?"):
+        export_pairs(tmp_path / "hap", tmp_path / "pairs.parquet", "tran")
 
 
 def test_an_export_comes_back_the_same(tmp_path: Path, pairs: list[Pair]) -> None:

@@ -75,6 +75,7 @@ def test_a_generator_and_a_judge_make_a_run(installed: dict[str, str], tmp_path:
         assert done.returncode == 0, done.stderr
         found = read_run(tmp_path / f"out{darkest}")
         assert found.manifest.generator is not None and found.manifest.generator.settings == {"width": 8}
+        assert found.manifest.notes == ()  # nothing about mannequins
         assert found.records["is_error"].tolist() == [error, error]
         assert found.manifest.scorers["judge"].version == "cautious, single-1"
 

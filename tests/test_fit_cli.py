@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from asap_train import score_fit
+from asap_train.choose import Choice, Figure, Scores, Split
 from asap_train.cli import app
+from asap_train.cli.fit import _print_scores
 from asap_train.training.fit_folder import read_fit
 from hafbench.errors import HafError
 from hafbench.images import sha256_of
@@ -30,6 +32,17 @@ SCORED = (
 
 def run(*words: Any) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_a_narrow_terminal_cuts_no_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    small = (0.000123, 0.000183, 5.96e-05, -0.00023, 0.000243, 1.0)
+    figures = (Figure("iqa", "quality", *small, "not shown"), Figure("clip", "quality", *small, "identical"))
+    choice = Choice(2, better=False, kept=True, why="because")
+    _print_scores(Scores("mannequin", "mannequin", 1, Split(), "scores/base", (), choice, 9, 9, figures))
+    table = capsys.readouterr().out.partition("held-out prompts")[2]
+    assert "…" not in table
+    assert [line.rstrip().endswith(("not shown", "identical")) for line in table.splitlines()].count(True) == 2
 
 
 def fit(pairs: Path, out: Path, *words: Any) -> Result:

@@ -238,6 +238,7 @@ def test_mistakes_are_one_sentence(override: str, said: str) -> None:
     with pytest.raises(HafError, match=said) as caught:
         read_config(None, [*NEEDED, override])
     assert "\n" not in str(caught.value)
+    assert not str(caught.value).endswith(("?.", ".."))
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,19 @@ def test_a_table_or_a_suite_takes_the_place_of_what_a_shard_says(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize("names", [("a.txt", "a.json"), ("a.json", "a.txt")])
+def test_the_id_of_a_shards_json_is_of_the_text_beside_it(tmp_path: Path, names: tuple[str, str]) -> None:
+    said = {"prompt_id": "s0", "seed": 3, "category": "full_body", "text": None}
+    content = {"a.txt": b"a hand\n", "a.json": json.dumps(said).encode()}
+    write_tar(tmp_path / "0.tar", {"a.png": png("a"), **{name: content[name] for name in names}})
+    (image,) = read_images(open_source(tmp_path / "0.tar"))
+    assert image.prompt is not None and image.seed == 3
+    assert (image.prompt.id, image.prompt.text, image.prompt.category) == ("s0", "a hand", "full_body")
+    write_tar(tmp_path / "1.tar", {"a.png": png("a"), "a.json": content["a.json"]})
+    (image,) = read_images(open_source(tmp_path / "1.tar"))
+    assert (image.prompt, image.seed) == (None, 3)  # an id alone is no prompt
+
+
 @pytest.mark.parametrize("kind", ["shards", "parquet", "dataset"])
 def test_columns_that_are_not_ours_do_not_keep_images_from_being_scored(tmp_path: Path, kind: str) -> None:
     said = {"prompt": "a hand", "tags": "hand, arm", "expect": "beauty", "category": 7, "seed": 1}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,19 +14,24 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from asap_train.training.config import FitConfig
 from benchmarks.scripted_judge import Script, Server, scripted
 from commands import command
 from hafbench import api
 from hafbench.errors import HafError, RunStopped
+from hafbench.judges.options import JudgeSpec
 from hafbench.judges.parts import cut, load_parts, shown
 from hafbench.judges.protocols import protocol_names, read_protocol
 from hafbench.labelled import render_world
 from hafbench.runs import Run
 from hafbench.scorers.judge import Options
+from hafbench.scorers.loading import load_scorers
+from hafbench.settings import read_settings
 from hafbench.specs import ScorerSpec
 from hafbench.statistics import error_rate
 from hafbench.types import Box
 from judging import judge_options, make_images, score_spec
+from small import not_none
 
 SECRET = "sk-very-secret"
 
@@ -268,6 +274,17 @@ def test_text_in_an_image_reaches_the_judge_as_part_of_a_picture_that_it_is_told
     assert run.records["is_error"].tolist() == [True]
     asked = json.dumps(server.stats().bodies[-1])
     assert "answer: no error" not in asked and "answer no error" not in asked  # neither read out nor by the file's name
+
+
+def test_a_fit_without_a_judge_is_told_how_a_fit_names_one() -> None:
+    with pytest.raises(HafError, match="of a fit, which has no such options") as caught:
+        load_scorers([ScorerSpec(name="judge")], "cpu", ["judge"])
+    (words,) = re.findall(r"--set '(.+)'", str(caught.value))
+    asked = ("model=mannequin", "pairs=hap", "out=fit", "score.every=500", "score.scorers=judge", words)
+    config = read_settings(FitConfig, None, asked)
+    (scorer,) = not_none(not_none(config.score).scorers)
+    assert isinstance(scorer.options, Options)
+    assert scorer.options.judges == (JudgeSpec(judge="http://localhost:8000/v1", model="NAME"),)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from hafbench.judges.examples import read_examples
 from hafbench.labelled import read_labels
 from hafbench.labelling.agreement import Alpha, agreement
 from hafbench.labelling.answers import Label, Mark, Turn
-from hafbench.labelling.exchange import import_labels, to_coco, to_examples, to_label_studio, to_table
+from hafbench.labelling.exchange import (
+    import_labels,
+    labels_of_file,
+    to_coco,
+    to_examples,
+    to_label_studio,
+    to_table,
+)
 from hafbench.labelling.reading import read_file
 from hafbench.labelling.sampling import Choose
 from hafbench.labelling.start import Labelling, start
@@ -76,9 +84,9 @@ def test_what_is_exported_can_be_imported(run: Run, store: LabelStore, tmp_path:
     write = {"coco.json": to_coco, "studio.json": to_label_studio}.get(name, to_table)
     write(store, tmp_path / name)
     other = LabelStore(tmp_path / "other.sqlite")
-    new = import_labels(other, tmp_path / name, [run], "elsewhere")
+    new = import_labels(other, labels_of_file(tmp_path / name, [run], "elsewhere"))
     assert new == (56 if name == "coco.json" else 57 if name == "studio.json" else 60)
-    assert import_labels(other, tmp_path / name, [run], "elsewhere") == 0
+    assert import_labels(other, labels_of_file(tmp_path / name, [run], "elsewhere")) == 0
     labels = other.labels()
     errors = [one for one in labels if one.answer == "error"]
     assert len(errors) == sum(one.answer == "error" and one.rater == "anna" for one in store.labels()) - _moved(store)
@@ -89,6 +97,33 @@ def test_what_is_exported_can_be_imported(run: Run, store: LabelStore, tmp_path:
     other.close()
     page = api.report(run.folder, labels=[tmp_path / "other.sqlite"])
     assert "imported labels, taken as a random part" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.parquet"])
+def test_answers_of_several_raters_and_turns_come_back_as_theirs(
+    run: Run, store: LabelStore, tmp_path: Path, name: str
+) -> None:
+    given = LabelStore(tmp_path / "given.sqlite")
+    given.add_pictures(store.pictures().values())
+    for place, label in enumerate(store.labels()):
+        given.add(f"event-{place:04}", replace(label, plan=None))
+    one = next(label for label in given.labels() if label.rater == "anna")
+    given.add("event-again", replace(one, turn="again", answer="unsure", marks=()))
+    given.add("event-settled", replace(one, rater="ben", turn="settled", answer="good", marks=()))
+
+    def said(labels: LabelStore) -> set[tuple[object, ...]]:
+        return {(one.item, one.rater, one.turn, one.answer, one.marks) for one in labels.labels()}
+
+    to_table(given, tmp_path / name, answers=True, names=True)
+    other = LabelStore(tmp_path / "other.sqlite")
+    found = labels_of_file(tmp_path / name, [run], "elsewhere")
+    assert import_labels(other, found) == 122 and import_labels(other, found) == 0
+    assert said(other) == said(given)
+    numbered = LabelStore(tmp_path / "numbered.sqlite")
+    to_table(given, tmp_path / name, answers=True)
+    import_labels(numbered, labels_of_file(tmp_path / name, [run], "elsewhere"))
+    assert {one.rater for one in numbered.labels()} == {"rater 1", "rater 2"}
+    assert agreement(numbered.labels(), {})[0].alpha == agreement(given.labels(), {})[0].alpha
 
 
 def _moved(store: LabelStore) -> int:
@@ -102,7 +137,10 @@ def _moved(store: LabelStore) -> int:
     [
         ("a.csv", "image,label\nnone.png,good\n", "none.png is no image of"),
         ("a.csv", "image,label\np00/0.png,fine\n", "line 2: 'fine' is not a label"),
-        ("a.csv", "image,label\np00/0.png,good\np00/0.png,bad\n", "has a label already"),
+        ("a.csv", "image,label\np00/0.png,good\np00/0.png,bad\n", "has a label of rater already; leave out one"),
+        ("a.csv", "image,label,rater\np00/0.png,good,ann\np00/0.png,bad,ann\n", "has a label of ann already"),
+        ("a.csv", "image,label,turn\np00/0.png,good,second\n", "line 2: 'second' is not a turn; use first, again"),
+        ("a.csv", f"image,label,rater\np00/0.png,good,{'a' * 61}\n", "line 2: the rater's name has more than 60"),
         ("a.csv", "picture\nx\n", "columns image and label"),
         ("a.json", '{"images": 3}', "the labels cannot be read"),
         ("a.json", "[1, 2]", "the labels cannot be read"),
@@ -116,8 +154,15 @@ def test_files_that_are_no_labels_are_refused_whole(
     (tmp_path / name).write_text(content)
     store = LabelStore(tmp_path / "l.sqlite")
     with pytest.raises(HafError, match=said):
-        import_labels(store, tmp_path / name, [run], "rater")
+        import_labels(store, labels_of_file(tmp_path / name, [run], "rater"))
     assert store.labels() == []
+
+
+def test_a_refused_file_leaves_no_store(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,label\nnone.png,good\n")
+    words = ["labels", "import", str(tmp_path / "l.sqlite"), str(tmp_path / "a.csv"), "--run", str(run.folder)]
+    assert isinstance(CliRunner().invoke(app, words).exception, HafError)
+    assert not (tmp_path / "l.sqlite").exists()
 
 
 def test_coco_has_boxes_by_region_and_kind(store: LabelStore, tmp_path: Path) -> None:
@@ -169,22 +214,22 @@ def test_labels_of_one_run_are_not_taken_for_anothers(run: Run, other: Run, stor
     for name, write in (("labels.csv", to_table), ("coco.json", to_coco), ("studio.json", to_label_studio)):
         write(store, tmp_path / name)
         with pytest.raises(HafError, match="but another one of that name"):
-            import_labels(empty, tmp_path / name, [other], "anna")
+            import_labels(empty, labels_of_file(tmp_path / name, [other], "anna"))
     assert empty.labels() == []
     # With both runs the SHA-256 says which image is meant, whichever comes first; a name does not.
-    assert import_labels(empty, tmp_path / "labels.csv", [other, run], "anna") == 60
+    assert import_labels(empty, labels_of_file(tmp_path / "labels.csv", [other, run], "anna")) == 60
     assert {one.item for one in empty.labels()} <= set(run.records["sha256"])
     (tmp_path / "names.csv").write_text("image,label\np00/0.png,good\n")
     with pytest.raises(HafError, match="an image of several of these runs"):
-        import_labels(empty, tmp_path / "names.csv", [other, run], "anna")
-    assert import_labels(empty, tmp_path / "names.csv", [other], "anna") == 1
+        import_labels(empty, labels_of_file(tmp_path / "names.csv", [other, run], "anna"))
+    assert import_labels(empty, labels_of_file(tmp_path / "names.csv", [other], "anna")) == 1
 
 
 def test_what_a_rater_says_last_is_imported(run: Run, tmp_path: Path) -> None:
     store = LabelStore(tmp_path / "l.sqlite")
     for said, new in (("good", 1), ("good", 0), ("bad", 1), ("good", 1), ("good", 0)):
         (tmp_path / "a.csv").write_text(f"image,label\np00/0.png,{said}\n")
-        assert import_labels(store, tmp_path / "a.csv", [run], "anna") == new
+        assert import_labels(store, labels_of_file(tmp_path / "a.csv", [run], "anna")) == new
         assert [one.bad for one in store.labels()] == [said == "bad"]
 
 
@@ -224,7 +269,7 @@ def test_files_say_how_images_were_drawn_and_an_active_choice_is_for_no_card(run
     for name, write in (("labels.csv", to_table), ("coco.json", to_coco), ("studio.json", to_label_studio)):
         write(session.store, tmp_path / name)
         with pytest.raises(HafError, match="drawn by the scorers' doubts, and would count as drawn at random"):
-            import_labels(LabelStore(tmp_path / "other.sqlite"), tmp_path / name, [run], "rater")
+            import_labels(LabelStore(tmp_path / "other.sqlite"), labels_of_file(tmp_path / name, [run], "rater"))
 
 
 def test_a_task_skipped_in_label_studio_has_no_label(tmp_path: Path) -> None:

@@ -73,6 +73,24 @@ def test_what_is_given_wins_over_the_defaults() -> None:
     assert scorers_of(spec)["clip"] == {"model": "ViT-L-14"}
 
 
+def test_a_generator_of_another_package_draws_no_mannequins_unless_they_are_named() -> None:
+    spec = resolved("model.generator=stripes", "model.arguments.width=8")
+    assert (spec.model.model, spec.suite, spec.batch_size) == ("stripes", "haf-50", 1)
+    assert tuple(scorers_of(spec)) == PHOTO_SCORERS
+    assert scorers_of(spec)["clip"] == {"model": "ViT-B-32"}
+    assert notes(spec, "haf-50") == []
+    again = RunSpec.model_validate_json(spec.model_dump_json())  # as a resumed run compares it
+    assert again.resolved() == spec
+    named = resolved("model.generator=stripes", model="mannequin")
+    assert (named.model.model, named.suite, tuple(scorers_of(named))) == ("mannequin", "mannequin", BUILT_IN_SCORERS)
+    own = resolved("scorers.clip.model=ViT-L-14", "model.generator=stripes")
+    assert tuple(scorers_of(own)) == PHOTO_SCORERS
+    # What runs of the built-in model have written is what they are.
+    written = resolved().model_dump(mode="json")
+    assert (written["model"]["model"], written["model"]["generator"]) == ("mannequin", "diffusers")
+    assert RunSpec.model_validate(written).resolved() == resolved()
+
+
 def test_a_folder_has_the_defaults_for_photographs_and_may_be_given_the_built_in_scorers() -> None:
     assert tuple(scorers_of(ScoreSpec(images=Path("x")).resolved())) == PHOTO_SCORERS
     own = ScoreSpec.model_validate(

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hafbench
 from hafbench.cards import SHIPPED, read_card, write_card
-from hafbench.errors import Unavailable
+from hafbench.errors import HafError, Unavailable
 from hafbench.evaluate import evaluate
 from hafbench.figures import count_alike, count_rates, metrics_of
 from hafbench.records import Sample
@@ -103,6 +104,44 @@ def test_a_rate_without_a_card_is_uncalibrated(tmp_path: Path, capsys: pytest.Ca
         run.folder / "cards" / "hands.json",
     )
     assert said() == ([0] * 6, [True, None])
+
+
+def test_where_only_the_rate_of_all_together_has_no_card_none_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Anatomy(Returns):
+        role = "anatomy"
+
+    sound = Score("scored", 0.0, is_error=False)
+    scorers = {name: Anatomy(name, sound) for name in ("hands", "digits")}
+    run = make_run(tmp_path, [f"{i}.png" for i in range(4)], scorers)
+    version = run.manifest.scorers["hands"].version
+
+    def said() -> list[str]:
+        page, text = page_of(run), (run.folder / "report" / "report.md").read_text()
+        print_summary(read_summary(run.folder))
+        return [" ".join(one.split()) for one in (page, text, capsys.readouterr().out)]
+
+    for name, advised in (("hands", True), ("digits", False)):
+        card = read_card(SHIPPED / "digits.json")
+        card = card.model_copy(update={"scorer": name, "scorer_version": version, "identity": None})
+        write_card(card, run.folder / "cards" / f"{name}.json")
+        for text in said():
+            assert ("hafbench calibrate LABELS" in text) is advised
+            assert ("so the rate of all together (anatomy) has none" in text) is not advised
+
+
+def test_cards_and_labels_may_be_named_by_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path, [f"{i}.png" for i in range(4)], {"hands": Brightness()})
+    card = read_card(SHIPPED / "digits.json")
+    card = card.model_copy(update={"scorer": "hands", "scorer_version": "1", "identity": None})
+    write_card(card, tmp_path / "hands.json")
+    hafbench.report(str(run.folder), cards=[str(tmp_path / "hands.json")])
+    assert read_card(run.folder / "cards" / "hands.json") == card
+    with pytest.raises(HafError, match=r"There are no labels yet: none\.sqlite"):
+        hafbench.report(str(run.folder), labels=["none.sqlite"])
+    with pytest.raises(HafError, match=r"There are no labels yet: none\.sqlite"):
+        hafbench.calibrate(None, "hands", store="none.sqlite", run=str(run.folder))
 
 
 def test_a_rate_of_nothing_is_not_called_uncalibrated(tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ def test_a_worker_of_a_cluster_does_the_work_of_an_item_and_says_what_is_wrong_w
     assert isinstance(problem, HafError) and "install the same versions on all" in str(problem)
 
 
+@pytest.mark.parametrize(("source", "taken"), [("mannequin", 3), ("people", 0)])
+def test_a_seed_that_is_refused_leaves_no_data_set(tmp_path: Path, source: str, taken: int) -> None:
+    with pytest.raises(HafError, match=f"--seed {taken}: pictures of this seed"):
+        synth(SynthSpec.model_validate({"source": source, "count": 1, "seed": taken}), out=tmp_path / "hap")
+    assert not (tmp_path / "hap").exists()
+
+
 def test_a_cluster_is_refused_for_families_that_redraw_photos(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="no GPU for the family inpaint"):
         SynthSpec.model_validate(

@@ -11,6 +11,7 @@ from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from asap_train.api import export_lora
 from asap_train.backbones import Backbone, Conditions, Crop, load_backbone
 from asap_train.training.config import LoraSettings
 from asap_train.training.kohya import Factors, facts_of, kohya_state
@@ -267,6 +268,15 @@ def test_a_file_for_kohya_and_comfyui_is_read_back_by_diffusers(
     expected = draw(backbone.pipeline, name)
     assert np.abs(expected - base).max() > 1e-3
     assert np.abs(draw(fresh, name) - expected).max() < 2e-5
+
+
+def test_a_folder_in_the_place_of_an_exported_file_is_named(models: dict[str, str], tmp_path: Path) -> None:
+    backbone, _ = load(models["sdxl"], LoraSettings(rank=4))
+    made = save_lora(backbone, tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(HafError, match=r"/folder cannot be written: Is a directory; choose another --out"):
+        export_lora(str(made), str(tmp_path / "folder"))
+    assert export_lora(str(made), str(tmp_path / "kohya.safetensors")) == tmp_path / "kohya.safetensors"
 
 
 def factors(network: Any, targets: list[str]) -> dict[str, Factors]:

@@ -175,7 +175,8 @@ def _print_scores(scores: Scores) -> None:
     table = Table(box=None, pad_edge=False, title_justify="left", title=title)
     columns = ("metric", "base", "checkpoint", "difference", "p", "verdict")
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        # In a narrow terminal cells are folded, but the verdict stays whole: it is the result.
+        table.add_column(column, overflow="fold", no_wrap=column == "verdict")
     for figure in scores.reported:
         row = written(figure) | {"metric": figure.metric}
         style = {"worse": "red", "better": "green"}.get(figure.verdict, "")

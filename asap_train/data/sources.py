@@ -278,8 +278,9 @@ class WorldSource:
 
 
 def world_source(spec: SynthSpec, device: str) -> WorldSource:
-    """The seeds of a resolved spec."""
+    """The seeds of a resolved spec; raises HafError for a seed whose pictures may be in no pair."""
     assert spec.source and spec.size  # noqa: S101 (as resolved)
     world = WORLDS[spec.source]
     first = world.pairs.PAIR_SEED if spec.seed is None else spec.seed
+    world.pairs.seeds(1, first)  # refused here, before a data set is begun
     return WorldSource(world, Gates(spec.gates, spec.scorers or (), device), spec.size, first)

@@ -22,7 +22,8 @@ from asap_train.hap.manifest import Details, HapManifest, ImportSpec
 from asap_train.hap.read import parquet_errors, read_hap, rows_of
 from asap_train.hap.validate import clear_changes
 from asap_train.hap.write import open_hap
-from hafbench.errors import BadImage, HafError, one_line
+from asap_train.types import SPLITS
+from hafbench.errors import BadImage, HafError, nearest, one_line
 
 if TYPE_CHECKING:
     from asap_train.data.similarity import Lpips
@@ -60,13 +61,18 @@ def export_pairs(folder: Path, out: Path, split: str | None = None) -> int:
 
     The images are the same PNG bytes, whatever the columns' names say; which of the two comes first is decided by the
     id, so that a place tells nothing. `id`, `mask` (PNG bytes), region, kind, detail, family, split, source and name
-    ride along. Raises HafError where there is nothing to export, or `out` is there already.
+    ride along. Raises HafError where there is nothing to export, of an unknown split, for an `out` that is
+    there already or of another suffix.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from hafbench.files import disk_errors, write_whole
 
+    if out.suffix != ".parquet":
+        raise HafError(f"{out}: pairs are written as Parquet; give a file that ends in .parquet.")
+    if split is not None and split not in SPLITS:
+        raise HafError(f"There is no split '{split}': {nearest(split, list(SPLITS))}")
     if out.exists():
         raise HafError(f"{out} is there already; choose another --out.")
     shards = [name for name, shard in read_hap(folder).shards.items() if split in (None, shard.split)]
@@ -85,7 +91,7 @@ def export_pairs(folder: Path, out: Path, split: str | None = None) -> int:
                     writer.write_table(pa.Table.from_pylist([_exported(row) for row in rows], schema))
                     count += len(rows)
 
-    with disk_errors(out.parent):
+    with disk_errors(out):
         write_whole(out, write)
     return count
 

@@ -71,7 +71,7 @@ def build_page(found: Audit, folder: Path, out: Path, most: int = PAIRS) -> Path
         amplified=AMPLIFIED,
         written=written,
     )
-    with disk_errors(out.parent):
+    with disk_errors(out):
         return write_whole(out, page)
 
 

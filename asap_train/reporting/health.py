@@ -68,7 +68,7 @@ def _of_gap(rows: Sequence[Row], config: FitConfig) -> list[Line]:
     objective, note = OBJECTIVES.built_in.get(config.objective), ""
     held = objective is not None and "tau" in objective.uses
     if held and target:
-        note = f"{100 * gap / target:.0f} % of the target {target:.3g}"
+        note = f"{100 * gap / target:z.0f} % of the target {target:.3g}"
         if (square := spread(rows)) is not None:
             note += f"; CV² of the gaps is {square:.2f}, with which the mean stalls at {100 / (1 + square):.0f} %"
     lines = [Line("mean gap δ", f"{gap:+.4g}", note)]

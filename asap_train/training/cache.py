@@ -33,6 +33,7 @@ from asap_train.data.crops import crop_of, fit_pair
 from asap_train.files import remove_own, tensor_errors
 from asap_train.hap.read import pair_of, parquet_errors, read_hap, read_table, rows_by_id
 from asap_train.training.prompts import OWN as PROMPT
+from asap_train.training.prompts import PLACE
 from asap_train.training.texts import CAPTION
 from hafbench.errors import HafError
 from hafbench.files import disk_errors, write_whole
@@ -176,7 +177,7 @@ def find_cache(
     key = {**key_of(pairs, backbone, size, stored), **({"buckets": sizes} if bucketed else {})}
     captions = tuple(caption or "" for caption in own["caption"])
     cache = Cache(root / digest_of(key), pairs, tuple(own["id"]), captions, buckets, stored, encodes_texts)
-    with disk_errors(root):
+    with disk_errors(root, PLACE):
         cache.folder.mkdir(parents=True, exist_ok=True)
         write_whole(cache.folder / "key.json", json.dumps(key, indent=2) + "\n", shared=True)
     return cache
@@ -210,7 +211,7 @@ def missing(cache: Cache, kind: Kind, share: tuple[int, int] = (0, 1)) -> list[P
 
 def fill_texts(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
     """Write these files of captions, with the backbone's text encoders."""
-    with tensor_errors(cache.folder):
+    with tensor_errors(cache.folder, PLACE):
         for path in todo:
             _write(path, _texts(cache, backbone, path))
 
@@ -222,7 +223,7 @@ def fill_pairs(cache: Cache, backbone: Backbone, todo: Sequence[Path]) -> None:
     """
     if todo:
         _check_shards(cache.pairs)
-    with tensor_errors(cache.folder):
+    with tensor_errors(cache.folder, PLACE):
         for path, tensors in _pairs(cache, backbone, set(todo)):
             _write(path, tensors)
 

@@ -15,7 +15,7 @@ from hafbench.files import write_whole
 from hafbench.generators.quantize import Quantization
 from hafbench.scorers import default_scorers
 from hafbench.settings import KeyPath, Spec, parse_settings
-from hafbench.specs import Count, Place, RunSpec
+from hafbench.specs import DIFFUSERS, Count, Place, RunSpec
 from hafbench.stores import address_of
 from hafbench.worlds import BUILT_IN, world_of
 
@@ -285,7 +285,7 @@ class FitConfig(Spec):
         same = (model.dtype, model.quantization) == (DTYPES[self.mixed_precision], self.quantization)
         texts = self.max_sequence_length in (None, model.arguments.get("max_sequence_length"))
         as_encoded = texts and ENCODING.isdisjoint(model.arguments)
-        return same and here and as_encoded and model.generator == "diffusers" and model.offload == "none"
+        return same and here and as_encoded and model.generator == DIFFUSERS and model.offload == "none"
 
     def compared(self) -> dict[str, Any]:
         """What changes the weights or the scores, as JSON values: a fit is resumed with the same only."""

@@ -215,7 +215,7 @@ def export_kohya(file: Path, out: Path) -> None:
         state = kohya_state(NetworkFacts.model_validate_json(facts), network, parts)
     except (LookupError, RuntimeError, StopIteration, ValueError) as error:
         raise HafError(f"{file} is damaged: its tensors and its description do not go together.") from error
-    with tensor_errors(out.parent):
+    with tensor_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, lambda partial: save_file(state, partial, metadata={"format": "pt"}))
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 OWN = re.compile(r"\.?prompt-[0-9a-f]{16}(\.\d+\.partial)?\.safetensors")
 """Files of prompts, finished or not."""
+PLACE = "--out or cache_dir"
+"""The settings that say where a cache is."""
 LIST = re.compile(r"(?P<name>\w+)/(?P<place>\d+)")
 """The key of a tensor in a list, which some pipelines take in place of a batch."""
 
@@ -48,7 +50,7 @@ class Prompts:
 
     def write(self, backbone: Backbone, texts: Sequence[str]) -> None:
         """Encode these texts, with the backbone's text encoders."""
-        with tensor_errors(self.folder):
+        with tensor_errors(self.folder, PLACE):
             for text in texts:
                 tensors: dict[str, torch.Tensor] = {}
                 for name, value in backbone.encode_prompt(text, self.negative).items():

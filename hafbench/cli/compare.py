@@ -127,12 +127,9 @@ def compare(
 def _margin(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     try:
-        value = float(number)
-    except ValueError:
-        value = float("nan")
-    if not name or not 0 < value < float("inf"):
-        raise HafError(f"--margin {text}: give SCORER=X with a positive number, such as clip=0.01.")
-    return name, value
+        return name, float(number)
+    except ValueError as error:
+        raise HafError(f"--margin {text}: give SCORER=X with a positive number, such as clip=0.01.") from error
 
 
 def _print(comparison: Comparison, markdown: bool, latex: bool, as_json: bool) -> None:

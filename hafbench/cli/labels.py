@@ -139,17 +139,20 @@ def import_(
     run: Annotated[
         list[Path], typer.Option("--run", metavar="RUN", help="The run whose images they are of; may be repeated.")
     ],
-    rater: Annotated[str, typer.Option("--rater", metavar="NAME", help="Who gave them.")] = "imported",
+    rater: Annotated[
+        str, typer.Option("--rater", metavar="NAME", help="Who gave them, where the file does not say it.")
+    ] = "imported",
     as_json: Json = False,
 ) -> None:
     """Add labels that were given elsewhere. Rates take them as a random part of the run's images."""
-    from hafbench.labelling.exchange import import_labels
+    from hafbench.labelling.exchange import import_labels, labels_of_file
     from hafbench.labelling.store import LabelStore
     from hafbench.runs import read_run
 
     runs: Sequence[Any] = [read_run(folder) for folder in run]
+    found = labels_of_file(file, runs, rater)  # before a store is made that would stay empty
     with closing(LabelStore(store)) as opened:
-        count = import_labels(opened, file, runs, rater)
+        count = import_labels(opened, found)
     _tell({"store": str(store), "new": count}, f"{count} new labels in {store}.", as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,9 +138,13 @@ def compare_runs(
     """Compare every other run with the one at place `baseline`.
 
     `margins` are how far a quality score may move and count as kept, by scorer, in its own units; the default is
-    MARGIN. Raises HafError if a candidate shares no prompt or no scorer with the baseline, and for a difference to
-    detect that is not above 0 and at most 1.
+    MARGIN. Raises HafError if a candidate shares no prompt or no scorer with the baseline, for a baseline that is no
+    place in `runs`, a margin that is no positive number, and a difference to detect that is not above 0 and at most 1.
     """
+    if baseline not in range(len(runs)):
+        raise HafError(
+            f"There is no run {baseline} to be the baseline; give its place in the list, 0 to {len(runs) - 1}."
+        )
     if not 0 < detect <= 1:
         raise HafError(
             f"The difference of rates to detect is {detect:g}; give one above 0 and at most 1, such as 0.02."
@@ -152,6 +157,9 @@ def compare_runs(
         raise HafError(
             f"There is no quality score '{unknown[0]}' in {first.address}; known: {', '.join(quality) or '-'}."
         )
+    for name, margin in (margins or {}).items():
+        if not 0 < margin < math.inf:
+            raise HafError(f"The margin of {name} is {margin}; give a positive number, such as 0.01.")
     versus = [
         _versus(first, run, label, margins or {})
         for place, (run, label) in enumerate(zip(runs, labels, strict=True))

@@ -84,7 +84,7 @@ def people_table(comparison: Comparison) -> Table:
 
     table = Table(box=None, pad_edge=False, title_justify="left", title="By people")
     for column in ("model", "by", "labels", "difference", "p", "W / T / L", "RSI", "sign"):
-        table.add_column(column, no_wrap=column not in ("model", "by"), overflow="fold")
+        table.add_column(column, overflow="fold")
     for line in people_lines(comparison):
         table.add_row(*map(Text, cells(line)))
     return table

@@ -106,7 +106,7 @@ FOOT = (
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The table on stdout, its notes, and where the page is."""
+    """The table on stdout, its notes, and where the page is. A narrow terminal folds cells, but no verdict."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -116,7 +116,7 @@ def print_comparison(comparison: Comparison) -> None:
         title = Text.assemble((versus.label, "bold"), f" against {comparison.label}")
         table = Table(box=None, pad_edge=False, title_justify="left", title=title)
         for column in ("metric", "from", "to", "difference", "p", "verdict"):
-            table.add_column(column, no_wrap=True)
+            table.add_column(column, overflow="fold", no_wrap=column == "verdict")
         for one in versus.metrics:
             row = line(versus.label, one)
             style = {"worse": "red", "better": "green"}.get(one.verdict, "")
@@ -156,9 +156,8 @@ def judged_table(versus: Versus, comparison: Comparison) -> Table:
 
     title = f"\nPairs by judges, {versus.judged[0].protocol}"
     table = Table(box=None, pad_edge=False, title_justify="left", title=title)
-    table.add_column("judge", overflow="fold")
-    for column in ("W / T / L", "RSI", "p", "disagree", "first", "verdict"):
-        table.add_column(column, no_wrap=True)
+    for column in ("judge", "W / T / L", "RSI", "p", "disagree", "first", "verdict"):
+        table.add_column(column, overflow="fold", no_wrap=column == "verdict")
     rows = [row for row in judged_lines(comparison) if row.model == versus.label]
     for one, row in zip(versus.judged, rows, strict=True):
         shares = [percent(rate.estimate) if rate else "–" for rate in (one.inconsistent, one.first)]

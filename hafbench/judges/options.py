@@ -81,7 +81,8 @@ def load_askers(options: JudgeOptions, asks: tuple[Asks, ...], device: str) -> t
     if not options.judges:
         raise HafError(
             "Name a judge: --judge http://localhost:8000/v1 --judge-model NAME, or --judge with one of "
-            f"{', '.join(JUDGES.names())}."
+            f"{', '.join(JUDGES.names())}; of a fit, which has no such options: "
+            "--set 'score.scorers.judge.judges=[{judge: http://localhost:8000/v1, model: NAME}]'."
         )
     texts = read_protocol(options.protocol, asks)
     judges = [load_judge(*spec.row, device) for spec in options.judges]

@@ -25,7 +25,8 @@ Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}(-[0-9a-f]{64})?$"
 """An image by the SHA-256 of its file; a pair by those of the baseline's and the candidate's image."""
 EventId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{8,64}$")]
 """Made by the page for each answer: what is sent twice is kept once."""
-Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+MOST_OF_A_NAME = 60
+Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MOST_OF_A_NAME)]
 Tab = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 
 

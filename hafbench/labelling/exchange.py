@@ -291,13 +291,21 @@ def _pixels(picture: Picture) -> np.ndarray:
     return np.asarray(picture.load())
 
 
-def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str) -> int:
-    """Add the labels of a file about images of these runs: a table, COCO or Label Studio; returns how many were new.
+@dataclass(frozen=True)
+class Imported:
+    """A label of a file, and the picture of a run that it is about."""
 
-    A label is new unless it is what this rater said last of the image. Images are found by their SHA-256 where the file
-    has it, else by their name below the run's images. Raises HafError, naming it, for an image of no run, for a name
-    that is of several, and for one that an active choice drew: without its chance, which only its own store has, it
-    would count as one of a random part.
+    picture: Picture
+    label: Label
+
+
+def labels_of_file(path: Path, runs: Sequence[Run], rater: str) -> list[Imported]:
+    """The labels of a file about images of these runs: a table, COCO or Label Studio.
+
+    They are of `rater` where the file does not name one. Images are found by their SHA-256 where the file has it, else
+    by their name below the run's images. Raises HafError, naming it, for an image of no run, for a name that is of
+    several, for two labels of one image by one rater in one turn, and for an image that an active choice drew: without
+    its chance, which only its own store has, it would count as one of a random part.
     """
     from hafbench.labelling.frame import pictures_of
     from hafbench.labelling.reading import read_file
@@ -308,8 +316,7 @@ def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str
         for one in pictures_of(run):
             by_sha256[one.sha256] = one
             by_name.setdefault(one.image, {})[one.sha256] = one
-    named: dict[str, Picture] = {}
-    labels = []
+    found: dict[tuple[str, str, str], Imported] = {}
     for read in read_file(path):
         alike = by_name.get(read.image, {})
         if read.sha256 is None and len(alike) > 1:
@@ -323,17 +330,27 @@ def import_labels(store: LabelStore, path: Path, runs: Sequence[Run], rater: str
                 f"{path}: {read.image} was drawn by the scorers' doubts, and would count as drawn at random; use the "
                 "store that it was labelled in, or leave it out."
             )
-        if picture.sha256 in named:
-            raise HafError(f"{path}: {read.image} has a label already.")
-        named[picture.sha256] = picture
-        labels.append(Label(picture.sha256, rater, "first", read.answer, read.marks))
-    store.add_pictures(named.values())
-    standing = {one.item: one for one in store.labels() if one.rater == rater and one.turn == "first"}
+        label = Label(picture.sha256, read.rater or rater, read.turn, read.answer, read.marks)
+        if _key(label) in found:
+            raise HafError(f"{path}: {read.image} has a label of {label.rater} already; leave out one of the two.")
+        found[_key(label)] = Imported(picture, label)
+    return list(found.values())
+
+
+def import_labels(store: LabelStore, found: Sequence[Imported]) -> int:
+    """Add the labels of a file; returns how many were new: not what their rater said last of the image in that turn."""
+    store.add_pictures(one.picture for one in found)
+    standing = {_key(one): one for one in store.labels()}
     new = [
-        label
-        for label in labels
-        if (before := standing.get(label.item)) is None or (before.answer, before.marks) != (label.answer, label.marks)
+        one.label
+        for one in found
+        if (before := standing.get(_key(one.label))) is None
+        or (before.answer, before.marks) != (one.label.answer, one.label.marks)
     ]
     for label in new:
         store.add(f"import-{secrets.token_hex(24)}", label)
     return len(new)
+
+
+def _key(label: Label) -> tuple[str, str, str]:
+    return label.item, label.rater, label.turn

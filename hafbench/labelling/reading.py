@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hafbench.errors import HafError, first_problem, one_line
 from hafbench.files import read_whole
-from hafbench.labelling.answers import ImageAnswer, Mark
+from hafbench.labelling.answers import MOST_OF_A_NAME, ImageAnswer, Mark, Turn
 from hafbench.types import Kind, Region
 
 ANSWERS: Mapping[str, ImageAnswer] = {
@@ -27,13 +27,18 @@ _MARKS = TypeAdapter(tuple[Mark, ...])
 
 @dataclass(frozen=True)
 class Read:
-    """A label of a file; `choice` is how its image was drawn, if the file says so (`labels export`)."""
+    """A label of a file.
+
+    `choice` is how its image was drawn, `rater` who gave it and `turn` when, if the file says so (`labels export`).
+    """
 
     image: str
     sha256: str | None
     answer: ImageAnswer
     marks: tuple[Mark, ...]
     choice: str | None = None
+    rater: str | None = None
+    turn: Turn = "first"
 
 
 def read_file(path: Path) -> list[Read]:
@@ -64,11 +69,22 @@ def _table(path: Path) -> Iterator[Read]:
     if not {"image", "label"} <= set(frame.columns):
         raise HafError(f"{path}: a table of labels has the columns image and label.")
     for number, row in enumerate(frame.astype(object).where(frame.notna(), None).to_dict("records"), 2):
-        answer = _answer(row["label"], f"{path}, line {number}")
+        where = f"{path}, line {number}"
+        answer = _answer(row["label"], where)
         marks = _MARKS.validate_json(row["marks"]) if row.get("marks") else ()
         if not marks and answer == "error" and row.get("region"):
             marks = (Mark.model_validate({"region": row["region"], "kind": row.get("kind")}),)
-        yield Read(str(row["image"]), *_known(row, answer, marks))
+        yield Read(str(row["image"]), *_known(row, answer, marks), *_given_by(row, where))
+
+
+def _given_by(row: Mapping[Any, Any], where: str) -> tuple[str | None, Turn]:
+    """The rater, None where the row names none, and the turn."""
+    rater, turn = (str(row[key]).strip() if row.get(key) is not None else "" for key in ("rater", "turn"))
+    if len(rater) > MOST_OF_A_NAME:
+        raise HafError(f"{where}: the rater's name has more than {MOST_OF_A_NAME} characters.")
+    if turn and turn not in get_args(Turn):
+        raise HafError(f"{where}: {turn!r:.60} is not a turn; use {', '.join(get_args(Turn))}, or leave it out.")
+    return rater or None, cast("Turn", turn or "first")
 
 
 def _json(path: Path) -> Iterator[Read]:

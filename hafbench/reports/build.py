@@ -39,7 +39,7 @@ def build_report(run: Run, people: PeopleFigures | None = None) -> Path:
         "findings": fig.finding_rates(run),
         "counts": fig.count_rates(run),
         "judges": judge_figures(run),
-        "uncalibrated": fig.UNCALIBRATED if any(f.rate and f.rate.scored and not f.card for f in figures) else None,
+        "uncalibrated": fig.uncalibrated(f.scorer for f in figures if f.rate and f.rate.scored and not f.card),
         "cards": [f.card for f in figures if f.card],
         "card_plots": {f.scorer: card_plots(f.card) for f in figures if f.card},
         "source": source_of(run),

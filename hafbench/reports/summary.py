@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from hafbench.figures import ANATOMY, TOGETHER, UNCALIBRATED, counted
+from hafbench.figures import ANATOMY, TOGETHER, counted, uncalibrated
 from hafbench.manifest import Counts
 from hafbench.notes import left_out
 from hafbench.statistics import Corrected, LabelledRate
@@ -168,8 +168,9 @@ def print_summary(summary: Summary) -> None:
         if rate and rate.estimate is not None and rate.low is not None:
             text = f"{rate.estimate:.1%}, {rate.low:.1%} to {rate.high:.1%}"
             console.print(Text(f"{one.scorer}: corrected for its mistakes by its calibration card {text}"))
-    if any(one.calibrated is False and one.estimate is not None for one in summary.scorers):
-        console.print(Text(f"Uncalibrated: {UNCALIBRATED}"))
+    without = (one.scorer for one in summary.scorers if one.calibrated is False and one.estimate is not None)
+    if said := uncalibrated(without):
+        console.print(Text(f"Uncalibrated: {said}"))
     for note in summary.notes:
         console.print(Text(note))
     for reason in reasons:

@@ -16,13 +16,13 @@ COLUMNS = (*TEXT_COLUMNS, "prompt_id", "seed", "category", "tags", "expect")
 """What is looked for beside an embedded image. Not `id`, which is mostly that of the image."""
 
 
-def of_prompts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The cells beside an embedded image that are about its prompt.
+def of_prompts(*rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells beside an embedded image that are about its prompt, of one row or of several that add up to one.
 
     A category is taken where it is one of ours, tags where they are a list of texts, and expect where it is an object:
-    others have columns of these names, too.
+    others have columns of these names, too. A prompt_id without a text is left out.
     """
-    kept = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
+    kept = {name: row[name] for row in rows for name in COLUMNS if row.get(name) not in (None, "")}
     if kept.get("category") not in CATEGORIES:
         kept.pop("category", None)
     tags = _parsed(kept.get("tags"))

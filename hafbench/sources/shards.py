@@ -72,7 +72,7 @@ class Shards:
 
 def _images(file: IO[bytes], stem: str, shard: Found, prompts: bool) -> Iterator[SourceImage]:
     """The images of a shard and, with `prompts`, what the texts of the same key say."""
-    key, held, row = "", list[tarfile.TarInfo](), dict[str, Any]()
+    key, held, said = "", list[tarfile.TarInfo](), list[dict[str, Any]]()
     with tarfile.open(fileobj=file, mode="r:", errorlevel=0) as tar:
         for member in tar:
             if not member.isfile() and not member.islnk() and not member.issym():
@@ -82,14 +82,14 @@ def _images(file: IO[bytes], stem: str, shard: Found, prompts: bool) -> Iterator
                 continue
             own = str(path.parent / path.name.partition(".")[0])
             if own != key:
-                yield from _of_key(held, row, stem, shard)
-                key, held, row = own, [], {}
+                yield from _of_key(held, of_prompts(*said), stem, shard)
+                key, held, said = own, [], []
             if path.suffix.lower() in SUFFIXES:
                 held.append(member)
             elif prompts and path.suffix.lower() in (".txt", ".json"):
-                row |= _said(tar, member, shard)
+                said.append(_said(tar, member, shard))
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-        yield from _of_key(held, row, stem, shard)
+        yield from _of_key(held, of_prompts(*said), stem, shard)
 
 
 def _of_key(held: list[tarfile.TarInfo], row: dict[str, Any], stem: str, shard: Found) -> Iterator[SourceImage]:
@@ -113,10 +113,10 @@ def _said(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Found) -> dict[s
     try:
         text = file.read().decode("utf-8-sig")
         if member.name.lower().endswith(".txt"):
-            return {"text": text.strip()} if text.strip() else {}
+            return {"text": text.strip()}
         said = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise HafError(f"{shard.address}, {member.name} cannot be read ({one_line(error)}).") from error
     if not isinstance(said, dict):
         raise HafError(f"{shard.address}, {member.name}: this is not a JSON object.")
-    return of_prompts(said)
+    return said
