@@ -49,8 +49,7 @@ def order_shares(
             judged = judge_pairs(pairs, asker, options.concurrency, progress)
             sound = [None if one.gain is None else one.gain == (-1 if n % 2 else 1) for n, one in enumerate(judged)]
             apart = [None if one.consistent is None else not one.consistent for one in judged]
-            replies = [one.forward for one in judged] + [one.backward for one in judged]
-            first = [said == "first" if said in ("first", "second") else None for said in replies]
+            first = [one.firsts[order] for order in (0, 1) for one in judged]
             shares.append(
                 OrderShare(
                     judge=asker.judge.name,

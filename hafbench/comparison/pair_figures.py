@@ -71,12 +71,12 @@ class Agreement:
 def figures_of(judged: Sequence[JudgedPair], judge: str, protocol: str) -> JudgedPairs:
     """The figures of one judge's pairs, whatever their order."""
     keys = [one.key for one in judged]
-    replies = [(one.key, said) for one in judged for said in (one.forward, one.backward) if said in ("first", "second")]
+    replies = [(one.key, first) for one in judged for first in one.firsts if first is not None]
     consistent = [one.consistent for one in judged]
     return replace(
         figures_of_gains([one.gain for one in judged], keys, judge, protocol),
         inconsistent=error_rate([None if one is None else not one for one in consistent], keys),
-        first=error_rate([said == "first" for _, said in replies], [key for key, _ in replies]),
+        first=error_rate([first for _, first in replies], [key for key, _ in replies]),
         unjudged=count_alike(one.reason for one in judged if one.reason),
         replies=tuple(one.letters for one in judged),
     )

@@ -69,6 +69,12 @@ class JudgedPair:
         return self.backward == {"first": "second", "second": "first", "tie": "tie"}[self.forward]
 
     @property
+    def firsts(self) -> tuple[bool | None, bool | None]:
+        """Of both replies whether the picture that came first won; None of a tie and where there is no answer."""
+        one, other = ({"first": True, "second": False}.get(said or "") for said in (self.forward, self.backward))
+        return one, other
+
+    @property
     def letters(self) -> str:
         """Both replies as letters, which `pair_of` reads: "sf" where the candidate wins, "ff" where the first does."""
         return LETTERS[self.forward] + LETTERS[self.backward]
